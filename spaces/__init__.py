@@ -1,0 +1,36 @@
+"""The space of sub-networks that pruning can make out of a network: described, counted, costed, sampled.
+
+Knows numpy and YAML; neither torch nor the explorer.
+"""
+
+from spaces.cost import COSTS, CostModel, costs_of, dense_costs
+from spaces.errors import PruningError, unknown
+from spaces.network import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Run, Tensor
+from spaces.recipe import Recipe
+from spaces.regime import Budget, Count, Sample, count_inside, sample_inside
+from spaces.space import Axis, PruningSpace
+
+__all__ = [
+    "COSTS",
+    "Axis",
+    "Budget",
+    "ChannelUnit",
+    "CostModel",
+    "Count",
+    "Dim",
+    "FixedChannels",
+    "Layer",
+    "Leaf",
+    "Network",
+    "PruningError",
+    "PruningSpace",
+    "Recipe",
+    "Run",
+    "Sample",
+    "Tensor",
+    "costs_of",
+    "count_inside",
+    "dense_costs",
+    "sample_inside",
+    "unknown",
+]

@@ -1,0 +1,261 @@
+"""Network: the units and layers of one model, all that pruning needs to know of it.
+
+Tracing writes a Network once; spaces, costs and surgery only read it. It holds no weights and no module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spaces.errors import PruningError
+
+__all__ = ["ChannelUnit", "Dim", "FixedChannels", "Layer", "Leaf", "Network", "Run", "Tensor"]
+
+
+@dataclass(frozen=True)
+class ChannelUnit:
+    """Coupled channels that one ratio decides: a layer's filters, their norm entries, their readers' inputs.
+
+    Parameters
+    ----------
+    name
+        The first layer that writes the channels, in order of execution.
+    channels
+        Output channels of that layer that belong to the unit.
+    tied
+        Channels that can only leave together (1, or a head's size). ``channels / tied`` *atoms* can be chosen.
+    groups
+        The atoms form this many equal, consecutive groups, and every group keeps equally many
+        (1, or the least common multiple of the group counts of the grouped convolutions at the unit).
+    writers
+        Every layer that writes the unit; each of them addresses it.
+    """
+
+    name: str
+    channels: int
+    tied: int = 1
+    groups: int = 1
+    writers: tuple[str, ...] = ()
+
+    @property
+    def atoms(self) -> int:
+        """Number of smallest removable parts."""
+        return self.channels // self.tied
+
+    @property
+    def step(self) -> int:
+        """Channels by which the unit's width changes."""
+        return self.tied * self.groups
+
+    @property
+    def steps(self) -> int:
+        """Number of different widths, 1 to ``channels / step``."""
+        return self.channels // self.step
+
+
+@dataclass(frozen=True)
+class FixedChannels:
+    """Output channels of a layer that cannot be pruned, and why."""
+
+    name: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """`count` consecutive atoms of a unit from `start` on, each taking `each` entries; unit None: fixed entries."""
+
+    unit: str | None
+    start: int
+    count: int
+    each: int = 1
+
+    @property
+    def entries(self) -> int:
+        return self.count * self.each
+
+
+@dataclass(frozen=True)
+class Dim:
+    """Which unit every entry of one tensor dimension belongs to.
+
+    Parameters
+    ----------
+    runs
+        The entries in order.
+    groups
+        Above 1 for the input dimension of a grouped convolution: `runs` then covers all input channels, of
+        which the tensor stores ``1 / groups`` for each output row.
+    reads
+        Whether the dimension consumes the channels (a layer's input). Masking a channel zeroes its readers.
+    """
+
+    runs: tuple[Run, ...]
+    groups: int = 1
+    reads: bool = False
+
+    @cached_property
+    def length(self) -> int:
+        """Entries of the tensor along the dimension, dense."""
+        return sum(run.entries for run in self.runs) // self.groups
+
+    @cached_property
+    def units(self) -> frozenset[str]:
+        return frozenset(run.unit for run in self.runs if run.unit is not None)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter or buffer: its dimensions, bytes an entry and whether it counts as a parameter."""
+
+    name: str
+    dims: tuple[Dim, ...]
+    itemsize: int = 4
+    parameter: bool = True
+
+    @property
+    def units(self) -> frozenset[str]:
+        return frozenset().union(*(dim.units for dim in self.dims))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer: every entry of `weight` is multiplied `positions` times for one input."""
+
+    name: str
+    kind: str
+    weight: str
+    positions: int
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A module without parameters that moves channels (an option-A shortcut); surgery slices its index map."""
+
+    name: str
+    reads: Dim
+    writes: Dim
+
+
+@dataclass(frozen=True)
+class Network:
+    """Units, layers and tensors of one model; immutable and free of weights.
+
+    Examples
+    --------
+    >>> wide = Dim((Run("conv", 0, 8),))
+    >>> net = Network(
+    ...     name="tiny",
+    ...     units=(ChannelUnit("conv", 8, writers=("conv",)),),
+    ...     tensors=(Tensor("conv.weight", (wide, Dim((Run(None, 0, 3),), reads=True))),),
+    ...     layers=(Layer("conv", "conv", "conv.weight", positions=16),),
+    ... )
+    >>> Network.from_yaml(net.to_yaml()) == net
+    True
+    """
+
+    name: str
+    units: tuple[ChannelUnit, ...] = ()
+    fixed: tuple[FixedChannels, ...] = ()
+    tensors: tuple[Tensor, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+
+    @cached_property
+    def unit(self) -> Mapping[str, ChannelUnit]:
+        """Units by name."""
+        return {unit.name: unit for unit in self.units}
+
+    @cached_property
+    def tensor(self) -> Mapping[str, Tensor]:
+        """Tensors by name."""
+        return {tensor.name: tensor for tensor in self.tensors}
+
+    @cached_property
+    def identity(self) -> str:
+        """Sixteen hexadecimal digits that change with anything in the network but its name."""
+        body = {key: value for key, value in self._plain().items() if key != "name"}
+        return hashlib.sha256(_dump(body).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """Return the network as YAML text, read back by `from_yaml`."""
+        return _dump(self._plain())
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "units": [vars(unit) | {"writers": list(unit.writers)} for unit in self.units],
+            "fixed": [[entry.name, entry.channels, entry.reason] for entry in self.fixed],
+            "layers": [[layer.name, layer.kind, layer.weight, layer.positions] for layer in self.layers],
+            "leaves": [[leaf.name, _plain_dim(leaf.reads), _plain_dim(leaf.writes)] for leaf in self.leaves],
+            "tensors": [
+                [t.name, "parameter" if t.parameter else "buffer", t.itemsize, *map(_plain_dim, t.dims)]
+                for t in self.tensors
+            ],
+        }
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Network:
+        """Return the network that `to_yaml` wrote.
+
+        Raises
+        ------
+        PruningError
+            If the text is no such file.
+        """
+        try:
+            plain = yaml.load(text, Loader=_LOADER)
+            return cls(
+                name=plain["name"],
+                units=tuple(ChannelUnit(**u | {"writers": tuple(u["writers"])}) for u in plain["units"]),
+                fixed=tuple(FixedChannels(*entry) for entry in plain["fixed"]),
+                layers=tuple(Layer(*layer) for layer in plain["layers"]),
+                leaves=tuple(Leaf(name, _dim(reads), _dim(writes)) for name, reads, writes in plain["leaves"]),
+                tensors=tuple(
+                    Tensor(name, tuple(map(_dim, dims)), itemsize, kind == "parameter")
+                    for name, kind, itemsize, *dims in plain["tensors"]
+                ),
+            )
+        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            raise PruningError(f"network: not a network file ({str(error).splitlines()[0]})") from None
+
+    def save(self, path: Path) -> None:
+        """Write the network to `path` as YAML."""
+        path.write_text(self.to_yaml())
+
+    @classmethod
+    def load(cls, path: Path) -> Network:
+        """Return the network stored at `path`."""
+        return cls.from_yaml(path.read_text())
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def _dump(plain: dict[str, Any]) -> str:
+    return yaml.dump(plain, Dumper=_DUMPER, sort_keys=False, default_flow_style=None, width=110)
+
+
+def _plain_dim(dim: Dim) -> dict[str, Any]:
+    """Return a dim as a small mapping: a fixed run is its length, another is [unit, start, count, each]."""
+    runs = [run.entries if run.unit is None else [run.unit, run.start, run.count, run.each] for run in dim.runs]
+    plain: dict[str, Any] = {"runs": runs}
+    if dim.groups > 1:
+        plain["groups"] = dim.groups
+    if dim.reads:
+        plain["reads"] = True
+    return plain
+
+
+def _dim(plain: dict[str, Any]) -> Dim:
+    runs = tuple(Run(None, 0, run) if isinstance(run, int) else Run(*run) for run in plain["runs"])
+    return Dim(runs, plain.get("groups", 1), plain.get("reads", False))

@@ -1,0 +1,98 @@
+"""A model becomes a Network, once: traced through the operations that really ran, and verified by slicing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from explorer.tracing.assemble import assemble
+from explorer.tracing.recorder import Recorder
+from explorer.tracing.verify import verified
+from spaces import FixedChannels, Network, PruningError
+
+__all__ = ["run", "trace"]
+
+
+def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bool = True) -> Network:
+    """Return the Network of `model`: its channel units, layers and cost polynomial.
+
+    Parameters
+    ----------
+    model
+        Any module. It is run once in eval mode and left as it was; frozen parameters make no difference.
+    example
+        One input: a tensor with the batch first, a tuple of positional or a mapping of keyword arguments.
+    name
+        The network's name; the class's name by default.
+    verify
+        Check every unit by comparing the masked with the sliced network, and fix those that differ.
+
+    Raises
+    ------
+    PruningError
+        If the model does not run on the example.
+
+    Examples
+    --------
+    >>> network = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)), torch.zeros(1, 3, 8, 8))
+    >>> [(unit.name, unit.channels) for unit in network.units]  # the last layer's channels are the output
+    [('0', 8)]
+    """
+    tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor)]
+    if not tensors:
+        raise PruningError("model: the example input holds no tensor")
+    recorder = Recorder(model, max(1, tensors[0].size(0)))
+    modes = {module: module.training for module in model.modules()}
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    # the fused attention kernel would hide every matrix product from the recorder
+    torch.backends.mha.set_fastpath_enabled(False)
+    model.eval()
+    try:
+        with torch.no_grad(), recorder.watching(model):
+            # fresh tensors, so that a model that returns or changes its input does not confuse the labels
+            inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
+            recorder.label_input(inputs)
+            with recorder:
+                output = run(model, inputs)
+            recorder.fix_output(output)
+    except Exception as error:
+        raise PruningError(
+            f"model: forward raised {type(error).__name__} on the example input ({_first_line(error)})"
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        for module, training in modes.items():
+            module.training = training
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    network = assemble(
+        name or type(model).__name__, recorder.graph, {**parameters, **buffers}, recorder.leaves, set(buffers)
+    )
+    idle = _idle(model, recorder.ran)
+    network = replace(network, fixed=(*network.fixed, *idle))
+    return verified(model, network, example) if verify else network
+
+
+def run(model: nn.Module, example: Any) -> Any:
+    """Return the model's output on a tensor, a tuple of positional or a mapping of keyword arguments."""
+    if isinstance(example, Mapping):
+        return model(**example)
+    return model(*example) if isinstance(example, tuple) else model(example)
+
+
+def _idle(model: nn.Module, ran: set[str]) -> list[FixedChannels]:
+    """Return the layers that did not run in eval mode, such as auxiliary heads."""
+    found = []
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if name not in ran and weight is not None and weight.dim() > 1:
+            found.append(FixedChannels(name, weight.size(0), "did not run in eval mode"))
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

@@ -1,0 +1,214 @@
+"""From a graph of tied nodes to a Network: connected components become atoms, atoms alike become a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import lcm
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from explorer.tracing.labels import Block, Graph
+from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Run, Tensor
+
+__all__ = ["assemble"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass
+class _Atoms:
+    """For every node its unit (-1: fixed) and its atom's number in the unit."""
+
+    unit: Ints
+    atom: Ints
+    units: list[ChannelUnit]
+    fixed: list[FixedChannels]
+
+
+def assemble(
+    name: str, graph: Graph, tensors: Mapping[str, torch.Tensor], leaves: Mapping[str, tuple[Block, Block]], buffers: set[str]
+) -> Network:
+    """Return the Network of a traced model.
+
+    Parameters
+    ----------
+    name
+        The network's name.
+    graph
+        What the recorder learned.
+    tensors
+        All parameters and buffers by name.
+    leaves
+        For every channel-moving leaf the blocks of its input and output channels.
+    buffers
+        The names in `tensors` that are buffers.
+    """
+    atoms = _find_atoms(graph)
+    labelled: dict[str, dict[int, Dim]] = {}
+    for block in graph.blocks.values():
+        labelled.setdefault(block.tensor, {})[block.dim] = _dim(block, atoms)
+    return Network(
+        name=name,
+        units=tuple(atoms.units),
+        fixed=tuple(atoms.fixed),
+        tensors=tuple(
+            Tensor(
+                tensor_name,
+                tuple(
+                    labelled.get(tensor_name, {}).get(dim, Dim((Run(None, 0, length),)))
+                    for dim, length in enumerate(tensor.shape)
+                ),
+                tensor.element_size(),
+                tensor_name not in buffers,
+            )
+            for tensor_name, tensor in tensors.items()
+        ),
+        layers=tuple(
+            Layer(_layer_name(weight), kind, weight, positions) for weight, (kind, positions) in graph.layers.items()
+        ),
+        leaves=tuple(Leaf(leaf, _dim(reads, atoms), _dim(writes, atoms)) for leaf, (reads, writes) in leaves.items()),
+    )
+
+
+def _find_atoms(graph: Graph) -> _Atoms:
+    edges = graph.edges
+    while True:
+        component = _components(graph.size, edges)
+        atoms, unclean = _units(graph, component)
+        if not unclean:
+            return atoms
+        # a balance rule over a mixture of units: the i-th channels of all groups leave together
+        ties = [np.stack([np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel()], 1) for rows in unclean]
+        edges = np.concatenate([edges, *ties])
+
+
+def _components(size: int, edges: Ints) -> Ints:
+    graph = coo_array((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(size, size))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _units(graph: Graph, component: Ints) -> tuple[_Atoms, list[Ints]]:
+    """Return units for these components, and the balance rules (as groups x channels nodes) they cannot express."""
+    reasons: dict[int, str] = {}
+    for node, reason in graph.reasons.items():
+        reasons.setdefault(int(component[node]), reason)
+    first, signature = _describe(graph, component)
+    writers = [block for block in graph.blocks.values() if block.writes]
+    order = sorted({int(c) for block in writers for c in component[_span(block)]}, key=lambda c: first[c])
+    alike: dict[int, list[int]] = {}
+    for c in order:
+        if c not in reasons:
+            alike.setdefault(int(signature[c]), []).append(c)
+    unit_of, atom_of = np.full(len(first), -1), np.zeros(len(first), dtype=np.int64)
+    members = list(alike.values())
+    for index, group in enumerate(members):
+        unit_of[group], atom_of[group] = index, np.arange(len(group))
+    groups = [1] * len(members)
+    unclean = []
+    for nodes, count in graph.balanced:
+        ids = component[nodes].reshape(count, -1)
+        if (ids == ids[0]).all():
+            continue
+        flat, index = ids.ravel(), int(unit_of[ids[0, 0]])
+        common = lcm(groups[index], count)
+        whole = index >= 0 and flat.tolist() == members[index] and len(flat) % common == 0
+        if whole:
+            groups[index] = common
+        elif (unit_of[flat] >= 0).any():
+            unclean.append(nodes.reshape(count, -1))
+    units, fixed = _named(graph, component, members, groups, unit_of, reasons)
+    drop = [i for i, unit in enumerate(units) if unit is None]
+    unit_of[np.isin(unit_of, drop)] = -1
+    kept = [unit for unit in units if unit is not None]
+    renumber = np.cumsum([unit is not None for unit in units]) - 1 if units else np.empty(0, np.int64)
+    unit_of = np.where(unit_of >= 0, renumber[unit_of], -1) if units else unit_of
+    return _Atoms(unit_of[component], atom_of[component], kept, fixed), unclean
+
+
+def _describe(graph: Graph, component: Ints) -> tuple[Ints, npt.NDArray[np.uint64]]:
+    """Return for each component its first written node and a hash of the dimensions it has entries in."""
+    count = int(component.max()) + 1
+    first = np.full(count, np.iinfo(np.int64).max)
+    signature = np.zeros(count, dtype=np.uint64)
+    rng = np.random.default_rng(0)
+    for block in graph.blocks.values():
+        ids = component[_span(block)]
+        np.add.at(signature, ids, rng.integers(0, 2**63, dtype=np.uint64))
+        if block.writes:
+            np.minimum.at(first, ids, np.arange(block.first, block.first + block.length))
+    return first, signature
+
+
+def _named(
+    graph: Graph, component: Ints, members: list[list[int]], groups: list[int], unit_of: Ints, reasons: dict[int, str]
+) -> tuple[list[ChannelUnit | None], list[FixedChannels]]:
+    """Return each unit (None where only one width is possible) and the fixed channels of every writer."""
+    sizes: list[dict[str, int]] = [{} for _ in members]
+    fixed: dict[tuple[str, str], int] = {}
+    for block in graph.blocks.values():
+        if not block.writes:
+            continue
+        layer = _layer_name(block.tensor)
+        ids = component[_span(block)]
+        for index, count in zip(*np.unique(unit_of[ids], return_counts=True), strict=True):
+            if index >= 0:
+                sizes[index][layer] = sizes[index].get(layer, 0) + int(count)
+        for c in ids[unit_of[ids] < 0].tolist():
+            key = (layer, reasons.get(c, "written nowhere"))
+            fixed[key] = fixed.get(key, 0) + 1
+    units: list[ChannelUnit | None] = []
+    taken: dict[str, int] = {}
+    for size, group, balance in zip(sizes, members, groups, strict=True):
+        layer, channels = next(iter(size.items()))
+        if len(group) == balance:
+            key = (layer, "all its channels can only leave together")
+            fixed[key] = fixed.get(key, 0) + channels
+            units.append(None)
+            continue
+        taken[layer] = taken.get(layer, 0) + 1
+        name = layer if taken[layer] == 1 else f"{layer}#{taken[layer]}"
+        units.append(ChannelUnit(name, channels, channels // len(group), balance, tuple(size)))
+    return units, [FixedChannels(layer, channels, reason) for (layer, reason), channels in fixed.items()]
+
+
+def _dim(block: Block, atoms: _Atoms) -> Dim:
+    span = _span(block)
+    runs = _runs(atoms.unit[span], atoms.atom[span], atoms.units)
+    # with every input fixed the stored shape is all there is to know
+    if block.groups > 1 and all(run.unit is None for run in runs):
+        return Dim((Run(None, 0, block.length // block.groups),), reads=block.reads)
+    return Dim(runs, block.groups, block.reads)
+
+
+def _runs(unit: Ints, atom: Ints, units: list[ChannelUnit]) -> tuple[Run, ...]:
+    """Return the run-length code of a dimension's entries."""
+    if not len(unit):
+        return ()
+    cuts = np.flatnonzero((np.diff(unit) != 0) | ((np.diff(atom) != 0) & (unit[1:] >= 0))) + 1
+    bounds = np.concatenate([[0], cuts, [len(unit)]]).tolist()
+    runs: list[Run] = []
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        length = high - low
+        if unit[low] < 0:
+            runs.append(Run(None, 0, length))
+            continue
+        name, start = units[unit[low]].name, int(atom[low])
+        last = runs[-1] if runs else None
+        if last and last.unit == name and last.each == length and last.start + last.count == start:
+            runs[-1] = Run(name, last.start, last.count + 1, length)
+        else:
+            runs.append(Run(name, start, 1, length))
+    return tuple(runs)
+
+
+def _span(block: Block) -> slice:
+    return slice(block.first, block.first + block.length)
+
+
+def _layer_name(tensor: str) -> str:
+    return tensor.removesuffix(".weight")

@@ -1,0 +1,111 @@
+"""Channel labels carried through the operations that really run.
+
+Every entry of every parameter dimension is a *node*. While the model runs once, each activation carries an
+integer array, broadcastable to its shape, that says which node made each element; data movement is the same
+operation applied to the labels, and an operation that needs two channels to stay or leave together records an
+edge between their nodes. The connected components are then what can only be pruned together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["INPUT", "NONE", "Block", "Graph", "compact", "varying"]
+
+NONE = 0
+"""Label of elements that belong to no channel: constants, padding."""
+INPUT = 1
+"""The one node of everything that comes from the model's input."""
+
+
+@dataclass
+class Block:
+    """The nodes of one tensor dimension: `nodes` from `first` on; see `spaces.Dim` for groups and reads."""
+
+    tensor: str
+    dim: int
+    first: int
+    length: int
+    groups: int = 1
+    reads: bool = False
+    writes: bool = False
+
+    @property
+    def nodes(self) -> Tensor:
+        return torch.arange(self.first, self.first + self.length)
+
+
+@dataclass
+class Graph:
+    """What one run of the model told: blocks of nodes, ties between them, reasons why some cannot be pruned."""
+
+    blocks: dict[tuple[str, int], Block] = field(default_factory=dict)
+    size: int = 2
+    reasons: dict[int, str] = field(default_factory=dict)
+    balanced: list[tuple[npt.NDArray[np.int64], int]] = field(default_factory=list)
+    layers: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _edges: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    def block(self, tensor: str, dim: int, length: int) -> Block:
+        """Return the block of a tensor dimension, made at its first use."""
+        found = self.blocks.get((tensor, dim))
+        if found is None:
+            found = Block(tensor, dim, self.size, length)
+            self.blocks[tensor, dim] = found
+            self.size += length
+        return found
+
+    def node(self, reason: str) -> int:
+        """Return a new node that is fixed for `reason`."""
+        self.size += 1
+        self.reasons[self.size - 1] = reason
+        return self.size - 1
+
+    def tie(self, first: Tensor, second: Tensor) -> None:
+        """Record that the channels of two broadcastable label arrays stay or leave together, pair by pair."""
+        a, b = torch.broadcast_tensors(first, second)
+        pairs = torch.stack([a.reshape(-1), b.reshape(-1)], dim=1)
+        pairs = pairs[(pairs != NONE).all(1) & (pairs[:, 0] != pairs[:, 1])]
+        if len(pairs):
+            self._edges.append(torch.unique(pairs, dim=0).numpy())
+
+    def fix(self, labels: Tensor, reason: str) -> None:
+        """Record that none of these channels can be pruned; the first reason given to a channel stays."""
+        for node in torch.unique(labels).tolist():
+            if node != NONE:
+                self.reasons.setdefault(node, reason)
+
+    def balance(self, nodes: Tensor, groups: int) -> None:
+        """Record that `groups` equal, consecutive parts of `nodes` must keep equally many."""
+        self.balanced.append((nodes.numpy(), groups))
+
+    def ran(self, layer: str, kind: str, positions: int) -> None:
+        """Count `positions` multiply-adds for each entry of a layer's weight."""
+        self.layers[layer] = (kind, self.layers.get(layer, (kind, 0))[1] + positions)
+
+    @property
+    def edges(self) -> npt.NDArray[np.int64]:
+        """All ties as an (n, 2) array."""
+        return np.concatenate([np.empty((0, 2), np.int64), *self._edges])
+
+
+def compact(labels: Tensor) -> Tensor:
+    """Return the labels with every dimension along which they are constant shrunk to length 1."""
+    for dim, length in enumerate(labels.shape):
+        if length > 1:
+            first = labels.narrow(dim, 0, 1)
+            if bool((labels == first).all()):
+                labels = first
+    return labels.clone()
+
+
+def varying(labels: Tensor, dims: Iterable[int] | None = None) -> list[int]:
+    """Return those of `dims` (default: all) along which compact labels vary."""
+    chosen: Sequence[int] = range(labels.dim()) if dims is None else [dim % max(1, labels.dim()) for dim in dims]
+    return [dim for dim in chosen if labels.size(dim) > 1]

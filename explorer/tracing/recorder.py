@@ -1,0 +1,209 @@
+"""Recorder: runs under a model's forward pass and turns what really ran into a graph of tied channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from explorer.tracing.labels import INPUT, NONE, Block, Graph, varying
+from explorer.tracing.operators import Call, rule_for, unknown
+
+__all__ = ["Recorder"]
+
+
+class Recorder(TorchDispatchMode):
+    """Labels of every live activation, and of parameters seen through transposes and added dimensions.
+
+    Parameters
+    ----------
+    model
+        The model that will run.
+    batch
+        Inputs in the example batch, by which counted positions are divided.
+    """
+
+    def __init__(self, model: nn.Module, batch: int) -> None:
+        super().__init__()
+        self.graph = Graph()
+        self.batch = batch
+        self.leaves: dict[str, tuple[Block, Block]] = {}
+        self.ran: set[str] = set()
+        self._labels = WeakTensorKeyDictionary()
+        # value: (tensor name, for every dimension of this view the parameter's dimension or None)
+        self._parameters = WeakTensorKeyDictionary()
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            self._parameters[tensor] = (name, tuple(range(tensor.dim())))
+        self._stack: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        call = Call(func, name, tuple(args), kwargs, out)
+        if not any(self._parameters.get(t) or t in self._labels for t in call.tensors):
+            return out
+        # a write into part of another tensor relabels that tensor, which nothing here follows
+        written_view = func._schema.is_mutable and any(
+            t._is_view() and t.numel() < t._base.numel() for t in tree_leaves(out) if isinstance(t, Tensor)
+        )
+        rule_for(func, name.removesuffix("_") if name != "copy_" else name)(self, call)
+        if written_view:
+            unknown(self, call)
+        return out
+
+    def where(self) -> str:
+        """Return " in MODULE" for the innermost module that is running, for reasons."""
+        return f" in {self._stack[-1]}" if self._stack and self._stack[-1] else ""
+
+    def set(self, tensor: Tensor, labels: Tensor) -> None:
+        """Label an activation; `labels` must be broadcastable to it."""
+        self._labels[tensor] = labels
+
+    def labels(self, tensor: Tensor) -> Tensor:
+        """Return an activation's compact labels, one dimension a tensor dimension."""
+        found = self._labels.get(tensor)
+        return torch.full((1,) * tensor.dim(), NONE) if found is None else found
+
+    def whole_labels(self, tensor: Tensor) -> Tensor:
+        """Return labels of the tensor's full shape; those of a parameter vary along its only long dimension."""
+        if self.is_parameter(tensor):
+            long = [dim for dim in range(tensor.dim()) if tensor.size(dim) > 1]
+            if len(long) > 1:
+                reason = f"a parameter is moved with activations{self.where()}"
+                self.fix(tensor, reason)
+                return torch.full(tensor.shape, self.graph.node(reason))
+            if long:
+                return self.parameter_labels(tensor, long[0], tensor.dim(), 0).expand(tensor.shape)
+        return self.labels(tensor).expand(tensor.shape)
+
+    def channel_labels(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return labels along one dimension as a vector; channels that also vary elsewhere are fixed."""
+        labels = self.labels(tensor)
+        if [d for d in varying(labels) if d != dim]:
+            reason = f"channels lie along several dimensions{self.where()}"
+            self.graph.fix(labels, reason)
+            return torch.full((tensor.size(dim),), self.graph.node(reason))
+        return labels.reshape(-1).expand(tensor.size(dim))
+
+    def fix(self, tensor: Tensor, reason: str) -> None:
+        """Fix all channels an activation or a parameter carries."""
+        self.graph.fix(self.labels(tensor), reason)
+        if self.is_parameter(tensor):
+            for dim in range(tensor.dim()):
+                if self._parameters[tensor][1][dim] is not None:
+                    self.graph.fix(self.parameter_block(tensor, dim).nodes, reason)
+
+    def is_parameter(self, tensor: Tensor) -> bool:
+        return tensor in self._parameters and tensor not in self._labels
+
+    def parameter_name(self, tensor: Tensor) -> str:
+        return self._parameters[tensor][0]
+
+    def parameter_block(self, tensor: Tensor, dim: int, length: int | None = None) -> Block:
+        """Return the nodes of the parameter dimension that is dimension `dim` of this view of it."""
+        name, dims = self._parameters[tensor]
+        return self.graph.block(name, dims[dim], tensor.size(dim) if length is None else length)
+
+    def parameter_labels(self, tensor: Tensor, dim: int, ndim: int, offset: int) -> Tensor:
+        """Return the nodes of one dimension shaped to broadcast in an `ndim`-dimensional operation."""
+        nodes = self.parameter_block(tensor, dim).nodes
+        return nodes.reshape([-1 if d == dim + offset else 1 for d in range(ndim)])
+
+    def move_parameter(self, call: Call, tensor: Tensor) -> None:
+        """Follow a view of a parameter whose long dimensions stay whole; anything else is a computed weight."""
+        name, dims = self._parameters[tensor]
+        out = call.out
+        index = torch.arange(tensor.dim())
+        if not isinstance(out, Tensor):
+            unknown(self, call)
+        elif call.name in ("t", "transpose", "permute"):
+            order = {
+                "t": lambda: index.flip(0),
+                "transpose": lambda: _swapped(index, call["dim0"], call["dim1"]),
+                "permute": lambda: index[list(call["dims"])],
+            }[call.name]()
+            self._parameters[out] = (name, tuple(dims[i] for i in order.tolist()))
+        elif call.name in ("alias", "clone", "contiguous", "detach", "lift_fresh", "_to_copy"):
+            self._parameters[out] = (name, dims)
+        elif [n for n in out.shape if n > 1] == [n for n in tensor.shape if n > 1] and call.name != "flip":
+            long = iter([dims[i] for i, n in enumerate(tensor.shape) if n > 1])
+            self._parameters[out] = (name, tuple(next(long) if n > 1 else None for n in out.shape))
+        elif call.name == "expand":
+            pad = out.dim() - tensor.dim()
+            kept = [dims[i] if n > 1 else None for i, n in enumerate(tensor.shape)]
+            self._parameters[out] = (name, (None,) * pad + tuple(kept))
+        else:
+            unknown(self, call)
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Keep track of the running module, and treat modules that pad channels as leaves with an index map."""
+        fresh: dict[str, tuple[Tensor, Block]] = {}
+
+        def before(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._stack.append(name)
+            self.ran.add(name)
+            if _may_move_channels(module) and len(args) == 1 and isinstance(args[0], Tensor) and args[0].dim() > 1:
+                labels = self.labels(args[0])
+                if varying(labels) == [1] and name not in fresh:
+                    block = self.graph.block(f"{name} input", 1, args[0].size(1))
+                    fresh[name] = (labels, block)
+                    self.set(args[0], block.nodes.reshape([1, -1] + [1] * (args[0].dim() - 2)))
+
+        def after(name: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+            self._stack.pop()
+            if name not in fresh or (name in self.leaves):
+                return
+            labels, block = fresh[name]
+            if out is not args[0]:
+                self.set(args[0], labels)
+            self.graph.tie(block.nodes, labels.reshape(-1))
+            if isinstance(out, Tensor) and out.dim() > 1:
+                moved = self.labels(out)
+                if varying(moved) == [1] and bool((moved == NONE).any()):
+                    block.reads = True
+                    written = self.graph.block(f"{name} output", 1, out.size(1))
+                    self.leaves[name] = (block, written)
+                    self.set(out, written.nodes.reshape([1, -1] + [1] * (out.dim() - 2)))
+
+        handles = []
+        for name, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda m, a, name=name: before(name, m, a)))
+            handles.append(module.register_forward_hook(lambda m, a, o, name=name: after(name, m, a, o)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def label_input(self, example: Any) -> None:
+        """Give everything that comes from outside the one input label."""
+        for leaf in tree_leaves(example):
+            if isinstance(leaf, Tensor):
+                self.set(leaf, torch.full((1,) * leaf.dim(), INPUT))
+        self.graph.reasons[INPUT] = "tied to the model's input"
+
+    def fix_output(self, output: Any) -> None:
+        """Fix every channel that the model returns."""
+        for leaf in tree_leaves(dict(output) if isinstance(output, Mapping) else output):
+            if isinstance(leaf, Tensor):
+                self.fix(leaf, "tied to the model's output")
+
+
+def _may_move_channels(module: nn.Module) -> bool:
+    """Tell whether a module is a user's leaf without parameters (torch's own ones keep channels in place)."""
+    own = type(module).__module__.startswith("torch.nn.")
+    return not own and not any(True for _ in module.children()) and not module._parameters and not module._buffers
+
+
+def _swapped(index: Tensor, first: int, second: int) -> Tensor:
+    index = index.clone()
+    index[[first, second]] = index[[second, first]]
+    return index

@@ -1,0 +1,137 @@
+"""What a data set is to the rest of the project: three labelled splits held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Data", "Split", "fingerprint", "stratified"]
+
+# images that enter a fingerprint, from each split
+SAMPLED = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images.
+
+    Attributes
+    ----------
+    images
+        [n, channels, height, width]; uint8 in 0..255, or float32 in 0..1.
+    labels
+        int64 [n], each in 0..classes - 1.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def subset(self, indices: Tensor | Sequence[int]) -> Split:
+        """Return the images at `indices` (whole numbers, in any order) as a split of their own."""
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return Split(self.images[rows], self.labels[rows])
+
+    def to(self, device: torch.device | str) -> Split:
+        """Return the split with its tensors on `device`."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def sampled_bytes(self) -> list[bytes]:
+        """Return the contents of up to 64 images at even distances, by which `fingerprint` tells data apart."""
+        rows = np.arange(0, len(self), max(1, len(self) // SAMPLED))[:SAMPLED]
+        return [image.cpu().numpy().tobytes() for image in self.images[torch.from_numpy(rows)]]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set of three splits that share no image.
+
+    Attributes
+    ----------
+    name
+        What the user asked for.
+    train, validation, test
+        `train` and `validation` are in a fixed shuffled order, so that their first batches represent the
+        whole. Scoring and search never look at `test`.
+    classes
+        Number of classes.
+    mean, std
+        One value a channel, for images scaled to 0..1. Defaults only: normalisation belongs to a model's
+        weights.
+    identity
+        Hash of labels, sizes and a sample of images of every split.
+    crop, flip
+        The augmentation that suits the images: pixels of padding for a random crop, and whether a mirrored
+        image keeps its label.
+    notes
+        Sentences about choices made while loading that a user should know of.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    identity: str
+    crop: int = 4
+    flip: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return self.train.shape
+
+
+def fingerprint(*splits: Split) -> str:
+    """Return 16 hexadecimal digits that tell these splits from others.
+
+    Sizes and labels enter completely, images as a sample of 64 from each split.
+    """
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(repr((len(split), split.shape)).encode())
+        digest.update(split.labels.cpu().numpy().tobytes())
+        for image in split.sampled_bytes():
+            digest.update(image)
+    return digest.hexdigest()[:16]
+
+
+def stratified(
+    labels: np.ndarray[Any, np.dtype[np.int64]], count: int, *, generator: np.random.Generator
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]:
+    """Return the indices of all but `count` items and of those `count`, both shuffled.
+
+    Every class gets its share of `count` to within one item, classes of a single item included.
+
+    Parameters
+    ----------
+    labels
+        [n].
+    count
+        0..n.
+    generator
+        The only source of randomness.
+    """
+    order = generator.permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    # evenly spaced over the items in class order: proportional without any arithmetic on classes
+    positions = np.floor((np.arange(count) + 0.5) * len(labels) / max(count, 1)).astype(np.int64)
+    rest, chosen = np.delete(by_class, positions), by_class[positions]
+    return generator.permutation(rest), generator.permutation(chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ from torch import nn
 from explorer import data, models, training
 from explorer.dense import dense_network
 from spaces.errors import PruningError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # on a busy machine two threads wait for each other ten times as long as one needs for these sizes
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _batches(n: int = 3, size: int = 8) -> list[data.Batch]:

@@ -148,10 +148,8 @@ def _parts(
     else:
         notes.append("there is no labelled test split: test is carved out of train")
         test = carve()
-    if own is None:
-        validated = carve()
-    else:
-        validated = splits[own], labels[own], generator.permutation(len(labels[own]))
+    shuffled = None if own is None else (splits[own], labels[own], generator.permutation(len(labels[own])))
+    validated = shuffled or carve()
     return ((splits["train"], labels["train"], rest), validated, test), tuple(notes)
 
 

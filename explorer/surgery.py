@@ -37,6 +37,10 @@ class Atoms:
         self._fixed = total
         self._labels: dict[Dim, Tensor] = {}
 
+    def numbers(self, unit: str) -> slice:
+        """Return the numbers of a unit's atoms."""
+        return slice(self._first[unit], self._last[unit])
+
     def labels(self, dim: Dim) -> Tensor:
         """Return the number of each entry's atom, as an int64 vector."""
         found = self._labels.get(dim)
@@ -55,7 +59,7 @@ class Atoms:
         """Return for every atom, and last for what is fixed, whether it stays."""
         mask = torch.ones(self._fixed + 1, dtype=torch.bool)
         for unit, atoms in kept.items():
-            mask[self._first[unit] : self._last[unit]] = False
+            mask[self.numbers(unit)] = False
             mask[atoms + self._first[unit]] = True
         return mask
 

@@ -1,0 +1,79 @@
+"""Latency as it is on this machine: DESIGN.md's protocol."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+__all__ = ["Timing", "interleaved", "measure"]
+
+WARM_UPS = 5
+RUNS = 30
+SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median and quartiles of repeated runs, in milliseconds."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+def interleaved(contestants: list[Callable[[], object]], *, runs: int = RUNS, seconds: float = SECONDS) -> list[Timing]:
+    """Return the timing of each contestant, run in turns so that a busy moment hits all of them.
+
+    Turns end after `runs` of them, or earlier once they took `seconds` a contestant (but not before five).
+    """
+    for _ in range(WARM_UPS):
+        for contestant in contestants:
+            contestant()
+    samples: list[list[float]] = [[] for _ in contestants]
+    begin = time.perf_counter()
+    for turn in range(runs):
+        if turn >= WARM_UPS and time.perf_counter() - begin > seconds * len(contestants):
+            break
+        for contestant, times in zip(contestants, samples, strict=True):
+            start = time.perf_counter()
+            contestant()
+            times.append(1000 * (time.perf_counter() - start))
+    return [Timing(*np.percentile(times, [50, 25, 75]).tolist()) for times in samples]
+
+
+def measure(modules: list[nn.Module], inputs: Tensor) -> list[Timing]:
+    """Return the latency of one forward pass of each module on `inputs`, measured in turns.
+
+    A lock shared by all processes of the machine keeps two measurements from disturbing each other.
+
+    Parameters
+    ----------
+    modules
+        Put in eval mode for the measurement, then back; usually a sub-network and the dense network.
+    inputs
+        One batch, on the modules' device.
+    """
+
+    def forward(module: nn.Module) -> Callable[[], object]:
+        def once() -> None:
+            module(inputs)
+            if inputs.is_cuda:
+                torch.cuda.synchronize(inputs.device)
+
+        return once
+
+    modes = [module.training for module in modules]
+    lock = FileLock(Path(tempfile.gettempdir()) / "pruning-spaces-latency.lock", mode=0o666)
+    with lock, torch.inference_mode():
+        timings = interleaved([forward(module.eval()) for module in modules])
+    for module, training in zip(modules, modes, strict=True):
+        module.train(training)
+    return timings

@@ -1,0 +1,53 @@
+"""Metrics: what can be an objective, a budget, a column or a plot's axis; a table, so that a new one is a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["METRICS", "OBJECTIVES", "Metric"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the trials table; all are minimised.
+
+    Parameters
+    ----------
+    key
+        The column's name.
+    label
+        What a plot's axis says, with the unit.
+    scale
+        By which values are multiplied for plots and printed tables.
+    cost
+        Whether it is a cost, which objectives and the hypervolume take relative to the dense network.
+    """
+
+    key: str
+    label: str
+    scale: float = 1.0
+    cost: bool = False
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.key: metric
+    for metric in [
+        Metric("error", "validation error (%)", 100),
+        Metric("loss", "validation loss (nats)"),
+        Metric("flops", "multiply-adds (M)", 1e-6, cost=True),
+        Metric("params", "parameters (M)", 1e-6, cost=True),
+        Metric("bytes", "size (MiB)", 2**-20, cost=True),
+        Metric("latency_ms", "latency, batch 1 (ms)", cost=True),
+    ]
+}
+
+OBJECTIVES: Mapping[str, str] = {
+    "error": "error",
+    "loss": "loss",
+    "flops": "flops_ratio",
+    "params": "params_ratio",
+    "bytes": "bytes_ratio",
+    "latency": "latency_ratio",
+}
+"""Objective -> the column a study minimises; costs are relative to the dense network."""

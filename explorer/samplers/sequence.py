@@ -1,0 +1,88 @@
+"""Samplers that do not look at values: a low-discrepancy sequence, and every recipe in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from spaces import Budget, PruningSpace
+
+__all__ = ["Past", "exhaustive", "qmc"]
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a sampler may know besides the study: the space, its limits, the rows seen, and how much was proposed."""
+
+    space: PruningSpace
+    limits: Budget
+    seen: Collection[bytes]
+    seed: int
+    proposed: int
+
+    @property
+    def random_state(self) -> int:
+        """A seed of its own for each proposal."""
+        return int(np.random.SeedSequence([self.seed, self.proposed]).generate_state(1)[0])
+
+
+class _RowSampler(BaseSampler):
+    """Proposes the row that `propose` returns."""
+
+    def __init__(self, space: PruningSpace, propose: Callable[[], npt.NDArray]) -> None:
+        self._space = space
+        self._propose = propose
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {
+            axis.unit: optuna.distributions.IntDistribution(0, len(axis.kept) - 1) for axis in self._space.axes
+        }
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return dict(zip(search_space, self._propose().tolist(), strict=True))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return RandomSampler(seed=0).sample_independent(study, trial, param_name, param_distribution)
+
+
+def qmc(past: Past) -> BaseSampler:
+    """Return a scrambled Sobol sequence (Joe and Kuo 2008) at position `past.proposed`."""
+
+    def propose() -> npt.NDArray:
+        from scipy.stats import qmc as sequences
+
+        engine = sequences.Sobol(len(past.space.axes), rng=np.random.default_rng(past.seed))
+        if past.proposed:
+            engine.fast_forward(past.proposed)
+        return (engine.random(1)[0] * np.array(past.space.shape)).astype(np.int16)
+
+    return _RowSampler(past.space, propose)
+
+
+def exhaustive(past: Past) -> BaseSampler:
+    """Return the sampler of the first recipe inside the limits, in the order of the space, that is new."""
+
+    def propose() -> npt.NDArray:
+        for start in range(0, past.space.size, _BLOCK):
+            rows = past.space.rows(start, min(past.space.size, start + _BLOCK))
+            for row in rows[past.limits.inside(past.space, rows)]:
+                if row.tobytes() not in past.seen:
+                    return row
+        return past.space.unrank(0)
+
+    return _RowSampler(past.space, propose)

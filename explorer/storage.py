@@ -1,0 +1,100 @@
+"""Where a study is kept, who drives it, and files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from spaces import PruningError
+
+__all__ = ["atomic", "driving", "journal", "open_study", "redacted", "shared_storage"]
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write to, which takes the place of `path` if nothing is raised."""
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def driving(folder: Path) -> Iterator[None]:
+    """Create a run's folder and hold its lock, which dies with the process.
+
+    Raises
+    ------
+    PruningError
+        If another process holds it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PruningError(f"name: another process is driving the run in {str(folder)!r}; wait for it or stop it") from None
+    except OSError as error:
+        raise PruningError(f"name: the folder {str(folder)!r} can't be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def journal(path: Path) -> BaseStorage:
+    """Return the journal storage at `path`, repaired: only for the process that holds the run's lock.
+
+    A killed driver may leave Optuna's own lock behind, and a last line that is not complete.
+    """
+    for stale in path.parent.glob(f"{path.name}.lock*"):
+        with suppress(FileNotFoundError):
+            stale.unlink()
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def shared_storage(url: str) -> BaseStorage:
+    """Return any Optuna storage by its URL.
+
+    Raises
+    ------
+    PruningError
+        If it cannot be opened; the message shows no password.
+    """
+    try:
+        return optuna.storages.RDBStorage(url, heartbeat_interval=60, grace_period=180)
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0].replace(url, redacted(url))
+        raise PruningError(f"storage.url: {redacted(url)!r} can't be opened ({type(error).__name__}: {line})") from None
+
+
+def open_study(storage: BaseStorage | None, name: str, objectives: Sequence[str]) -> optuna.Study:
+    """Return the study `name` in `storage` (in memory for None), created if it is new; all is minimised."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=["minimize"] * len(objectives), load_if_exists=True
+    )
+    study.set_metric_names(list(objectives))
+    return study
+
+
+def redacted(url: str) -> str:
+    """Return a URL without its password."""
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    return f"{scheme}{slashes}{user.partition(':')[0]}:***@{tail}" if at and ":" in user else url

@@ -1,0 +1,72 @@
+"""The tables of a study: one row an evaluated recipe, and the frontier among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from explorer.frontier import frontier, hypervolume
+from explorer.metrics import OBJECTIVES
+from explorer.search import Record
+from spaces import PruningSpace, dense_costs
+
+__all__ = ["Scale", "frontier_table", "trials_table"]
+
+
+class Scale:
+    """What objectives are measured against: columns, and the reference point of the hypervolume.
+
+    Parameters
+    ----------
+    objectives
+        Keys of `OBJECTIVES`, costs last.
+    trivial
+        Reference of each metric that is no cost: what a predictor that knows nothing reaches
+        (1 - 1/classes for an error). Costs are relative to dense, their reference is 1.
+    """
+
+    def __init__(self, objectives: Sequence[str], trivial: Mapping[str, float]) -> None:
+        self.columns = [OBJECTIVES[objective] for objective in objectives]
+        self.reference = [trivial.get(column, 1.0) for column in self.columns]
+
+    def hypervolume(self, trials: pd.DataFrame) -> float:
+        """Return the hypervolume of the finished trials."""
+        finished = trials[trials["state"] == "COMPLETE"]
+        return hypervolume(finished[self.columns].to_numpy(dtype=float), self.reference)
+
+
+def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row a record, in order.
+
+    Columns: ``trial``, ``state``, ``reason``, ``source``, the measured metrics, every cost absolute and as
+    ``_ratio`` to dense, ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense), ``seconds``, and
+    the ratio kept on every axis as ``ratio.UNIT``.
+    """
+    rows = np.array([record.row for record in records], dtype=np.int16).reshape(len(records), len(space.axes))
+    dense, costs = dense_costs(space.network), space.costs(rows)
+    columns: dict[str, object] = {
+        "trial": np.arange(len(records)),
+        "state": [record.state for record in records],
+        "reason": [record.reason for record in records],
+        "source": [record.source for record in records],
+    }
+    measured = dict.fromkeys(["error", "error_se", "loss"])
+    measured |= dict.fromkeys(name for record in records for name in record.metrics if name != "seconds")
+    for name in measured:
+        columns[name] = np.array([record.metrics.get(name, np.nan) for record in records], dtype=float)
+    for name, values in costs.items():
+        columns[name] = values
+        columns[f"{name}_ratio"] = values / dense[name]
+    columns["mcb"] = costs["flops"] / costs["params"]
+    columns["rho"] = columns["mcb"] / (dense["flops"] / dense["params"])  # type: ignore[operator]
+    columns["seconds"] = np.array([record.metrics.get("seconds", np.nan) for record in records], dtype=float)
+    for i, axis in enumerate(space.axes):
+        columns[f"ratio.{axis.unit}"] = np.array(axis.ratios)[rows[:, i]]
+    return pd.DataFrame(columns)
+
+
+def frontier_table(trials: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """Return the non-dominated finished trials, cheapest first; the columns are those of the trials."""
+    return frontier(trials, scale.columns)

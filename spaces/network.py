@@ -149,6 +149,9 @@ class Leaf:
 class Network:
     """Units, layers and tensors of one model; immutable and free of weights.
 
+    `constant_flops` are multiply-adds that no recipe changes and no layer's weight explains: attention
+    products, convolutions with computed weights.
+
     Examples
     --------
     >>> wide = Dim((Run("conv", 0, 8),))
@@ -168,6 +171,7 @@ class Network:
     tensors: tuple[Tensor, ...] = ()
     layers: tuple[Layer, ...] = ()
     leaves: tuple[Leaf, ...] = ()
+    constant_flops: int = 0
 
     @cached_property
     def unit(self) -> Mapping[str, ChannelUnit]:
@@ -193,6 +197,7 @@ class Network:
         return {
             "name": self.name,
             "units": [vars(unit) | {"writers": list(unit.writers)} for unit in self.units],
+            "constant_flops": self.constant_flops,
             "fixed": [[entry.name, entry.channels, entry.reason] for entry in self.fixed],
             "layers": [[layer.name, layer.kind, layer.weight, layer.positions] for layer in self.layers],
             "leaves": [[leaf.name, _plain_dim(leaf.reads), _plain_dim(leaf.writes)] for leaf in self.leaves],
@@ -216,6 +221,7 @@ class Network:
             return cls(
                 name=plain["name"],
                 units=tuple(ChannelUnit(**u | {"writers": tuple(u["writers"])}) for u in plain["units"]),
+                constant_flops=plain["constant_flops"],
                 fixed=tuple(FixedChannels(*entry) for entry in plain["fixed"]),
                 layers=tuple(Layer(*layer) for layer in plain["layers"]),
                 leaves=tuple(Leaf(name, _dim(reads), _dim(writes)) for name, reads, writes in plain["leaves"]),

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.assemble import assemble
-from explorer.tracing.recorder import Recorder
+from explorer.tracing.recorder import Recorder, tensors_in
 from explorer.tracing.verify import verified
 from spaces import FixedChannels, Network, PruningError
 
@@ -43,9 +43,9 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
     >>> [(unit.name, unit.channels) for unit in network.units]  # the last layer's channels are the output
     [('0', 8)]
     """
-    tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor)]
+    tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor) and leaf.dim() > 0]
     if not tensors:
-        raise PruningError("model: the example input holds no tensor")
+        raise PruningError("model: the example input holds no tensor with a batch dimension")
     recorder = Recorder(model, max(1, tensors[0].size(0)))
     modes = {module: module.training for module in model.modules()}
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -59,7 +59,9 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
             recorder.label_input(inputs)
             with recorder:
                 output = run(model, inputs)
-            recorder.fix_output(output)
+        if not tensors_in(output):
+            raise TypeError(f"it returned {type(output).__name__} without a tensor")
+        recorder.fix_output(output)
     except Exception as error:
         raise PruningError(
             f"model: forward raised {type(error).__name__} on the example input ({_first_line(error)})"
@@ -72,9 +74,9 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
     network = assemble(
         name or type(model).__name__, recorder.graph, {**parameters, **buffers}, recorder.leaves, set(buffers)
     )
-    idle = _idle(model, recorder.ran)
+    idle = _idle(model, recorder.ran, {tensor for tensor, _ in recorder.graph.blocks})
     network = replace(network, fixed=(*network.fixed, *idle))
-    return verified(model, network, example) if verify else network
+    return verified(model, network, example, training=bool(idle)) if verify else network
 
 
 def run(model: nn.Module, example: Any) -> Any:
@@ -84,12 +86,15 @@ def run(model: nn.Module, example: Any) -> Any:
     return model(*example) if isinstance(example, tuple) else model(example)
 
 
-def _idle(model: nn.Module, ran: set[str]) -> list[FixedChannels]:
-    """Return the layers that did not run in eval mode, such as auxiliary heads."""
+def _idle(model: nn.Module, ran: set[str], used: set[str]) -> list[FixedChannels]:
+    """Return the layers that did not run in eval mode, such as auxiliary heads.
+
+    A layer whose forward is passed over may have lent its weight to another function.
+    """
     found = []
     for name, module in model.named_modules():
         weight = module._parameters.get("weight")
-        if name not in ran and weight is not None and weight.dim() > 1:
+        if name not in ran and f"{name}.weight" not in used and weight is not None and weight.dim() > 1:
             found.append(FixedChannels(name, weight.size(0), "did not run in eval mode"))
     return found
 

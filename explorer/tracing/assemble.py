@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import lcm
 
 import numpy as np
@@ -31,7 +32,11 @@ class _Atoms:
 
 
 def assemble(
-    name: str, graph: Graph, tensors: Mapping[str, torch.Tensor], leaves: Mapping[str, tuple[Block, Block]], buffers: set[str]
+    name: str,
+    graph: Graph,
+    tensors: Mapping[str, torch.Tensor],
+    leaves: Mapping[str, tuple[Block, Block]],
+    buffers: set[str],
 ) -> Network:
     """Return the Network of a traced model.
 
@@ -71,6 +76,7 @@ def assemble(
         layers=tuple(
             Layer(_layer_name(weight), kind, weight, positions) for weight, (kind, positions) in graph.layers.items()
         ),
+        constant_flops=graph.constant_flops,
         leaves=tuple(Leaf(leaf, _dim(reads, atoms), _dim(writes, atoms)) for leaf, (reads, writes) in leaves.items()),
     )
 
@@ -192,7 +198,7 @@ def _runs(unit: Ints, atom: Ints, units: list[ChannelUnit]) -> tuple[Run, ...]:
     cuts = np.flatnonzero((np.diff(unit) != 0) | ((np.diff(atom) != 0) & (unit[1:] >= 0))) + 1
     bounds = np.concatenate([[0], cuts, [len(unit)]]).tolist()
     runs: list[Run] = []
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         length = high - low
         if unit[low] < 0:
             runs.append(Run(None, 0, length))

@@ -50,6 +50,8 @@ class Graph:
     reasons: dict[int, str] = field(default_factory=dict)
     balanced: list[tuple[npt.NDArray[np.int64], int]] = field(default_factory=list)
     layers: dict[str, tuple[str, int]] = field(default_factory=dict)
+    counted: int = 0
+    constant_flops: int = 0
     _edges: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def block(self, tensor: str, dim: int, length: int) -> Block:
@@ -87,6 +89,7 @@ class Graph:
 
     def ran(self, layer: str, kind: str, positions: int) -> None:
         """Count `positions` multiply-adds for each entry of a layer's weight."""
+        self.counted += 1
         self.layers[layer] = (kind, self.layers.get(layer, (kind, 0))[1] + positions)
 
     @property

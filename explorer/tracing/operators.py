@@ -4,6 +4,7 @@ A rule takes the recorder, the call's bound arguments and its output, and labels
 pointwise and those that only move data share one rule each; what is in no table fixes the channels it touches.
 """
 
+# ruff: noqa: SIM905 - long lists of names read better as text
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.labels import NONE, compact, varying
 
@@ -73,9 +74,12 @@ def pointwise(rec: Recorder, call: Call) -> None:
     """Tie what is combined element by element."""
     out = next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
     operands = [(t, rec.labels(t)) for t in call.tensors if not rec.is_parameter(t)]
-    aligned = [(_left_pad(t.shape, out.dim()), labels.reshape(_left_pad(labels.shape, out.dim()))) for t, labels in operands]
+    aligned = [
+        (_left_pad(t.shape, out.dim()), labels.reshape(_left_pad(labels.shape, out.dim()))) for t, labels in operands
+    ]
     result = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     for i, (shape, labels) in enumerate(aligned):
+        _fix_beside_padding(rec, labels, [other for j, (_, other) in enumerate(aligned) if j != i])
         others = [other for j, (_, other) in enumerate(aligned) if j != i]
         if any(shape[d] == 1 and other.size(d) > 1 for other in others for d in range(out.dim())):
             rec.graph.fix(labels, f"broadcast over the channels of another tensor{rec.where()}")
@@ -86,6 +90,15 @@ def pointwise(rec: Recorder, call: Call) -> None:
         if rec.is_parameter(tensor):
             result = _with_parameter(rec, tensor, compact(result), out.dim())
     rec.set(out, compact(result))
+
+
+def _fix_beside_padding(rec: Recorder, labels: Tensor, others: list[Tensor]) -> None:
+    """Fix the channels that are combined with padding between channels, whose width the model's code knows."""
+    if not varying(labels) or not bool((labels == NONE).any()):
+        return
+    for other in others:
+        own, beside = torch.broadcast_tensors(labels, other)
+        rec.graph.fix(beside[own == NONE], f"combined with constant channels{rec.where()}")
 
 
 def _with_parameter(rec: Recorder, tensor: Tensor, result: Tensor, ndim: int) -> Tensor:
@@ -112,7 +125,11 @@ def _left_pad(shape: torch.Size, ndim: int) -> list[int]:
 
 def movement(rec: Recorder, call: Call) -> None:
     """Move the labels as the data was moved."""
-    moved = [t for t in call.tensors if t.dtype.is_floating_point or t.dtype.is_complex]
+    data, chosen = (call.args[:1], call[_INDEXING[call.name]]) if call.name in _INDEXING else (call.args, ())
+    if any(varying(rec.labels(t)) for t in tree_leaves(chosen) if isinstance(t, Tensor)):
+        unknown(rec, call)  # channels that choose among channels
+        return
+    moved = [t for t in tree_leaves((data, call.kwargs)) if isinstance(t, Tensor)]
     if len(moved) == 1 and rec.is_parameter(moved[0]):
         rec.move_parameter(call, moved[0])
         return
@@ -125,12 +142,43 @@ def movement(rec: Recorder, call: Call) -> None:
             return rec.whole_labels(leaf)
         return leaf
 
-    args, kwargs = torch.utils._pytree.tree_map(swap, (call.args, call.kwargs))
-    if call.name == "_to_copy":
-        args, kwargs = args[:1], {}
-    labels = call.func(*args, **kwargs)
+    args, kwargs = tree_map(swap, (data, call.kwargs))
+    args = (*args, *call.args[len(args) :])
+    if call.name in ("_to_copy", "clone", "contiguous"):
+        labels = args[0]
+    elif call.name == "_reshape_alias":
+        labels = args[0].reshape(args[1])
+    else:
+        labels = call.func(*args, **kwargs)
     for out, label in zip(tree_leaves(call.out), tree_leaves(labels), strict=True):
         rec.set(out, compact(label))
+
+
+def split(rec: Recorder, call: Call) -> None:
+    """Move the labels; of equal parts of the channels (``chunk``) every part keeps equally many."""
+    source = call["self"]
+    dim, parts = call["dim"] % source.dim(), len(call.out)
+    labels = rec.labels(source)
+    if varying(labels) == [dim] and source.size(dim) % parts == 0 and parts > 1:
+        rec.graph.balance(rec.channel_labels(source, dim), parts)
+    movement(rec, call)
+
+
+def glu(rec: Recorder, call: Call) -> None:
+    """Tie the half that is scaled to the half that scales it."""
+    source = call["self"]
+    first, second = rec.whole_labels(source).chunk(2, call["dim"])
+    rec.graph.tie(first, second)
+    rec.set(call.out, compact(torch.where(first != NONE, first, second)))
+
+
+def like(rec: Recorder, call: Call) -> None:
+    """Give constants made in the shape of an activation its labels: they shrink with it."""
+    rec.set(call.out, rec.labels(call["self"]))
+
+
+def constant(rec: Recorder, call: Call) -> None:
+    """Give no labels to constants that take no more than type and device from an activation."""
 
 
 def pad(rec: Recorder, call: Call) -> None:
@@ -285,10 +333,10 @@ def embedding(rec: Recorder, call: Call) -> None:
 
 
 _MOVEMENT = """
-    _reshape_alias _to_copy _unsafe_view alias as_strided cat channel_shuffle clone contiguous detach expand flip
+    _reshape_alias _to_copy _unsafe_view alias cat channel_shuffle clone contiguous detach expand flip
     flatten gather im2col index index_select lift_fresh movedim narrow native_channel_shuffle permute pixel_shuffle
-    pixel_unshuffle repeat reshape roll select slice split split_with_sizes squeeze stack swapaxes t transpose
-    unbind unfold unsafe_split unsqueeze view view_copy
+    pixel_unshuffle repeat reshape roll select slice split_with_sizes squeeze stack swapaxes t transpose
+    unbind unfold unsqueeze view view_copy
 """.split()
 _SPATIAL = """
     _adaptive_avg_pool2d _adaptive_avg_pool3d _upsample_bicubic2d_aa _upsample_bilinear2d_aa adaptive_avg_pool1d
@@ -298,10 +346,16 @@ _SPATIAL = """
     upsample_trilinear3d
 """.split()
 _REDUCTION = "all amax amin any argmax argmin logsumexp max mean median min norm prod std sum var var_mean".split()
-_POINTWISE = {"dropout", "masked_fill", "masked_fill_", "nan_to_num", "where"}
+_POINTWISE = {"_prelu_kernel", "dropout", "hardswish", "log_sigmoid_forward", "masked_fill", "nan_to_num", "where"}
+_INDEXING = {"gather": "index", "index": "indices", "index_select": "index"}
+_LIKE = "empty_like full_like ones_like rand_like randn_like zeros_like".split()
+_CONSTANT = "new_empty new_empty_strided new_full new_ones new_zeros".split()
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_MOVEMENT, movement),
     **dict.fromkeys(_SPATIAL, spatial),
+    **dict.fromkeys(_LIKE, like),
+    **dict.fromkeys(_CONSTANT, constant),
+    **dict.fromkeys(["split", "unsafe_split"], split),
     **dict.fromkeys(_REDUCTION, reduction),
     **dict.fromkeys(["_log_softmax", "_softmax", "cumsum", "log_softmax", "softmax"], along),
     **dict.fromkeys(
@@ -313,6 +367,7 @@ _RULES: dict[str, Rule] = {
     "convolution": convolution,
     "copy_": copy_into,
     "embedding": embedding,
+    "glu": glu,
     "mm": mm,
     "native_group_norm": group_norm,
     "native_layer_norm": layer_norm,

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from explorer.tracing.labels import INPUT, NONE, Block, Graph, varying
 from explorer.tracing.operators import Call, rule_for, unknown
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "tensors_in"]
 
 
 class Recorder(TorchDispatchMode):
@@ -47,8 +48,16 @@ class Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         call = Call(func, name, tuple(args), kwargs, out)
+        counted = self.graph.counted
+        self._follow(call)
+        if self.graph.counted == counted:
+            self.graph.constant_flops += _flops(call) // self.batch
+        return out
+
+    def _follow(self, call: Call) -> None:
+        func, name, out = call.func, call.name, call.out
         if not any(self._parameters.get(t) or t in self._labels for t in call.tensors):
-            return out
+            return
         # a write into part of another tensor relabels that tensor, which nothing here follows
         written_view = func._schema.is_mutable and any(
             t._is_view() and t.numel() < t._base.numel() for t in tree_leaves(out) if isinstance(t, Tensor)
@@ -56,7 +65,6 @@ class Recorder(TorchDispatchMode):
         rule_for(func, name.removesuffix("_") if name != "copy_" else name)(self, call)
         if written_view:
             unknown(self, call)
-        return out
 
     def where(self) -> str:
         """Return " in MODULE" for the innermost module that is running, for reasons."""
@@ -81,7 +89,8 @@ class Recorder(TorchDispatchMode):
                 return torch.full(tensor.shape, self.graph.node(reason))
             if long:
                 return self.parameter_labels(tensor, long[0], tensor.dim(), 0).expand(tensor.shape)
-        return self.labels(tensor).expand(tensor.shape)
+        # contiguous, so that whatever view the tensor allows its labels allow
+        return self.labels(tensor).expand(tensor.shape).contiguous()
 
     def channel_labels(self, tensor: Tensor, dim: int) -> Tensor:
         """Return labels along one dimension as a vector; channels that also vary elsewhere are fixed."""
@@ -145,33 +154,31 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Keep track of the running module, and treat modules that pad channels as leaves with an index map."""
-        fresh: dict[str, tuple[Tensor, Block]] = {}
+        running: list[Tensor | None] = []
 
         def before(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
             self._stack.append(name)
             self.ran.add(name)
-            if _may_move_channels(module) and len(args) == 1 and isinstance(args[0], Tensor) and args[0].dim() > 1:
-                labels = self.labels(args[0])
-                if varying(labels) == [1] and name not in fresh:
-                    block = self.graph.block(f"{name} input", 1, args[0].size(1))
-                    fresh[name] = (labels, block)
-                    self.set(args[0], block.nodes.reshape([1, -1] + [1] * (args[0].dim() - 2)))
+            follow = _may_move_channels(module) and len(args) == 1 and isinstance(args[0], Tensor)
+            labels = self.labels(args[0]) if follow else None
+            running.append(labels if labels is not None and varying(labels) == [1] else None)
 
         def after(name: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
             self._stack.pop()
-            if name not in fresh or (name in self.leaves):
+            labels = running.pop()
+            if labels is None or not isinstance(out, Tensor) or out.dim() < 2:
                 return
-            labels, block = fresh[name]
-            if out is not args[0]:
-                self.set(args[0], labels)
-            self.graph.tie(block.nodes, labels.reshape(-1))
-            if isinstance(out, Tensor) and out.dim() > 1:
-                moved = self.labels(out)
-                if varying(moved) == [1] and bool((moved == NONE).any()):
-                    block.reads = True
-                    written = self.graph.block(f"{name} output", 1, out.size(1))
-                    self.leaves[name] = (block, written)
-                    self.set(out, written.nodes.reshape([1, -1] + [1] * (out.dim() - 2)))
+            moved = self.labels(out)
+            if varying(moved) != [1] or (moved == NONE).sum() <= (labels == NONE).sum():
+                return
+            # all uses of a leaf share its index map
+            block = self.graph.block(f"{name} input", 1, labels.size(1))
+            written = self.graph.block(f"{name} output", 1, out.size(1))
+            if (block.length, written.length) == (labels.size(1), out.size(1)):
+                block.reads = True
+                self.graph.tie(block.nodes, labels.reshape(-1))
+                self.leaves[name] = (block, written)
+                self.set(out, written.nodes.reshape([1, -1] + [1] * (out.dim() - 2)))
 
         handles = []
         for name, module in model.named_modules():
@@ -192,15 +199,41 @@ class Recorder(TorchDispatchMode):
 
     def fix_output(self, output: Any) -> None:
         """Fix every channel that the model returns."""
-        for leaf in tree_leaves(dict(output) if isinstance(output, Mapping) else output):
-            if isinstance(leaf, Tensor):
-                self.fix(leaf, "tied to the model's output")
+        for leaf in tensors_in(output):
+            self.fix(leaf, "tied to the model's output")
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors of a model's input or output, in containers and in objects of any class."""
+    found: list[Tensor] = []
+    seen: set[int] = set()
+    rest = [value]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif id(part) not in seen and not isinstance(part, str | bytes | type | nn.Module):
+            seen.add(id(part))
+            inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple | set) else ()
+            slots = [getattr(part, name, None) for name in getattr(type(part), "__slots__", ())]
+            rest += reversed([*inner, *getattr(part, "__dict__", {}).values(), *slots])
+    return found
 
 
 def _may_move_channels(module: nn.Module) -> bool:
     """Tell whether a module is a user's leaf without parameters (torch's own ones keep channels in place)."""
     own = type(module).__module__.startswith("torch.nn.")
     return not own and not any(True for _ in module.children()) and not module._parameters and not module._buffers
+
+
+def _flops(call: Call) -> int:
+    """Return the multiply-adds of a matrix product, convolution or fused attention; 0 for anything else."""
+    count = flop_registry.get(call.func.overloadpacket)
+    if count is not None:
+        return int(count(*call.args, **call.kwargs, out_val=call.out)) // 2
+    if "scaled_dot_product" in call.name and "backward" not in call.name:
+        return int(sdpa_flop_count(*(call[name].shape for name in ("query", "key", "value")))) // 2
+    return 0
 
 
 def _swapped(index: Tensor, first: int, second: int) -> Tensor:

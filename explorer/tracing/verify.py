@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from explorer.surgery import Surgeon, masked
-from spaces import ChannelUnit, Dim, FixedChannels, Network, Run
+from explorer.tracing.recorder import tensors_in
+from spaces import ChannelUnit, Dim, FixedChannels, Network, PruningError, Run
 
 __all__ = ["verified"]
 
 _LARGE = 200_000_000
-_JOINT_RECIPES = 3
+_ROUNDS = 4
 
 
-def verified(model: nn.Module, network: Network, example: Any) -> Network:
+def verified(model: nn.Module, network: Network, example: Any, *, training: bool = False) -> Network:
     """Return `network` with every unit fixed whose sliced model crashes or differs from the masked one.
 
     A temporary copy with random parameters and statistics is used, in eval mode and float64 to a relative
-    1e-9; above 200 M parameters in float32 to 1e-3. All units are checked at once and bisected on a mismatch,
-    then three random joint recipes.
+    1e-9; above 200 M parameters, and where the model insists on it, in float32 to 1e-3. All units are checked
+    at once and bisected on a mismatch, in rounds with other subsets.
+
+    With `training` the sliced model must also run in training mode, where auxiliary heads read channels.
+
+    Raises
+    ------
+    PruningError
+        If the model cannot be copied.
     """
     if not network.units:
         return network
-    check = _Check(model, network, example)
-    good, bad = _bisect(check, list(network.units))
-    for _ in range(_JOINT_RECIPES):
-        while good and (reason := check(good)):
-            # single units passed: the last writers go first, since what comes late has fewer readers to lose
-            bad[good.pop().name] = f"together with others: {reason}"
+    try:
+        check = _Check(model, network, example)
+    except _UncheckableError as error:
+        return _with_fixed(network, {unit.name: str(error) for unit in network.units})
+    good, bad = list(network.units), {}
+    for number in range(_ROUNDS):
+        good, worse = _bisect(lambda units, number=number: check(units, number), good)
+        bad |= worse
+    if training and check.runs_in_training():
+        good, worse = _bisect(check.training, good)
+        bad |= worse
     return _with_fixed(network, bad)
 
 
-def _bisect(check: _Check, units: list[ChannelUnit]) -> tuple[list[ChannelUnit], dict[str, str]]:
+def _bisect(
+    check: Callable[[Sequence[ChannelUnit]], str | None], units: list[ChannelUnit]
+) -> tuple[list[ChannelUnit], dict[str, str]]:
     """Return the units that pass together, and the reason for each other one."""
-    reason = check(units)
+    reason = check(units) if units else None
     if reason is None:
         return units, {}
     if len(units) == 1:
@@ -62,49 +79,86 @@ def _bisect(check: _Check, units: list[ChannelUnit]) -> tuple[list[ChannelUnit],
     return good, bad
 
 
+class _UncheckableError(Exception):
+    """The dense model does not run with random parameters."""
+
+
 class _Check:
-    """Compares the masked with the sliced network on random proper subsets of some units."""
+    """Compares the masked with the sliced network on proper subsets of some units."""
 
     def __init__(self, model: nn.Module, network: Network, example: Any) -> None:
-        parameters = sum(p.numel() for p in model.parameters())
-        self.dtype, self.tolerance = (torch.float64, 1e-9) if parameters <= _LARGE else (torch.float32, 1e-3)
         self.network = network
-        self.rng = np.random.default_rng(0)
-        generator = torch.Generator().manual_seed(0)
-        self.model = _randomised(copy.deepcopy(model).cpu().eval().to(self.dtype), generator)
-        self.surgeon = Surgeon(self.model, network)
-        self.example = tree_map(lambda leaf: self._random_like(leaf, generator), example)
-
-    def __call__(self, units: Sequence[ChannelUnit]) -> str | None:
-        """Return why slicing these units is wrong, or None."""
-        from explorer.tracing import run
-
-        kept = {unit.name: _subset(unit, self.rng) for unit in units}
-        with torch.no_grad():
-            expected = run(masked(self.model, self.network, kept), self.example)
+        small = sum(p.numel() for p in model.parameters()) <= _LARGE
+        precisions = [(torch.float64, 1e-9)] * small + [(torch.float32, 1e-3)]
+        problem = ""
+        # an input may have to be what it is (a mask, an image of positive values), a model may insist on float32
+        for (self.dtype, self.tolerance), fresh in itertools.product(precisions, (True, False)):
+            generator = torch.Generator().manual_seed(0)
             try:
-                got = run(self.surgeon.build(kept), self.example)
+                self.model = _randomised(copy.deepcopy(model).cpu().eval().to(self.dtype), generator)
             except Exception as error:
-                line = (str(error).splitlines() or [""])[0][:120]
-                return f"the sliced model raises {type(error).__name__}: {line}"
-        for a, b in zip(_floats(expected), _floats(got), strict=False):
+                raise PruningError(f"model: it cannot be copied, {_first_line(error)}") from error
+            self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
+            try:
+                outputs = self._run(self.model)
+            except Exception as error:
+                problem = problem or _first_line(error)
+                continue
+            if all(bool(out.isfinite().all()) for out in outputs):
+                self.surgeon = Surgeon(self.model, network)
+                return
+            problem = problem or "its outputs are not finite"
+        raise _UncheckableError(f"cannot be verified, the model fails with random parameters ({problem})")
+
+    def __call__(self, units: Sequence[ChannelUnit], number: int) -> str | None:
+        """Return why slicing these units is wrong in round `number`, or None."""
+        kept = {unit.name: _subset(unit, number) for unit in units}
+        expected = self._run(masked(self.model, self.network, kept))
+        try:
+            got = self._run(self.surgeon.build(kept))
+        except Exception as error:
+            return f"the sliced model raises {_first_line(error)}"
+        if len(expected) != len(got):
+            return f"the sliced model returns {len(got)} tensors instead of {len(expected)}"
+        for a, b in zip(expected, got, strict=True):
             if a.shape != b.shape:
                 return f"the sliced model returns {list(b.shape)} instead of {list(a.shape)}"
-            scale = float(a.abs().max()) if a.numel() else 0.0
+            scale = max(float(a.abs().max()), 1e-30) if a.numel() else 1.0
             difference = float((a - b).abs().max()) if a.numel() else 0.0
-            if not difference <= self.tolerance * max(scale, 1e-30):
-                return f"the sliced model differs from the masked one by {difference / max(scale, 1e-30):.1e}"
+            if not difference <= self.tolerance * scale:
+                return f"the sliced model differs from the masked one by {difference / scale:.1e}"
         return None
 
-    def _random_like(self, leaf: Any, generator: torch.Generator) -> Any:
-        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
+    def runs_in_training(self) -> bool:
+        """Tell whether the dense model runs on the example in training mode."""
+        try:
+            self._run(copy.deepcopy(self.model).train())
+        except Exception:
+            return False
+        return True
+
+    def training(self, units: Sequence[ChannelUnit]) -> str | None:
+        """Return why the sliced model does not run in training mode, or None."""
+        try:
+            self._run(self.surgeon.build({unit.name: _subset(unit, 0) for unit in units}).train())
+        except Exception as error:
+            return f"the sliced model raises in training {_first_line(error)}"
+        return None
+
+    def _run(self, model: nn.Module) -> list[torch.Tensor]:
+        from explorer.tracing import run
+
+        # a model may change its input
+        example = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, self.example)
+        with torch.no_grad():
+            return [out.to(self.dtype) for out in tensors_in(run(model, example)) if not out.is_complex()]
+
+    def _input(self, leaf: Any, fresh: bool, generator: torch.Generator) -> Any:
+        if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+            return leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf
+        if fresh:
             return torch.randn(leaf.shape, generator=generator, dtype=self.dtype)
-        return leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf
-
-
-def _floats(output: Any) -> list[torch.Tensor]:
-    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+        return leaf.detach().cpu().to(self.dtype)
 
 
 def _randomised(model: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -127,11 +181,16 @@ def _randomised(model: nn.Module, generator: torch.Generator) -> nn.Module:
     return model
 
 
-def _subset(unit: ChannelUnit, rng: np.random.Generator) -> torch.Tensor:
-    """Return a random proper subset of a unit's atoms, equally many in every group."""
+def _subset(unit: ChannelUnit, number: int) -> torch.Tensor:
+    """Return a proper subset of a unit's atoms, equally many in every group; always the same in one round.
+
+    Besides random subsets the first and the last atoms are kept: what is split in the middle is then uneven.
+    """
+    rng = np.random.default_rng([number, zlib.crc32(unit.name.encode())])
     per_group = unit.atoms // unit.groups
     keep = int(rng.integers(1, per_group))
-    picks = [group * per_group + rng.permutation(per_group)[:keep] for group in range(unit.groups)]
+    orders = {1: np.arange(per_group), 2: np.arange(per_group)[::-1]}
+    picks = [group * per_group + orders.get(number, rng.permutation(per_group))[:keep] for group in range(unit.groups)]
     return torch.from_numpy(np.sort(np.concatenate(picks)))
 
 
@@ -156,3 +215,7 @@ def _with_fixed(network: Network, bad: Mapping[str, str]) -> Network:
         tensors=tuple(replace(t, dims=tuple(map(dim, t.dims))) for t in network.tensors),
         leaves=tuple(replace(leaf, reads=dim(leaf.reads), writes=dim(leaf.writes)) for leaf in network.leaves),
     )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"

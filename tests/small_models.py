@@ -1,0 +1,656 @@
+"""Hand-made networks, one pattern of coupled channels each, that tracing is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Fn(nn.Module):
+    """A module made of named layers and a function of (itself, inputs)."""
+
+    def __init__(self, forward: Callable[..., Any], **members: Any) -> None:
+        super().__init__()
+        for name, member in members.items():
+            setattr(self, name, member)
+        self._function = forward
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(self, *args, **kwargs)
+
+
+class LambdaLayer(nn.Module):
+    """The shortcut of akamaster's CIFAR ResNets."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Swish(nn.Module):
+    """A user's activation: no parameters, moves nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+class StandardisedConv(nn.Conv2d):
+    """A convolution whose weight is computed from its parameter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+        return F.conv2d(x, w, self.bias, self.stride, self.padding)
+
+
+class Attention(nn.Module):
+    """Self-attention and a feed-forward layer, both residual."""
+
+    def __init__(self, dim: int = 8, heads: int = 2, inner: int = 12) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.up, self.down = nn.Linear(dim, inner), nn.Linear(inner, dim)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, dim = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-1, -2)) * q.size(-1) ** -0.5
+        x = x + self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, length, dim))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+def conv(i: int, o: int, k: int = 3, **options: Any) -> nn.Conv2d:
+    return nn.Conv2d(i, o, k, padding=k // 2, **options)
+
+
+def cbr(i: int, o: int, **options: Any) -> nn.Sequential:
+    return nn.Sequential(conv(i, o, bias=False, **options), nn.BatchNorm2d(o), nn.ReLU())
+
+
+def image(channels: int = 3, size: int = 8, batch: int = 2) -> Tensor:
+    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def tokens(dim: int = 8, length: int = 5) -> Tensor:
+    return torch.randn(2, length, dim, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass
+class Case:
+    """A model, its example and what tracing must say.
+
+    Parameters
+    ----------
+    units
+        (name, channels, tied, groups) in order.
+    fixed
+        Layer -> words that a reason of it holds, checked for the layers that are named.
+    rescued
+        Whether verification may have fixed a unit; elsewhere tracing alone must be right.
+    """
+
+    build: Callable[[], nn.Module]
+    example: Any
+    units: list[tuple[str, int, int, int]]
+    fixed: dict[str, str] = field(default_factory=dict)
+    rescued: bool = False
+    dtype: torch.dtype = torch.float64
+
+
+def _shuffle(x: Tensor, groups: int) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def _pad(planes: int) -> LambdaLayer:
+    return LambdaLayer(lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, planes // 4, planes // 4), "constant", 0))
+
+
+def _dense() -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        x = torch.cat([x, m.a(F.relu(m.bn_a(x)))], 1)
+        x = torch.cat([x, m.b(F.relu(m.bn_b(x)))], 1)
+        return m.head(x)
+
+    return Fn(
+        forward,
+        stem=conv(3, 4),
+        bn_a=nn.BatchNorm2d(4),
+        a=conv(4, 6),
+        bn_b=nn.BatchNorm2d(10),
+        b=conv(10, 6),
+        head=conv(16, 2),
+    )
+
+
+def _gate() -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        u, v = m.a(x).chunk(2, 1)
+        return m.b(u * v)
+
+    return Fn(forward, a=conv(3, 8), b=conv(4, 2))
+
+
+def _tied() -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return F.linear(F.relu(m.b(F.relu(m.a(x)))), m.a.weight.t())
+
+    return Fn(forward, a=nn.Linear(6, 8), b=nn.Linear(8, 8))
+
+
+def _shared_parameter() -> nn.Module:
+    a, b = nn.Linear(8, 8), nn.Linear(8, 8)
+    b.weight = a.weight
+    return nn.Sequential(nn.Linear(4, 8), a, nn.ReLU(), b, nn.Linear(8, 3))
+
+
+def _frozen() -> nn.Module:
+    return nn.Sequential(cbr(3, 8), cbr(8, 8), conv(8, 2)).requires_grad_(False)
+
+
+def _aux() -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Any:
+        x = F.relu(m.a(x))
+        return (m.b(x), m.aux(x)) if m.training else m.b(x)
+
+    return Fn(forward, a=conv(3, 8), b=conv(8, 2), aux=conv(8, 2))
+
+
+class _Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = conv(3, 8), conv(8, 8), conv(8, 2)
+        self.gamma = nn.Parameter(torch.full((8, 1, 1), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.head(x + self.gamma * self.b(x))
+
+
+class _Positions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.up, self.head = nn.Linear(6, 8), nn.Linear(8, 10), nn.Linear(10, 3)
+        self.positions = nn.Parameter(torch.zeros(1, 5, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.up(self.embed(x) + self.positions)).mean(1))
+
+
+class _Normalised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.register_buffer("std", torch.ones(3, 1, 1))
+        self.a, self.b = conv(3, 8), conv(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.relu(self.a((x - self.mean) / self.std)))
+
+
+class _BufferScale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 8), conv(8, 2)
+        self.register_buffer("scale", torch.ones(1, 8, 1, 1))
+        self.constant = torch.ones(1, 8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x) * self.scale)
+
+
+def _squeeze_excite() -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.a(x)
+        return m.b(x * torch.sigmoid(m.up(F.relu(m.down(x.mean((2, 3), keepdim=True))))))
+
+    return Fn(forward, a=conv(3, 8), down=conv(8, 4, 1), up=conv(4, 8, 1), b=conv(8, 2))
+
+
+def _spatial_attention() -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = F.relu(m.a(x))
+        return m.b(x * torch.sigmoid(m.map(x)))
+
+    return Fn(forward, a=conv(3, 8), map=conv(8, 1), b=conv(8, 2))
+
+
+def _text() -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.head(F.relu(m.up(m.embed(x).mean(1))))
+
+    return Fn(forward, embed=nn.Embedding(20, 8), up=nn.Linear(8, 12), head=nn.Linear(12, 3))
+
+
+def _option_a(inline: bool) -> nn.Module:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = F.relu(m.stem(x))
+        short = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)) if inline else m.shortcut(x)
+        return m.head(F.relu(m.b(F.relu(m.a(x))) + short).mean((2, 3)))
+
+    members = {} if inline else {"shortcut": _pad(16)}
+    return Fn(forward, stem=conv(3, 8), a=conv(8, 6, stride=2), b=conv(6, 16), head=nn.Linear(16, 3), **members)
+
+
+def _fn(forward: Callable[..., Any], **members: Any) -> Callable[[], nn.Module]:
+    """Return a factory that builds the members anew; they are given as functions of nothing."""
+    return lambda: Fn(forward, **{name: make() for name, make in members.items()})
+
+
+def L(cls: Callable[..., nn.Module], *args: Any, **options: Any) -> Callable[[], nn.Module]:  # noqa: N802
+    return lambda: cls(*args, **options)
+
+
+IMG = image()
+CASES: dict[str, Case] = {
+    "chain": Case(
+        lambda: nn.Sequential(cbr(3, 8), cbr(8, 6), conv(6, 2)),
+        IMG,
+        [("0.0", 8, 1, 1), ("1.0", 6, 1, 1)],
+        {"2": "output"},
+    ),
+    "frozen": Case(_frozen, IMG, [("0.0", 8, 1, 1), ("1.0", 8, 1, 1)], {"2": "output"}),
+    "identity residual": Case(
+        _fn(lambda m, x: m.head((y := m.a(x)) + m.b(y)), a=L(cbr, 3, 8), b=L(cbr, 8, 8), head=L(conv, 8, 2)),
+        IMG,
+        [("a.0", 8, 1, 1)],
+    ),
+    "projection": Case(
+        _fn(
+            lambda m, x: m.head(m.p(y := m.a(x)) + m.b(y)),
+            a=L(cbr, 3, 8),
+            b=L(cbr, 8, 6),
+            p=L(conv, 8, 6, 1),
+            head=L(conv, 6, 2),
+        ),
+        IMG,
+        [("a.0", 8, 1, 1), ("p", 6, 1, 1)],
+    ),
+    "option A in a leaf": Case(
+        lambda: _option_a(False), IMG, [("stem", 8, 1, 1), ("a", 6, 1, 1), ("b", 16, 1, 1)], {"head": "output"}
+    ),
+    "option A inline": Case(lambda: _option_a(True), IMG, [("stem", 8, 1, 1), ("a", 6, 1, 1)], {"b": ""}),
+    "dense blocks": Case(_dense, IMG, [("stem", 4, 1, 1), ("a", 6, 1, 1), ("b", 6, 1, 1)]),
+    "depthwise": Case(lambda: nn.Sequential(cbr(3, 8), cbr(8, 8, groups=8), conv(8, 2, 1)), IMG, [("0.0", 8, 1, 1)]),
+    "depthwise with multiplier": Case(
+        lambda: nn.Sequential(cbr(3, 4), cbr(4, 12, groups=4), conv(12, 2, 1)), IMG, [("0.0", 4, 1, 1)]
+    ),
+    "grouped": Case(
+        lambda: nn.Sequential(cbr(3, 8), cbr(8, 12, groups=2), conv(12, 2)),
+        IMG,
+        [("0.0", 8, 1, 2), ("1.0", 12, 1, 2)],
+    ),
+    "grouped twice": Case(
+        lambda: nn.Sequential(cbr(3, 12), cbr(12, 24, groups=2), cbr(24, 12, groups=3), conv(12, 2)),
+        IMG,
+        [("0.0", 12, 1, 2), ("1.0", 24, 1, 6), ("2.0", 12, 1, 3)],
+    ),
+    "grouped after concat": Case(
+        _fn(
+            lambda m, x: m.head(m.g(torch.cat([m.a(x), m.b(x)], 1))),
+            a=L(cbr, 3, 4),
+            b=L(cbr, 3, 4),
+            g=L(conv, 8, 4, groups=2),
+            head=L(conv, 4, 2),
+        ),
+        IMG,
+        [("a.0", 4, 1, 1), ("g", 4, 1, 2)],
+    ),
+    "squeeze-excite": Case(_squeeze_excite, IMG, [("a", 8, 1, 1), ("down", 4, 1, 1)]),
+    "flatten before linear": Case(
+        lambda: nn.Sequential(
+            cbr(3, 8), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10), nn.ReLU(), nn.Linear(10, 3)
+        ),
+        IMG,
+        [("0.0", 8, 1, 1), ("3", 10, 1, 1)],
+    ),
+    "view before linear": Case(
+        _fn(lambda m, x: m.b(m.a(x).view(x.size(0), -1)), a=L(conv, 3, 8), b=L(nn.Linear, 512, 3)),
+        IMG,
+        [("a", 8, 1, 1)],
+    ),
+    "module used twice": Case(
+        _fn(lambda m, x: m.head(m.b(m.b(m.a(x)))), a=L(cbr, 3, 8), b=L(cbr, 8, 8), head=L(conv, 8, 2)),
+        IMG,
+        [("a.0", 8, 1, 1)],
+    ),
+    "activation of the user used twice": Case(
+        _fn(
+            lambda m, x: m.head(m.act(m.b(y := m.act(m.a(x)))) + m.act(m.c(y))),
+            a=L(conv, 3, 8),
+            b=L(conv, 8, 6),
+            c=L(conv, 8, 6),
+            act=L(Swish),
+            head=L(conv, 6, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 1), ("b", 6, 1, 1)],
+    ),
+    "activation used twice on one tensor": Case(
+        _fn(
+            lambda m, x: m.head(m.b(m.act(y := m.a(x))) + m.act(z := m.c(x)) + m.d(y) + z),
+            a=L(conv, 3, 8),
+            b=L(conv, 8, 6),
+            c=L(conv, 3, 6),
+            d=L(conv, 8, 6),
+            act=L(Swish),
+            head=L(conv, 6, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 1), ("b", 6, 1, 1)],
+    ),
+    "padding leaf used twice": Case(
+        _fn(
+            lambda m, x: m.head(m.pad(m.a(x)) + m.pad(m.b(x)) + m.c(x)),
+            a=L(conv, 3, 8),
+            b=L(conv, 3, 8),
+            c=L(conv, 3, 16, stride=2),
+            pad=lambda: _pad(16),
+            head=L(conv, 16, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 1), ("c", 16, 1, 1)],
+    ),
+    "tied weights": Case(_tied, torch.randn(2, 6), [("a", 8, 1, 1)]),
+    "shared parameter": Case(_shared_parameter, torch.randn(2, 4), [("0", 8, 1, 1)]),
+    "residual with the input": Case(
+        _fn(lambda m, x: m.head(x + m.b(m.a(x))), a=L(conv, 3, 8), b=L(conv, 8, 3), head=L(conv, 3, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+        {"b": "input"},
+    ),
+    "gate": Case(_gate, IMG, [("a", 8, 2, 1)]),
+    "glu": Case(_fn(lambda m, x: m.b(F.glu(m.a(x), 1)), a=L(conv, 3, 8), b=L(conv, 4, 2)), IMG, [("a", 8, 2, 1)]),
+    "chunk to two readers": Case(
+        _fn(
+            lambda m, x: m.b((t := m.a(x).chunk(2, 1))[0]) + m.c(F.relu(t[1])),
+            a=L(conv, 3, 8),
+            b=L(conv, 4, 2),
+            c=L(conv, 4, 2),
+        ),
+        IMG,
+        [("a", 8, 2, 1)],
+    ),
+    "chunk and concat": Case(
+        _fn(
+            lambda m, x: m.b(torch.cat([(t := m.a(x).chunk(2, 1))[0], F.relu(t[1])], 1)),
+            a=L(conv, 3, 8),
+            b=L(conv, 8, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 2)],
+    ),
+    "channel shuffle": Case(
+        _fn(
+            lambda m, x: m.head(m.b(_shuffle(m.a(x), 2))),
+            a=L(conv, 3, 8),
+            b=L(conv, 8, 8, groups=2),
+            head=L(conv, 8, 2),
+        ),
+        IMG,
+        [("b", 8, 1, 2)],
+        {"a": ""},
+        rescued=True,
+    ),
+    "channel shuffle module": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.ChannelShuffle(2), conv(8, 4), conv(4, 2)),
+        IMG,
+        [("2", 4, 1, 1)],
+        {"0": ""},
+        rescued=True,
+    ),
+    "pixel shuffle": Case(
+        lambda: nn.Sequential(conv(3, 16), nn.PixelShuffle(2), conv(4, 6), conv(6, 2)),
+        IMG,
+        [("2", 6, 1, 1)],
+        {"0": "several dimensions"},
+    ),
+    "first four channels": Case(
+        _fn(lambda m, x: m.b(m.a(x)[:, :4]), a=L(conv, 3, 8), b=L(conv, 4, 2)),
+        IMG,
+        [("a#2", 4, 1, 1)],
+        {"a": ""},
+        rescued=True,
+    ),
+    "hard-coded view": Case(
+        _fn(lambda m, x: m.b(m.a(x).view(x.size(0), 8 * 64)), a=L(conv, 3, 8), b=L(nn.Linear, 512, 3)),
+        IMG,
+        [],
+        {"a": "raises"},
+        rescued=True,
+    ),
+    "layer norm": Case(
+        lambda: nn.Sequential(nn.Linear(8, 12), nn.LayerNorm(12), nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 3)),
+        tokens(),
+        [("2", 10, 1, 1)],
+        {"0": "layer norm"},
+    ),
+    "group norm": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.GroupNorm(2, 8), conv(8, 6), conv(6, 2)),
+        IMG,
+        [("2", 6, 1, 1)],
+        {"0": "groups of channels"},
+    ),
+    "instance norm": Case(lambda: nn.Sequential(conv(3, 8), nn.InstanceNorm2d(8), conv(8, 2)), IMG, [("0", 8, 1, 1)]),
+    "attention": Case(
+        lambda: nn.Sequential(nn.Linear(6, 8), Attention(), nn.Linear(8, 3)),
+        tokens(6),
+        [("1.up", 12, 1, 1)],
+        {"0": "", "1.qkv": "", "1.proj": ""},
+    ),
+    "transformer layer of torch": Case(
+        lambda: nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), nn.Linear(8, 3)),
+        tokens(),
+        [("0.linear1", 12, 1, 1)],
+    ),
+    "conv1d": Case(
+        lambda: nn.Sequential(
+            nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 4, 3), nn.Flatten(), nn.Linear(16, 2)
+        ),
+        torch.randn(2, 3, 8),
+        [("0", 8, 1, 1), ("3", 4, 1, 1)],
+    ),
+    "conv3d": Case(
+        lambda: nn.Sequential(nn.Conv3d(3, 8, 3), nn.BatchNorm3d(8), nn.MaxPool3d(2), nn.Conv3d(8, 4, 1)),
+        torch.randn(2, 3, 4, 6, 6),
+        [("0", 8, 1, 1)],
+    ),
+    "transposed": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.ConvTranspose2d(8, 6, 2, 2), nn.ReLU(), conv(6, 2)),
+        IMG,
+        [("0", 8, 1, 1), ("1", 6, 1, 1)],
+    ),
+    "transposed depthwise": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.ConvTranspose2d(8, 8, 2, 2, groups=8), conv(8, 2)),
+        IMG,
+        [("0", 8, 1, 1)],
+    ),
+    "transposed grouped": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.ConvTranspose2d(8, 8, 2, 2, groups=2), conv(8, 6), conv(6, 2)),
+        IMG,
+        [("2", 6, 1, 1)],
+        {"0": "cannot follow"},
+    ),
+    "spatial attention": Case(_spatial_attention, IMG, [("a", 8, 1, 1)], {"map": "broadcast"}),
+    "spatial attention over channels": Case(
+        _fn(
+            lambda m, x: m.b((y := m.a(x)) * m.map(torch.cat([y.mean(1, True), y.amax(1, True)], 1)).sigmoid()),
+            a=L(conv, 3, 8),
+            map=L(conv, 2, 1),
+            b=L(conv, 8, 2),
+        ),
+        IMG,
+        [],
+        {"a": "reduced over channels"},
+    ),
+    "prelu": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.PReLU(8), conv(8, 6), nn.PReLU(), conv(6, 2)),
+        IMG,
+        [("0", 8, 1, 1), ("2", 6, 1, 1)],
+    ),
+    "layer scale": Case(_Scaled, IMG, [("a", 8, 1, 1)]),
+    "positional embedding": Case(_Positions, tokens(6), [("embed", 8, 1, 1), ("up", 10, 1, 1)]),
+    "input normalisation": Case(_Normalised, IMG, [("a", 8, 1, 1)]),
+    "buffer scale": Case(_BufferScale, IMG, [("a", 8, 1, 1)]),
+    "constant scale": Case(
+        _fn(lambda m, x: m.b(m.a(x) * torch.ones(8, 1, 1)), a=L(conv, 3, 8), b=L(conv, 8, 2)),
+        IMG,
+        [],
+        {"a": ""},
+        rescued=True,
+    ),
+    "in-place relu after linear": Case(
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)), tokens(6), [("0", 8, 1, 1)]
+    ),
+    "in-place sums": Case(
+        _fn(
+            lambda m, x: m.head(F.relu_(torch.zeros(2, 6, 8, 8).add_(m.a(x)).add_(m.b(x)))),
+            a=L(conv, 3, 6),
+            b=L(conv, 3, 6),
+            head=L(conv, 6, 2),
+        ),
+        IMG,
+        [],
+        {"a": ""},
+        rescued=True,
+    ),
+    "text": Case(_text, torch.randint(0, 20, (2, 7)), [("embed", 8, 1, 1), ("up", 12, 1, 1)]),
+    "tuple output": Case(
+        _fn(lambda m, x: ((y := m.a(x)), m.b(y)), a=L(conv, 3, 8), b=L(conv, 8, 2)), IMG, [], {"a": "output"}
+    ),
+    "dict output": Case(
+        _fn(lambda m, x: {"out": m.b(y := m.a(x)), "aux": [m.c(y)]}, a=L(conv, 3, 8), b=L(conv, 8, 2), c=L(conv, 8, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+        {"b": "output", "c": "output"},
+    ),
+    "object output": Case(
+        _fn(lambda m, x: SimpleNamespace(logits=m.b(m.a(x)), loss=None), a=L(conv, 3, 8), b=L(conv, 8, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+        {"b": "output"},
+    ),
+    "integer output": Case(
+        _fn(lambda m, x: m.b(m.a(x)).mean((2, 3)).argmax(1), a=L(conv, 3, 8), b=L(conv, 8, 4)),
+        IMG,
+        [("a", 8, 1, 1)],
+        {"b": "reduced over channels"},
+    ),
+    "several inputs": Case(
+        _fn(lambda m, x, y: m.c(m.a(x) + m.b(y)), a=L(conv, 3, 8), b=L(conv, 2, 8), c=L(conv, 8, 2)),
+        (IMG, image(2)),
+        [("a", 8, 1, 1)],
+    ),
+    "keywords": Case(
+        _fn(
+            lambda m, x, *, scale, mask=None: m.c(m.a(x) * scale * mask),
+            a=L(conv, 3, 8),
+            c=L(conv, 8, 2),
+        ),
+        {"x": IMG, "scale": 2.0, "mask": torch.ones(2, 1, 8, 8)},
+        [("a", 8, 1, 1)],
+    ),
+    "auxiliary head": Case(_aux, IMG, [], {"aux": "did not run", "a": "in training"}, rescued=True),
+    "norm without affine": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.BatchNorm2d(8, affine=False), conv(8, 2)), IMG, [("0", 8, 1, 1)]
+    ),
+    "norm without statistics": Case(
+        lambda: nn.Sequential(conv(3, 8), nn.BatchNorm2d(8, track_running_stats=False), conv(8, 2)),
+        IMG,
+        [("0", 8, 1, 1)],
+    ),
+    "standardised weights": Case(
+        lambda: nn.Sequential(conv(3, 8), StandardisedConv(8, 8, 3), conv(8, 6), conv(6, 2)),
+        IMG,
+        [("2", 6, 1, 1)],
+        {"0": ""},
+    ),
+    "nothing to prune": Case(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), IMG, [], {"1": "output"}),
+    "no parameters": Case(lambda: nn.Sequential(nn.Flatten(), nn.ReLU()), IMG, []),
+    "straight-through mask": Case(
+        _fn(lambda m, x: m.b((y := m.a(x)) * (y > 0).float()), a=L(conv, 3, 8), b=L(conv, 8, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+    ),
+    "mask of another branch": Case(
+        _fn(
+            lambda m, x: m.c(m.a(x).flatten(1) * (m.b(x) > 0).flatten(1)),
+            a=L(conv, 3, 8),
+            b=L(conv, 3, 8),
+            c=L(nn.Linear, 512, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 1)],
+    ),
+    "zeros like": Case(
+        _fn(lambda m, x: m.b(torch.cat([y := m.a(x), torch.zeros_like(y)], 1)), a=L(conv, 3, 8), b=L(conv, 16, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+    ),
+    "reversed channels": Case(
+        _fn(lambda m, x: m.b(torch.cat([(y := m.a(x)).flip(1), y], 1)), a=L(conv, 3, 8), b=L(conv, 16, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+    ),
+    "gru": Case(
+        _fn(lambda m, x: m.b(m.a(x)[0]), a=L(nn.GRU, 6, 8, batch_first=True), b=L(nn.Linear, 8, 2)),
+        tokens(6),
+        [],
+        {"a.weight_ih_l0": "raises"},
+        rescued=True,
+    ),
+    "insists on float32": Case(
+        _fn(lambda m, x: m.b(m.a(x.float())), a=L(conv, 3, 8), b=L(conv, 8, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+        dtype=torch.float32,
+    ),
+    "insists on positive input": Case(
+        _fn(
+            lambda m, x: m.b(m.a(x).mean((2, 3)) * x.mean((1, 2, 3)).log()[:, None]),
+            a=L(conv, 3, 8),
+            b=L(nn.Linear, 8, 2),
+        ),
+        torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+        [("a", 8, 1, 1)],
+    ),
+    "softmax over channels": Case(
+        _fn(lambda m, x: m.b(m.a(x).softmax(1)), a=L(conv, 3, 8), b=L(conv, 8, 2)), IMG, [], {"a": "softmax"}
+    ),
+    "write into a part": Case(
+        _fn(lambda m, x: m.c(_write_half(m.a(x), m.b(x))), a=L(conv, 3, 8), b=L(conv, 3, 4), c=L(conv, 8, 2)),
+        IMG,
+        [],
+        {"b": ""},
+        rescued=True,
+    ),
+    "whole write": Case(
+        _fn(lambda m, x: m.c(_write_all(torch.empty(2, 8, 8, 8), m.a(x))), a=L(conv, 3, 8), c=L(conv, 8, 2)),
+        IMG,
+        [],
+        {"a": ""},
+        rescued=True,
+    ),
+}
+
+
+def _write_half(x: Tensor, y: Tensor) -> Tensor:
+    x[:, :4] = y
+    return x
+
+
+def _write_all(x: Tensor, y: Tensor) -> Tensor:
+    x[:] = y
+    return x

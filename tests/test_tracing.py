@@ -1,0 +1,101 @@
+"""Tracing: what is tied, what is fixed and why, on a table of small patterns; never a crash, never wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checks import assert_costs_are_counted, assert_sliced_is_masked, fresh, random_kept, random_recipe
+from small_models import CASES, IMG, Fn, conv
+from torch import nn
+
+from explorer.tracing import trace
+from spaces import Network, PruningError, Recipe
+
+RECIPES = 6
+
+
+def _build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return CASES[name].build().eval()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_units_and_reasons(name: str) -> None:
+    case = CASES[name]
+    traced = trace(_build(name), case.example, verify=False)
+    network = trace(_build(name), case.example)
+    assert [(u.name, u.channels, u.tied, u.groups) for u in network.units] == case.units
+    assert (traced.units != network.units) == case.rescued
+    for layer, words in case.fixed.items():
+        assert any(words in entry.reason for entry in network.fixed if entry.name == layer), network.fixed
+    assert all(entry.reason and "\n" not in entry.reason for entry in network.fixed)
+    assert Network.from_yaml(network.to_yaml()) == network
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sliced_is_masked_and_costs_are_counted(name: str) -> None:
+    case, rng = CASES[name], np.random.default_rng(0)
+    network = trace(_build(name), case.example)
+    model = fresh(_build(name), case.dtype)
+    assert_costs_are_counted(_build(name), network, case.example, Recipe(), {})
+    for _ in range(RECIPES if network.units else 0):
+        recipe = random_recipe(network, rng)
+        kept = random_kept(network, recipe, rng)
+        assert_sliced_is_masked(model, network, case.example, kept)
+        assert_costs_are_counted(_build(name), network, case.example, recipe, kept)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_model_is_left_as_it_was(name: str) -> None:
+    model = _build(name)
+    for i, module in enumerate(model.modules()):
+        module.training = bool(i % 2)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    trace(model, CASES[name].example)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_frozen_parameters_make_no_difference() -> None:
+    for name in ("chain", "dense blocks", "gate", "attention"):
+        frozen = _build(name).requires_grad_(False)
+        assert trace(frozen, CASES[name].example) == trace(_build(name), CASES[name].example)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_batch_makes_no_difference(batch: int) -> None:
+    for name in ("chain", "squeeze-excite", "flatten before linear", "option A in a leaf", "attention"):
+        example = torch.zeros(batch, *CASES[name].example.shape[1:])
+        assert trace(_build(name), example) == trace(_build(name), CASES[name].example)
+
+
+def _raises(message: str) -> nn.Module:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError(message)
+
+    return Fn(forward, a=conv(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "words"),
+    [
+        (_raises("not\nso"), IMG, "ValueError on the example input (not)"),
+        (conv(3, 8), torch.zeros(1, 4, 8, 8), "RuntimeError on the example input"),
+        (nn.Linear(4, 2), torch.zeros(1, 5), "RuntimeError on the example input"),
+        (conv(3, 8), {"image": IMG}, "TypeError on the example input"),
+        (conv(3, 8), (), "no tensor"),
+        (conv(3, 8), torch.tensor(1.0), "no tensor with a batch"),
+        (Fn(lambda m, x: None, a=conv(3, 8)), IMG, "returned NoneType without a tensor"),
+    ],
+)
+def test_mistakes_are_one_line(model: nn.Module, example: Any, words: str) -> None:
+    with pytest.raises(PruningError, match=re.escape(words)) as caught:
+        trace(model, example)
+    assert str(caught.value).startswith("model: ")
+    assert "\n" not in str(caught.value)

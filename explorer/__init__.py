@@ -1,1 +1,45 @@
-"""Explore the space of sub-networks that pruning can make out of a trained network."""
+"""Explore the space of sub-networks that pruning can make out of a trained network.
+
+Examples
+--------
+::
+
+    study = explorer.explore(model, train_loader, val_loader, space="filter", budget={"flops": 0.5}, trials=64)
+    study.frontier
+    small = study.best(flops=0.5).build()
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import spaces
+
+if TYPE_CHECKING:
+    from explorer.export import load, save
+    from explorer.study import Candidate, Study, explore
+    from explorer.tracing import trace
+
+__all__ = ["Candidate", "Study", "explore", "load", "save", "trace"]
+
+if not hasattr(spaces, "PruningSpace"):
+    raise ImportError(
+        f"explorer needs its own package 'spaces', but {spaces.__file__} shadows it: uninstall that package"
+    )
+
+# imported when they are asked for, because torch takes seconds
+_HOMES = {
+    "Candidate": "explorer.study",
+    "Study": "explorer.study",
+    "explore": "explorer.study",
+    "load": "explorer.export",
+    "save": "explorer.export",
+    "trace": "explorer.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'explorer' has no attribute {name!r}")

@@ -15,10 +15,10 @@ from explorer.surgery import Surgeon
 from explorer.training import Evaluation, evaluate, reestimate_bn
 from spaces import Network, PruningError, Recipe
 
-__all__ = ["Evaluator", "LatencyLimit", "OverBudget"]
+__all__ = ["Evaluator", "LatencyLimit", "OverBudgetError"]
 
 
-class OverBudget(PruningError):
+class OverBudgetError(PruningError):
     """A candidate's measured latency exceeds the budget; `metrics` holds what was measured before that showed."""
 
     def __init__(self, excess: float, metrics: dict[str, float]) -> None:
@@ -88,7 +88,7 @@ class Evaluator:
 
         Raises
         ------
-        OverBudget
+        OverBudgetError
             If its latency exceeds the limit; its error is not measured then.
         PruningError
             If its outputs are not finite.
@@ -97,7 +97,7 @@ class Evaluator:
         if self.latency is not None:
             metrics = self.timings(recipe, batch=False)
             if (excess := self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])) > 0:
-                raise OverBudget(excess, metrics)
+                raise OverBudgetError(excess, metrics)
         return metrics | _metrics(evaluate(self.build(recipe), self.validation))
 
     def dense(self) -> dict[str, float]:

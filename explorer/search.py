@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from explorer.evaluation import OverBudget
+from explorer.evaluation import OverBudgetError
 from explorer.metrics import OBJECTIVES
 from explorer.samplers import Past, make_sampler
 from spaces import Budget, PruningError, PruningSpace, Recipe, dense_costs, sample_inside
@@ -88,7 +89,7 @@ class Search:
         self._objectives = list(objectives)
         self._sampler, self._options, self._seed = sampler, dict(options), seed
         self._ladder = [row for row in ladder if self.limits.inside(space, row[None])[0]]
-        self._distributions = {
+        self._distributions: dict[str, BaseDistribution] = {
             axis.unit: optuna.distributions.IntDistribution(0, len(axis.kept) - 1) for axis in space.axes
         }
         self._dense_costs = dense_costs(space.network)
@@ -241,7 +242,7 @@ class Search:
             values = self._values(row, metrics)
             if not np.isfinite(values).all():
                 raise PruningError(f"objectives {dict(zip(self._objectives, values, strict=True))} are not finite")
-        except OverBudget as over:
+        except OverBudgetError as over:
             return TrialState.PRUNED, None, {"outcome": "OVER_LATENCY", "excess": over.excess}
         except Exception as error:
             lines = str(error).splitlines() or [""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,7 +43,9 @@ def driving(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise PruningError(f"name: another process is driving the run in {str(folder)!r}; wait for it or stop it") from None
+        raise PruningError(
+            f"name: another process is driving the run in {str(folder)!r}; wait for it or stop it"
+        ) from None
     except OSError as error:
         raise PruningError(f"name: the folder {str(folder)!r} can't be written: {error.strerror}") from None
     try:
@@ -89,7 +92,9 @@ def open_study(storage: BaseStorage | None, name: str, objectives: Sequence[str]
     study = optuna.create_study(
         storage=storage, study_name=name, directions=["minimize"] * len(objectives), load_if_exists=True
     )
-    study.set_metric_names(list(objectives))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(objectives))
     return study
 
 

@@ -28,6 +28,7 @@ class Scale:
     """
 
     def __init__(self, objectives: Sequence[str], trivial: Mapping[str, float]) -> None:
+        self.objectives = list(objectives)
         self.columns = [OBJECTIVES[objective] for objective in objectives]
         self.reference = [trivial.get(column, 1.0) for column in self.columns]
 

@@ -30,7 +30,7 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 def load_images(
     path: str | Path | None = None,
-    name: str | None = None,
+    hub: str | None = None,
     *,
     validation: float = 0.1,
     size: int | None = None,
@@ -43,7 +43,7 @@ def load_images(
     path
         A local folder: parquet files in Hugging Face schema, or folders of images a class. Nothing goes to
         the network.
-    name
+    hub
         Without a path: a data set of the hub, such as ``uoft-cs/cifar10``.
     validation
         Images to carve out of train, stratified and with a fixed seed: a count, or a share below 1. A set
@@ -61,15 +61,15 @@ def load_images(
         One line starting with ``data`` (the hub), ``data.path``, ``data.validation``, ``data.size`` or
         ``data.max_gib``.
     """
-    if path is None and name is None:
-        raise PruningError("data.path: give a folder (data.path) or a name on the hub (data.name)")
+    if path is None and hub is None:
+        raise PruningError("data.path: give a folder (data.path) or a name on the hub (data.hub)")
     if size is not None and (not isinstance(size, int) or size < 1):
         raise PruningError(f"data.size: {size!r} is not a whole number of at least 1 pixel")
     if path is not None:
         splits, key = read_folder(path, max_gib=max_gib), "data.path"
     else:
-        assert name is not None
-        splits, key = read_hub(name), "data"
+        assert hub is not None
+        splits, key = read_hub(hub), "data"
     if "train" not in splits:
         raise PruningError(f"{key}: no split named train; the splits are {', '.join(splits)}")
     # other splits (unlabelled extras) needn't even have the same columns
@@ -84,7 +84,7 @@ def load_images(
     )
     mean, std = _statistics(train)
     return Data(
-        name=Path(path).name if path is not None else str(name),
+        name=Path(path).name if path is not None else str(hub),
         train=train,
         validation=validated,
         test=test,

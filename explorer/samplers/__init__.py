@@ -60,4 +60,6 @@ def make_sampler(name: str, past: Past, options: Mapping[str, Any]) -> BaseSampl
         try:
             return SAMPLERS[name](past, **options)
         except (TypeError, ValueError) as error:
-            raise PruningError(f"sampler.options: {name} takes no such options ({str(error).splitlines()[0]})") from None
+            raise PruningError(
+                f"sampler.options: {name} takes no such options ({str(error).splitlines()[0]})"
+            ) from None

@@ -45,9 +45,7 @@ class _RowSampler(BaseSampler):
         self._propose = propose
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {
-            axis.unit: optuna.distributions.IntDistribution(0, len(axis.kept) - 1) for axis in self._space.axes
-        }
+        return {axis.unit: optuna.distributions.IntDistribution(0, len(axis.kept) - 1) for axis in self._space.axes}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -1,0 +1,34 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(READY)  ## install, train a small network on digits, explore it, show the frontier
+	$(BIN)/explore run
+
+test: lint  ## install, check style and types, run the tests
+	$(BIN)/python -m pytest
+
+test-all: lint  ## the tests marked slow too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check explorer spaces tests conf
+	$(BIN)/ruff format --check explorer spaces tests conf
+	$(BIN)/mypy
+
+bench: $(READY)  ## the benchmark tables
+	$(BIN)/pip install -q -c constraints.txt -e ".[bench]"
+	$(BIN)/explore bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# the constraints pin what was tested; torch goes first, so that no other package pulls a build with CUDA
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,173 @@
+"""The command `explore`: a word first, then Hydra overrides or options.
+
+Everything is composed and checked here before Hydra runs a job, so that a mistake is one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+USAGE = """\
+explore: the space of sub-networks that pruning can make out of a trained network
+
+  explore run [key=value ...]       explore a space; -m for a multirun, --help for all keys
+  explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space
+  explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --out DIR
+  explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate
+
+  explore run                                         digits and a small ResNet, minutes
+  explore run model=resnet56 data=cifar10 data.path=cifar10-parquet budget.flops=0.5
+  explore run -m sampler=tpe,nsga2 seed=0,1,2         one study a job
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 on success, 2 on a mistake of the user's, 130 on Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # models and data of the user's are imported from where the command is given
+    sys.path.insert(0, os.getcwd())
+    from spaces import PruningError, unknown
+
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "bench": _bench,
+        "export": _export,
+        "inspect": lambda rest: _hydra("inspect", rest),
+        "run": lambda rest: _hydra("run", rest),
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        sys.exit(0)
+    word, *rest = arguments
+    try:
+        if word not in commands:
+            raise unknown("command", word, commands)
+        sys.exit(commands[word](rest))
+    except PruningError as error:
+        sys.exit(_complain(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _complain(error: Exception) -> int:
+    print(f"explore: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _hydra(command: str, arguments: list[str]) -> int:
+    """Check the configuration of every job, then let Hydra run them; return the worst exit code."""
+    from explorer.config import RESULTS, compose, sweep_name, validate
+    from spaces import PruningError
+
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    multirun = any(flag in ("-m", "--multirun") for flag in flags)
+    overrides, folder = _split(arguments)
+    extra: list[str] = []
+    if not set(flags) & {"--help", "-h", "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc"}:
+        configs = compose(overrides, folder=folder)
+        if len(configs) > 1 and not multirun:
+            raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
+        for config in configs:
+            validate(config)
+        if multirun and command == "run":
+            extra = [f"hydra.sweep.dir={RESULTS / sweep_name(configs, overrides)}", "hydra.sweep.subdir=."]
+    with tempfile.TemporaryDirectory() as scratch:
+        # jobs may run in other processes: what failed is told by a file
+        failures = Path(scratch) / "failures"
+        os.environ["EXPLORE_FAILURES"] = str(failures)
+        os.environ["EXPLORE_COMMAND"] = command
+        _launch([*arguments, *extra])
+        codes = [int(line.split()[0]) for line in failures.read_text().splitlines()] if failures.exists() else []
+    return max(codes, default=0)
+
+
+def _split(arguments: list[str]) -> tuple[list[str], Path | None]:
+    """Return the overrides among Hydra's arguments, and the folder given by --config-dir."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    known, rest = parser.parse_known_args(arguments)
+    taken = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"}
+    values = {rest[i + 1] for i, argument in enumerate(rest[:-1]) if argument in taken}
+    return [a for a in rest if not a.startswith("-") and a not in values], known.config_dir
+
+
+def _launch(arguments: list[str]) -> None:
+    import hydra
+
+    from explorer.config import conf
+
+    sys.argv = ["explore", *arguments]
+    hydra.main(version_base="1.3", config_path=str(conf()), config_name="run")(_job)()
+
+
+def _job(config: Any) -> None:
+    """Run one job; what fails is recorded and never ends the process, so that the other jobs of a multirun run."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from explorer.config import RESULTS
+    from spaces import PruningError
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    code = 0
+    try:
+        if os.environ["EXPLORE_COMMAND"] == "inspect":
+            from explorer.inspecting import inspect_model
+
+            inspect_model(plain)  # type: ignore[arg-type]
+        else:
+            from explorer.run import execute
+
+            execute(plain, Path(HydraConfig.get().sweep.dir) if sweep else RESULTS)  # type: ignore[arg-type]
+    except PruningError as error:
+        code = _complain(error)
+    except KeyboardInterrupt:
+        if sweep:
+            raise
+        code = 130
+    if code:
+        with Path(os.environ["EXPLORE_FAILURES"]).open("a") as file:
+            file.write(f"{code}\n")
+
+
+def _export(arguments: list[str]) -> int:
+    from spaces import PruningError
+
+    parser = argparse.ArgumentParser(prog="explore export", description="Write the best sub-network of a run.")
+    parser.add_argument("folder", type=Path, help="a run's folder, results/NAME")
+    for metric in ("flops", "params", "bytes"):
+        parser.add_argument(f"--{metric}", help=f"most {metric}: up to 1 relative to dense, above (or 60M) absolute")
+    parser.add_argument("--out", type=Path, help="where to (default: export/ in the run's folder)")
+    given = parser.parse_args(arguments)
+    budget = {m: _number(getattr(given, m)) for m in ("flops", "params", "bytes") if getattr(given, m) is not None}
+    if not given.folder.is_dir():
+        raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
+    from explorer.export import export_run
+    from explorer.progress import console
+
+    target = export_run(given.folder, budget, given.out)
+    console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
+    return 0
+
+
+def _number(text: str) -> float | str:
+    """Return a number where the text is one, so that 0.5 is a share; 60M stays text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _bench(arguments: list[str]) -> int:
+    from explorer.bench import run_bench
+
+    return run_bench(arguments)

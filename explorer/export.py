@@ -1,0 +1,208 @@
+"""Export: one sub-network as files, and back without the dense network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from explorer.setup import Setup, build_model
+from explorer.storage import atomic
+from explorer.study import best_within
+from explorer.surgery import Surgeon
+from spaces import Network, PruningError, Recipe
+from spaces.granularity import kept_steps
+
+__all__ = ["export_run", "load", "save"]
+
+_FORMAT = 1
+
+
+def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None) -> Path:
+    """Export the sub-network of least validation error within a budget of a run, and return its folder.
+
+    Parameters
+    ----------
+    folder
+        A run's folder.
+    budget
+        Limits on ``flops``, ``params`` or ``bytes``, as in the configuration.
+    out
+        Where to; by default ``export/`` in the run's folder, named by the trial.
+
+    Raises
+    ------
+    PruningError
+        If the folder is no finished run, or no frontier point is within the budget.
+    """
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
+        front = pd.read_csv(folder / "frontier.csv")
+        network = Network.load(folder / "network.yaml")
+    except (OSError, ValueError) as error:
+        raise PruningError(f"folder: {str(folder)!r} holds no run to export from ({error})") from None
+    row = best_within(front, summary["dense"], budget)
+    trial = int(row["trial"])
+    recipe = Recipe.load(folder / "recipes" / f"trial-{trial:04d}.yaml")
+    setup = Setup({key: value for key, value in config.items() if key not in ("identity", "facts")})
+    if setup.data.identity != config["facts"]["data_identity"]:
+        raise PruningError(f"data: it is not what the run in {str(folder)!r} was made with")
+    problem = setup.problem()
+    if problem.space.network.identity != network.identity:
+        raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
+    test = problem.evaluator.test(recipe, list(setup.batches("test")))
+    metrics = {key: value for key, value in row.items() if not str(key).startswith("ratio.")}
+    metrics |= {"test_error": test.error, "test_error_se": test.error_se}
+    target = out or folder / "export" / f"trial-{trial:04d}"
+    save(
+        problem.evaluator.build(recipe),
+        recipe,
+        network,
+        target,
+        factory=config["model"]["_target_"],
+        arguments=setup.arguments,
+        example=setup.example,
+        facts={"mean": list(setup.mean), "std": list(setup.std), "metrics": metrics},
+    )
+    return target
+
+
+def save(
+    module: nn.Module,
+    recipe: Recipe,
+    network: Network,
+    folder: Path,
+    *,
+    factory: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    example: torch.Tensor | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a sub-network so that `load` gives it back.
+
+    Parameters
+    ----------
+    module
+        The sub-network.
+    recipe, network
+        What it is and of what.
+    folder
+        Created if it is not there. Gets recipe.yaml, network.yaml, weights.safetensors, model.json and, where
+        there is no factory, program.pt2.
+    factory, arguments
+        Import path of what makes the dense model, and its keyword arguments.
+    example
+        One input, from which the program is exported where there is no factory.
+    facts
+        JSON-safe values that model.json keeps beside.
+
+    Raises
+    ------
+    PruningError
+        If there is neither a factory nor an example, or the folder can't be written.
+    """
+    if factory is None and example is None:
+        raise PruningError("export: a model without an import path needs an example input to be exported as a program")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module).items()}
+    record = {"format": _FORMAT, "factory": factory, "arguments": dict(arguments or {}), **(facts or {})}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(folder / "weights.safetensors") as temporary:
+            save_file(tensors, temporary)
+        with atomic(folder / "recipe.yaml") as temporary:
+            temporary.write_text(recipe.to_yaml())
+        with atomic(folder / "network.yaml") as temporary:
+            network.save(temporary)
+        if factory is None:
+            _save_program(module, example, folder / "program.pt2")
+        with atomic(folder / "model.json") as temporary:
+            temporary.write_text(json.dumps(record, indent=1, default=_number) + "\n")
+    except OSError as error:
+        raise PruningError(f"out: {str(folder)!r} can't be written ({error.strerror})") from None
+
+
+def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
+    """Return the sub-network that `save` wrote, in eval mode, without the dense weights and without unpickling.
+
+    Parameters
+    ----------
+    folder
+        An export's folder.
+    model
+        A dense skeleton (its weights do not matter), for a sub-network of a model without an import path;
+        without it such a sub-network comes back as the module of its exported program, which cannot be trained.
+
+    Raises
+    ------
+    PruningError
+        If the folder holds no export, or the skeleton is not of its network.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / "model.json").read_text())
+        recipe, network = Recipe.load(folder / "recipe.yaml"), Network.load(folder / "network.yaml")
+        tensors = load_file(folder / "weights.safetensors")
+    except Exception as error:
+        raise PruningError(f"folder: {str(folder)!r} holds no export ({error})") from None
+    if model is None and record["factory"] is None:
+        return torch.export.load(folder / "program.pt2").module()
+    skeleton = _skeleton(record) if model is None else model
+    # which atoms are kept is in the weights; here only how many matters
+    kept = {}
+    for name, ratio in recipe.channels:
+        unit = network.unit[name]
+        per_group = unit.atoms // unit.groups
+        first = torch.arange(kept_steps(ratio, unit.steps))
+        kept[name] = (torch.arange(unit.groups)[:, None] * per_group + first).reshape(-1)
+    module = Surgeon(skeleton, network).build(kept)
+    _fill(module, tensors, folder)
+    return module.eval()
+
+
+def _skeleton(record: Mapping[str, Any]) -> nn.Module:
+    """Return the dense model without storage, or with it where its constructor makes tensors of its own."""
+    with torch.device("meta"):
+        model = build_model(record["factory"], record["arguments"])
+    own = [v for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Tensor) and v.is_meta]
+    return build_model(record["factory"], record["arguments"]) if own else model
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Put tensors into their places; tied ones stay tied."""
+    replaced: dict[int, torch.Tensor] = {}
+    for name, old in _tensors(module).items():
+        new = tensors.get(name)
+        if new is None or new.shape != old.shape:
+            found = "nothing" if new is None else list(new.shape)
+            raise PruningError(f"folder: {str(folder)!r} has {found} for {name}, needed is {list(old.shape)}")
+        replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for part in module.modules():
+        for own in (part._parameters, part._buffers):
+            for key, value in own.items():
+                if value is not None:
+                    own[key] = replaced[id(value)]  # type: ignore[assignment]
+
+
+def _save_program(module: nn.Module, example: torch.Tensor | None, path: Path) -> None:
+    assert example is not None
+    batch = torch.cat([example, example])
+    program = torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    with atomic(path) as temporary:
+        torch.export.save(program, temporary)
+
+
+def _number(value: Any) -> Any:
+    """Return a numpy scalar as a Python number, for JSON."""
+    return value.item()

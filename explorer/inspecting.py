@@ -1,0 +1,117 @@
+"""`explore inspect`: what of a model can be pruned, what not and why, and how large the space is."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.table import Table
+
+from explorer.config import Config, space_of
+from explorer.progress import console
+from explorer.setup import Setup
+from explorer.tracing import trace
+from explorer.training import evaluate
+from spaces import Budget, Network, PruningError, PruningSpace, count_inside, dense_costs
+
+__all__ = ["inspect_model"]
+
+
+def inspect_model(config: Config) -> None:
+    """Print units, layers, costs, what is fixed and why, and the size of the space inside the budget.
+
+    Where ``model.weights`` is given, the dense network's error on validation and its accuracy on test are
+    measured too. Nothing is trained and nothing is written.
+
+    Raises
+    ------
+    PruningError
+        On any mistake in the configuration.
+    """
+    setup = Setup(config)
+    weights = config["model"]["weights"]
+    model = setup.dense() if weights is not None else setup.untrained()
+    network = trace(model, setup.example.to(next(model.parameters()).device), name=config["model"]["name"])
+    costs = dense_costs(network)
+    console.print(
+        f"[bold]{network.name}[/bold]: {costs['flops'] / 1e6:.2f} M multiply-adds, "
+        f"{costs['params'] / 1e6:.2f} M parameters, {costs['bytes'] / 2**20:.2f} MiB, "
+        f"{100 * prunable_share(network):.0f} % of the multiply-adds in layers that a unit touches"
+    )
+    try:
+        space = PruningSpace.from_config(network, space_of(config))
+    except PruningError:
+        console.print(_fixed_table(network))
+        raise
+    console.print(_unit_table(space))
+    console.print(_layer_table(network))
+    if network.fixed:
+        console.print(_fixed_table(network))
+    for layer, reason in space.skipped:
+        console.print(f"skipped by the space: {layer} ({reason})")
+    _print_size(space, config)
+    if weights is not None:
+        test, seen = (evaluate(model, setup.batches(split)) for split in ("test", "validation"))
+        console.print(
+            f"dense test accuracy {100 * (1 - test.error):.2f} % (± {100 * test.error_se:.2f}), "
+            f"validation error {100 * seen.error:.2f} % (± {100 * seen.error_se:.2f})"
+        )
+
+
+def prunable_share(network: Network) -> float:
+    """Return the share of the FLOPs in layers of whose weight a unit owns a dimension."""
+    flops = {layer.name: layer.positions * _entries(network, layer.weight) for layer in network.layers}
+    touched = sum(flops[layer.name] for layer in network.layers if network.tensor[layer.weight].units)
+    return touched / sum(flops.values()) if flops else 0.0
+
+
+def _entries(network: Network, tensor: str) -> int:
+    return int(np.prod([dim.length for dim in network.tensor[tensor].dims]))
+
+
+def _unit_table(space: PruningSpace) -> Table:
+    table = Table(title="channel units", title_justify="left")
+    for header, justify in [("unit", "left"), ("channels", "right"), ("step", "right"), ("choices", "right")]:
+        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    table.add_column("ratios kept")
+    table.add_column("also written by", overflow="fold")
+    axes = {axis.unit: axis for axis in space.axes}
+    for unit in space.network.units:
+        axis = axes.get(unit.name)
+        ratios = " ".join(f"{ratio:.4g}" for ratio in axis.ratios) if axis else "stays dense"
+        others = ", ".join(writer for writer in unit.writers if writer != unit.name)
+        count = str(len(axis.kept)) if axis else "1"
+        table.add_row(unit.name, str(unit.channels), str(unit.step), count, ratios, others)
+    return table
+
+
+def _layer_table(network: Network) -> Table:
+    table = Table(title="layers", title_justify="left")
+    table.add_column("layer")
+    table.add_column("kind")
+    table.add_column("weight", justify="right")
+    table.add_column("multiply-adds", justify="right")
+    table.add_column("of all", justify="right")
+    total = max(1, dense_costs(network)["flops"])
+    for layer in network.layers:
+        shape = "x".join(str(dim.length) for dim in network.tensor[layer.weight].dims)
+        flops = layer.positions * _entries(network, layer.weight)
+        table.add_row(layer.name, layer.kind, shape, f"{flops:,}", f"{100 * flops / total:.1f} %")
+    return table
+
+
+def _fixed_table(network: Network) -> Table:
+    table = Table(title="fixed", title_justify="left")
+    table.add_column("layer")
+    table.add_column("channels", justify="right")
+    table.add_column("why", overflow="fold")
+    for entry in network.fixed:
+        table.add_row(entry.name, str(entry.channels), entry.reason)
+    return table
+
+
+def _print_size(space: PruningSpace, config: Config) -> None:
+    console.print(f"size of the space: {space.size:,} recipes on {len(space.axes)} axes", soft_wrap=True)
+    budget = Budget.parse({key: value for key, value in config["budget"].items() if not key.startswith("latency")})
+    if budget or space.constraints:
+        inside = count_inside(space, np.random.default_rng(0), budget=budget)
+        exact = "exactly" if inside.exact else f"about (95 % between {inside.low:.4g} and {inside.high:.4g})"
+        console.print(f"inside the budget: {exact} {inside.value:.6g}")

@@ -1,0 +1,117 @@
+"""Plots: a function that prepares the data and one that draws it, and one style for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from explorer.metrics import METRICS
+from explorer.storage import atomic
+from explorer.tables import Scale, frontier_table
+
+__all__ = ["COLOURS", "draw_pareto", "pareto_data", "pareto_figure", "save"]
+
+COLOURS = {"search": "#56B4E9", "ladder": "#E69F00", "frontier": "#0072B2", "dense": "#000000"}
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+_STYLE = {
+    "figure.dpi": 150,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pruning-spaces",
+}
+
+
+def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, x: str, y: str) -> pd.DataFrame:
+    """Return what a Pareto plot shows, in plot units: columns x, y, y_se and kind.
+
+    Parameters
+    ----------
+    trials
+        The trials table.
+    dense
+        The dense network's metrics.
+    scale
+        The study's objectives, which decide what is on the frontier.
+    x, y
+        Keys of `METRICS`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `kind` is ``search``, ``ladder``, ``frontier`` (non-dominated, again) or ``dense``.
+    """
+    finished = trials[trials["state"] == "COMPLETE"]
+    kinds = finished["source"].where(finished["source"] == "ladder", "search")
+    parts = [(finished, kinds), (frontier_table(trials, scale), "frontier"), (pd.DataFrame([dense]), "dense")]
+    frames = []
+    for table, kind in parts:
+        se = table.get(f"{y}_se", np.nan)
+        frames.append(
+            pd.DataFrame(
+                {"x": table[x] * METRICS[x].scale, "y": table[y] * METRICS[y].scale, "y_se": se * METRICS[y].scale}
+            ).assign(kind=kind)
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw what `pareto_data` prepared."""
+    search, ladder = (data[data["kind"] == kind] for kind in ("search", "ladder"))
+    front = data[data["kind"] == "frontier"].sort_values("x")
+    dense = data[data["kind"] == "dense"]
+    ax.scatter(search["x"], search["y"], s=18, color=COLOURS["search"], alpha=0.6, lw=0, label="explored")
+    ladder = ladder.sort_values("x")
+    ax.plot(ladder["x"], ladder["y"], "--s", ms=4, lw=1, color=COLOURS["ladder"], label="uniform ratios")
+    if len(front):
+        # a stair: between two points of the front only the cheaper is known to be reached
+        end = max(float(data["x"].max()), float(front["x"].iloc[-1]))
+        ax.step([*front["x"], end], [*front["y"], front["y"].iloc[-1]], where="post", lw=1.6, color=COLOURS["frontier"])
+        ax.errorbar(
+            front["x"], front["y"], yerr=front["y_se"].fillna(0), fmt="o", ms=5, lw=1, color=COLOURS["frontier"],
+            label="frontier (± 1 s.e.)" if front["y_se"].notna().any() else "frontier",
+        )  # fmt: skip
+    ax.scatter(dense["x"], dense["y"], marker="*", s=130, color=COLOURS["dense"], zorder=4, label="dense network")
+    ax.set_xlim(left=0)
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="upper right")
+    return ax
+
+
+def pareto_figure(
+    trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, *, x: str, y: str = "error", title: str = ""
+) -> Figure:
+    """Return the figure of `y` over the cost `x` for all trials, the frontier, the ladder and the dense network."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        ax = figure.add_subplot()
+        draw_pareto(pareto_data(trials, dense, scale, x, y), ax)
+        ax.set_xlabel(METRICS[x].label)
+        ax.set_ylabel(METRICS[y].label)
+        ax.set_title(title, fontsize=10, loc="left")
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure beside `stem` as png, svg and pdf, and return the paths."""
+    paths = []
+    for suffix, metadata in [(".png", {}), (".svg", {"Date": None}), (".pdf", {"CreationDate": None})]:
+        path = stem.with_suffix(suffix)
+        options: dict[str, Any] = {"metadata": metadata} if metadata else {}
+        with mpl.rc_context(_STYLE), atomic(path) as temporary:
+            figure.savefig(temporary, **options)
+        paths.append(path)
+    return paths

@@ -1,0 +1,144 @@
+"""Problem: a model, the space of its sub-networks and how they are measured; all that a search needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from torch import nn
+
+from explorer.data import Batch
+from explorer.evaluation import Evaluator, LatencyLimit
+from explorer.importance import Ranking, channel_scores
+from explorer.metrics import OBJECTIVES
+from explorer.search import Search
+from explorer.tables import Scale
+from explorer.tracing import trace
+from spaces import Budget, PruningSpace, dense_costs, sample_inside, unknown
+
+__all__ = ["Problem", "ladder", "named_space"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is explored.
+
+    Parameters
+    ----------
+    space
+        The recipes.
+    evaluator
+        Builds and measures sub-networks.
+    scale
+        Objectives and the reference of the hypervolume.
+    limits
+        The budget's exact part.
+    dense
+        The dense network's metrics and costs.
+    """
+
+    space: PruningSpace
+    evaluator: Evaluator
+    scale: Scale
+    limits: Budget
+    dense: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        space: Mapping[str, Any] | PruningSpace,
+        calibration: Sequence[Batch],
+        validation: Sequence[Batch],
+        *,
+        budget: Mapping[str, Any],
+        objectives: Sequence[str],
+        criterion: str,
+        classes: int,
+        name: str | None = None,
+    ) -> Problem:
+        """Trace a trained module and measure it; what is asked for is checked before anything long is done.
+
+        Parameters
+        ----------
+        module
+            The dense network.
+        space
+            As in a space file, or bound to the module's Network.
+        calibration, validation
+            Batches on the module's device; see `Evaluator`.
+        budget, objectives, criterion
+            As in the configuration.
+        classes
+            Number of classes, from which the trivial predictor's error and loss follow.
+        name
+            The network's name.
+
+        Raises
+        ------
+        PruningError
+            If anything asked for is unknown, the model has nothing to prune, or the budget holds no recipe.
+        """
+        for objective in objectives:
+            if objective not in OBJECTIVES:
+                raise unknown("objectives", objective, OBJECTIVES)
+        limits = Budget.parse({key: value for key, value in budget.items() if not key.startswith("latency")})
+        latency = LatencyLimit(budget.get("latency_ms"), budget.get("latency"))
+        if not isinstance(space, PruningSpace):
+            space = PruningSpace.from_config(trace(module, validation[0][0][:1], name=name), space)
+        sample_inside(space, 1, np.random.default_rng(0), budget=limits)
+        evaluator = Evaluator(
+            module,
+            space.network,
+            Ranking(space.network, channel_scores(module, space.network, criterion)),
+            calibration,
+            validation,
+            latency if "latency" in objectives or latency != LatencyLimit() else None,
+        )
+        scale = Scale(objectives, {"error": 1 - 1 / classes, "loss": float(np.log(classes))})
+        return cls(space, evaluator, scale, limits, evaluator.dense() | dense_costs(space.network))
+
+    def search(self, study: optuna.Study, *, sampler: str, options: Mapping[str, Any], seed: int, rungs: int) -> Search:
+        """Return the search of this problem in an Optuna study, continuing what the study holds."""
+        return Search(
+            study,
+            self.space,
+            self.evaluator,
+            objectives=self.scale.objectives,
+            budget=self.limits,
+            sampler=sampler,
+            options=options,
+            seed=seed,
+            ladder=ladder(self.space, rungs),
+            dense=self.dense,
+        )
+
+
+def ladder(space: PruningSpace, rungs: int) -> list[npt.NDArray[np.int16]]:
+    """Return the rows of `rungs` uniform ratios, evenly spaced from the space's least to 1, without the dense one."""
+    least = min(min(axis.ratios) for axis in space.axes)
+    rows = [space.uniform(ratio) for ratio in np.linspace(least, 1, rungs)] if rungs else []
+    pruned = [row for row in rows if any(axis.kept[i] < axis.steps for axis, i in zip(space.axes, row, strict=True))]
+    return list({row.tobytes(): row for row in pruned}.values())
+
+
+def named_space(name: str) -> Mapping[str, Any]:
+    """Return a space of conf/space by its name.
+
+    Raises
+    ------
+    PruningError
+        If there is none of that name.
+    """
+    import yaml
+
+    from explorer.config import conf
+
+    files = {path.stem: path for path in (conf() / "space").glob("*.yaml") if path.stem != "file"}
+    if name not in files:
+        raise unknown("space", name, sorted(files))
+    return {key: value for key, value in yaml.safe_load(files[name].read_text()).items() if key != "name"}

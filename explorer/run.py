@@ -1,0 +1,270 @@
+"""A run: a folder below results/ that one command fills, continues and answers from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+import yaml
+from optuna.storages import BaseStorage
+
+from explorer.config import Config, default_name, differences, identity
+from explorer.progress import console, frontier_view, progress
+from explorer.storage import atomic, driving, journal, open_study, redacted, shared_storage
+from spaces import PruningError
+
+__all__ = ["execute"]
+
+log = logging.getLogger("explorer")
+
+
+def execute(config: Config, root: Path) -> Path:
+    """Make the run that a configuration describes, or what is left of it, and return its folder.
+
+    A finished run is answered from its files. On Ctrl-C and at the timeout, tables and plots of what there is
+    are written.
+
+    Parameters
+    ----------
+    config
+        A validated configuration.
+    root
+        The folder that holds the run's folder.
+
+    Raises
+    ------
+    PruningError
+        On any mistake in the configuration; if the folder holds another configuration, or another process
+        drives it.
+    KeyboardInterrupt
+        After the tables are written.
+    """
+    folder = root / default_name(config)
+    _refuse_other(folder, config)
+    summary = _summary(folder)
+    if summary and (summary["trials"] >= config["trials"] or summary["ended"] == "exhausted"):
+        console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials")
+        _report(folder, pd.read_csv(folder / "frontier.csv"), summary)
+        return folder
+    if folder.exists():
+        # before anything long is loaded
+        with driving(folder):
+            pass
+    return _Run(config, folder).drive()
+
+
+class _Run:
+    """One process's work on one run's folder."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        from explorer.setup import Setup
+
+        self.config, self.folder = config, folder
+        epochs = config["training"]["epochs"]
+        with progress("training the dense network", epochs) as show:
+            self.setup = Setup(config, on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"))
+            self.problem = self.setup.problem()
+
+    def drive(self) -> Path:
+        """Search, then write everything; return the folder."""
+        from explorer.study import Study
+
+        config = self.config
+        with driving(self.folder), _logging_to(self.folder / "run.log"), _interruptible():
+            self._write_config()
+            search = self.problem.search(
+                open_study(self._storage(), self.folder.name, config["objectives"]),
+                sampler=config["sampler"]["name"],
+                options=config["sampler"]["options"],
+                seed=config["seed"],
+                rungs=config["ladder"],
+            )
+            log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
+            begin, ended = time.monotonic(), "interrupted"
+            try:
+                with progress("exploring", config["trials"], len(search.records)) as show:
+                    ended = search.run(
+                        config["trials"],
+                        timeout=config["timeout"],
+                        on_record=lambda r: show(
+                            len(r), f"hypervolume {Study(self.problem, r).hypervolume:.4f}, {r[-1].state.lower()}"
+                        ),
+                    )
+            finally:
+                log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
+                self._write(Study(self.problem, search.records), ended)
+        return self.folder
+
+    def _storage(self) -> BaseStorage:
+        url = self.config["storage"]["url"]
+        return journal(self.folder / "study.journal") if url is None else shared_storage(url)
+
+    def _write_config(self) -> None:
+        import torch
+
+        config = self.config | {"name": self.folder.name}
+        if config["storage"]["url"] is not None:
+            config["storage"] = config["storage"] | {"url": redacted(config["storage"]["url"])}
+        facts = {
+            "data_identity": self.setup.data.identity,
+            "network": self.problem.space.network.identity,
+            "model_arguments": self.setup.arguments,
+            "mean": list(self.setup.mean),
+            "std": list(self.setup.std),
+            "hypervolume_reference": dict(zip(config["objectives"], self.problem.scale.reference, strict=True)),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "machine": platform.machine(),
+        }
+        path = self.folder / "config.yaml"
+        if path.exists():
+            stored = yaml.safe_load(path.read_text())["facts"]
+            lines = differences(
+                {k: stored[k] for k in ("data_identity", "network")},
+                {k: facts[k] for k in ("data_identity", "network")},
+            )
+            if lines:
+                raise PruningError(
+                    f"name: {str(self.folder)!r} holds a run on other data or another network ({lines[0]})"
+                )
+        # through JSON, so that the file repeats shared values instead of referring to them
+        record = json.loads(json.dumps(config | {"identity": identity(self.config), "facts": facts}, default=str))
+        with atomic(path) as temporary:
+            temporary.write_text(yaml.safe_dump(record, sort_keys=False))
+        with atomic(self.folder / "network.yaml") as temporary:
+            self.problem.space.network.save(temporary)
+
+    def _write(self, study: Any, ended: str) -> None:
+        """Write tables, recipes and plots; measure what is measured once, at the end."""
+        front = study.frontier
+        dense = dict(self.problem.dense)
+        if ended != "interrupted":
+            front = self._with_latency(study, front)
+            dense["test_error"] = self.problem.evaluator.test(None, list(self.setup.batches("test"))).error
+        trials = study.trials
+        for name, table in (("trials", trials), ("frontier", front)):
+            with atomic(self.folder / f"{name}.csv") as temporary:
+                table.to_csv(temporary, index=False)
+        with atomic(self.folder / "trials.parquet") as temporary:
+            trials.to_parquet(temporary, index=False)
+        self._write_recipes(study, front)
+        self._write_plots(study)
+        summary = {
+            "trials": len(trials),
+            "ended": ended,
+            "hypervolume": study.hypervolume,
+            "failed": int((trials["state"] == "FAIL").sum()),
+            "dense": dense,
+        }
+        with atomic(self.folder / "summary.json") as temporary:
+            temporary.write_text(json.dumps(summary, indent=1) + "\n")
+        _report(self.folder, front, summary)
+
+    def _with_latency(self, study: Any, front: pd.DataFrame) -> pd.DataFrame:
+        measured = []
+        with progress("latency of the frontier", len(front)) as show:
+            for i, trial in enumerate(front["trial"]):
+                recipe = self.problem.space.recipe(study.records[trial].row)
+                measured.append(self.problem.evaluator.timings(recipe))
+                show(i + 1, "")
+        columns = pd.DataFrame(measured, index=front.index)
+        return pd.concat([front.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
+
+    def _write_recipes(self, study: Any, front: pd.DataFrame) -> None:
+        recipes = self.folder / "recipes"
+        recipes.mkdir(exist_ok=True)
+        names = set()
+        for _, row in front.iterrows():
+            recipe = self.problem.space.recipe(study.records[int(row["trial"])].row)
+            path = recipes / f"trial-{int(row['trial']):04d}.yaml"
+            names.add(path.name)
+            remark = (
+                f"# error {row['error']:.4f}, {int(row['flops']):,} multiply-adds ({row['flops_ratio']:.4f} of dense)\n"
+            )
+            with atomic(path) as temporary:
+                temporary.write_text(remark + recipe.to_yaml())
+        for path in recipes.glob("trial-*.yaml"):
+            if path.name not in names:
+                path.unlink()
+
+    def _write_plots(self, study: Any) -> None:
+        from explorer.plots import pareto_figure, save
+
+        plots = self.folder / "plots"
+        plots.mkdir(exist_ok=True)
+        chosen = [o for o in ("flops", "params", "bytes") if o in self.config["objectives"]] or ["flops"]
+        for cost in chosen:
+            title = f"{self.config['model']['name']} on {self.config['data']['name']}, {len(study.records)} trials"
+            figure = pareto_figure(study.trials, self.problem.dense, self.problem.scale, x=cost, title=title)
+            save(figure, plots / f"pareto-{cost}")
+
+
+def _report(folder: Path, front: pd.DataFrame, summary: dict[str, Any]) -> None:
+    if len(front):
+        console.print(frontier_view(front, summary["dense"]))
+    test = summary["dense"].get("test_error")
+    dense = f", dense test accuracy {100 * (1 - test):.2f} %" if test is not None else ""
+    failed = f", {summary['failed']} failed" if summary["failed"] else ""
+    console.print(f"{summary['trials']} trials{failed}, hypervolume {summary['hypervolume']:.4f}{dense}")
+    console.print(f"ended: {summary['ended']}", highlight=False)
+    for path in sorted((folder / "plots").glob("*.png")):
+        console.print(f"plot: {path}", soft_wrap=True)
+
+
+def _summary(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _refuse_other(folder: Path, config: Config) -> None:
+    """Raise if the folder holds a run of another configuration."""
+    try:
+        stored = yaml.safe_load((folder / "config.yaml").read_text())
+    except OSError:
+        return
+    lines = differences(stored["identity"], json.loads(json.dumps(identity(config), default=str)))
+    if lines:
+        raise PruningError(f"name: {str(folder)!r} holds another configuration ({'; '.join(lines[:3])})")
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a termination signal end the run as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        # not the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

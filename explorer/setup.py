@@ -1,0 +1,210 @@
+"""From a configuration to the things it names: data, the dense network, its problem."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from explorer.config import RESULTS, Config, space_of
+from explorer.data import Batches, Data, augmented, batches
+from explorer.dense import dense_network
+from explorer.models import load_weights
+from explorer.problem import Problem
+from explorer.training import Epoch, train
+from spaces import PruningError
+
+__all__ = ["Setup", "build_model", "load_data", "locate"]
+
+log = logging.getLogger(__name__)
+
+_DATA_KEYS = ("name", "_target_")
+_MODEL_KEYS = ("name", "_target_", "weights", "mean", "std")
+
+
+def locate(key: str, target: str) -> Callable[..., Any]:
+    """Return the object at a dotted import path.
+
+    Raises
+    ------
+    PruningError
+        If there is no such module or attribute.
+    """
+    module, _, name = str(target).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PruningError(f"{key}: {target!r} can't be imported ({error})") from None
+    if not callable(found):
+        raise PruningError(f"{key}: {target!r} is a {type(found).__name__}, allowed is a class or function")
+    return found
+
+
+def load_data(config: Config) -> Data:
+    """Return the data set of a configuration.
+
+    Raises
+    ------
+    PruningError
+        If it can't be loaded.
+    """
+    section = config["data"]
+    options = {key: value for key, value in section.items() if key not in _DATA_KEYS}
+    data = _called("data", locate("data._target_", section["_target_"]), options)
+    if not isinstance(data, Data):
+        raise PruningError(
+            f"data._target_: {section['_target_']!r} returns a {type(data).__name__}, not an explorer.data.Data"
+        )
+    for note in data.notes:
+        log.info("data: %s", note)
+    return data
+
+
+def model_arguments(config: Config, data: Data) -> dict[str, Any]:
+    """Return the factory's arguments: those given, and the data's classes and channels where it takes them."""
+    section = config["model"]
+    factory = locate("model._target_", section["_target_"])
+    arguments = {key: value for key, value in section.items() if key not in _MODEL_KEYS}
+    try:
+        accepted = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        accepted = {}  # type: ignore[assignment]
+    for name, value in (("num_classes", data.classes), ("in_channels", data.shape[0])):
+        if name in accepted:
+            arguments.setdefault(name, value)
+    return arguments
+
+
+def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.Module:
+    """Return a freshly initialised model; the global random state is left as it was.
+
+    Raises
+    ------
+    PruningError
+        If the factory refuses the arguments or returns no module.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _called("model", locate("model._target_", target), arguments)
+    if not isinstance(model, nn.Module):
+        raise PruningError(f"model._target_: {target!r} returns a {type(model).__name__}, not a torch module")
+    return model
+
+
+def _called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        inspect.signature(target).bind(**arguments)
+    except TypeError as error:
+        raise PruningError(f"{key}: {error} of {target.__name__}{inspect.signature(target)}") from None
+    except ValueError:
+        pass
+    return target(**arguments)
+
+
+@dataclass
+class Setup:
+    """The objects that a configuration names, made when they are first needed.
+
+    Parameters
+    ----------
+    config
+        A validated configuration.
+    on_epoch
+        Called after each epoch of training a dense network.
+    """
+
+    config: Config
+    on_epoch: Callable[[Epoch], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.device = self._device()
+        self.data = load_data(self.config)
+        model = self.config["model"]
+        self.mean = tuple(model["mean"] or self.data.mean)
+        self.std = tuple(model["std"] or self.data.std)
+        self.arguments = model_arguments(self.config, self.data)
+
+    def _device(self) -> torch.device:
+        name = self.config["device"]
+        if name == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise PruningError(f"device: {name!r} is not there ({str(error).splitlines()[0]})") from None
+        return device
+
+    def untrained(self) -> nn.Module:
+        """Return the model with its initial weights."""
+        return build_model(self.config["model"]["_target_"], self.arguments, self.config["training"]["seed"])
+
+    def dense(self) -> nn.Module:
+        """Return the dense network on the device: loaded, or trained once and kept."""
+        weights = self.config["model"]["weights"]
+        if weights is not None:
+            model = self.untrained()
+            load_weights(model, weights)
+            log.info("dense network: weights from %s; they may have seen the validation images", weights)
+        else:
+            training = self.config["training"]
+            key = {"model": {**self.config["model"], "arguments": self.arguments}, "data": self.data.identity}
+            model, cached = dense_network(
+                self.untrained,
+                key=key | {"mean": self.mean, "std": self.std, "training": training},
+                cache_dir=RESULTS / ".cache",
+                train=self._train,
+            )
+            log.info("dense network: %s", "from the cache" if cached else f"trained for {training['epochs']} epochs")
+        return model.to(self.device)
+
+    def _train(self, model: nn.Module) -> None:
+        training = self.config["training"]
+        images = augmented(
+            self.data.train,
+            training["batch_size"],
+            mean=self.mean,
+            std=self.std,
+            generator=torch.Generator().manual_seed(training["seed"]),
+            crop=self.data.crop,
+            flip=self.data.flip,
+            device=self.device,
+        )
+        options = {key: training[key] for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")}
+        train(model.to(self.device), images, on_epoch=self.on_epoch, **options)
+        model.cpu()
+
+    def batches(self, split: str, images: int | None = None) -> Batches:
+        """Return the normalised, unaugmented batches of a split, or of its first images."""
+        part = getattr(self.data, split)
+        if images is not None and images < len(part):
+            part = part.subset(range(images))
+        size = self.config["evaluator"]["batch_size"]
+        return batches(part, size, mean=self.mean, std=self.std, device=self.device)
+
+    def problem(self) -> Problem:
+        """Return the problem to search, with the dense network measured."""
+        config, evaluator = self.config, self.config["evaluator"]
+        calibration = self.batches("train", evaluator["calibration_batches"] * evaluator["batch_size"])
+        return Problem.of(
+            self.dense(),
+            space_of(config),
+            list(calibration),
+            list(self.batches("validation", evaluator["images"])),
+            budget=config["budget"],
+            objectives=config["objectives"],
+            criterion=config["criterion"]["name"],
+            classes=self.data.classes,
+            name=config["model"]["name"],
+        )
+
+    @property
+    def example(self) -> torch.Tensor:
+        """One input of zeros."""
+        return torch.zeros(1, *self.data.shape, device=self.device)

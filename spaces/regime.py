@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,13 +56,15 @@ class Budget:
         PruningError
             If a metric is unknown, a value is no positive amount, or a range is upside down.
         """
+        if not isinstance(config, Mapping):
+            raise PruningError(f"{key}: expected a mapping such as flops: 0.5, got {config!r}")
         bounds = []
         for metric, limit in config.items():
             if metric not in COSTS:
                 raise unknown(key, metric, COSTS)
             if limit is None:
                 continue
-            pair = [0, limit] if isinstance(limit, str | int | float) else list(limit)
+            pair = list(limit) if isinstance(limit, Sequence) and not isinstance(limit, str) else [0, limit]
             if len(pair) != 2:
                 raise PruningError(f"{key}.{metric}: {limit!r} is neither a limit nor a pair [low, high]")
             low, high = (_amount(f"{key}.{metric}", value) for value in pair)
@@ -220,9 +223,13 @@ def _refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise if the space's least or greatest cost, both exact, already lies outside a bound."""
     ends = space.costs(np.stack([np.zeros(len(space.axes), np.int16), np.array(space.shape, np.int16) - 1]))
     dense = dense_costs(space.network)
+    both: dict[str, tuple[float, float]] = {}
     for metric, low, high in limits.absolute(space.network):
+        others = both.get(metric, (low, high))
+        both[metric] = max(low, others[0]), min(high, others[1])
+    for metric, (low, high) in both.items():
         most, least = ends[metric]
-        if high + 0.5 < least or low - 0.5 > most:
+        if high + 0.5 < least or low - 0.5 > most or low > high + 1:
             raise PruningError(
                 f"budget.{metric}: [{low / dense[metric]:.4g}, {high / dense[metric]:.4g}] of dense holds no recipe, "
                 f"the space reaches {least / dense[metric]:.4g} to {most / dense[metric]:.4g}"
@@ -262,7 +269,9 @@ def count_inside(
         return Count(inside, inside, inside)
     hits = int(limits.inside(space, space.sample(draws, rng)).sum())
     low, high = _wilson(hits, draws)
-    return Count(space.size * (hits / draws), space.size * low, space.size * high)
+    # in whole numbers, because a size may exceed what a float holds
+    value, least, most = (Fraction(share) * space.size for share in (hits / draws, low, high))
+    return Count(round(value), math.floor(least), math.ceil(most))
 
 
 def _wilson(hits: int, draws: int, z: float = 1.96) -> tuple[float, float]:

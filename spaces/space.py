@@ -100,10 +100,7 @@ class PruningSpace:
             If a key or granularity is unknown, a ratio is out of range, nothing matches, or two writers of a
             unit are given different choices.
         """
-        for key in config:
-            if key not in ("channels", "constraints"):
-                raise unknown("space", key, ["channels", "constraints"])
-        entries = _entries(config.get("channels"))
+        entries, constraints = _checked(config)
         if not network.units:
             raise PruningError(f"space: network {network.name!r} has nothing to prune ({_first_reason(network)})")
         axes = []
@@ -123,12 +120,12 @@ class PruningSpace:
                 f"{', '.join(unit.name for unit in network.units[:12])}"
             )
         skipped = [(entry.name, entry.reason) for entry in network.fixed if _first(entries, entry.name) is not None]
-        return cls(
-            network,
-            tuple(axes),
-            Budget.parse(config.get("constraints") or {}, "space.constraints"),
-            tuple(skipped),
-        )
+        return cls(network, tuple(axes), constraints, tuple(skipped))
+
+    @staticmethod
+    def check(config: Mapping[str, Any]) -> None:
+        """Check all of a space file that can be checked without a network; errors are those of `from_config`."""
+        _checked(config)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -271,6 +268,16 @@ def _fast_axes(shape: Sequence[int]) -> int:
     return first
 
 
+def _checked(config: Any) -> tuple[list[tuple[str, tuple[float, ...]]], Budget]:
+    """Return the (glob, ratios) entries and the constraints of a space file."""
+    if not isinstance(config, Mapping):
+        raise PruningError(f"space: expected a mapping with channels and constraints, got {config!r}")
+    for key in config:
+        if key not in ("channels", "constraints"):
+            raise unknown("space", key, ["channels", "constraints"])
+    return _entries(config.get("channels")), Budget.parse(config.get("constraints") or {}, "space.constraints")
+
+
 def _entries(channels: Any) -> list[tuple[str, tuple[float, ...]]]:
     if not isinstance(channels, Sequence) or isinstance(channels, str) or not channels:
         raise PruningError("space.channels: expected a list of {match, choices}")
@@ -278,10 +285,15 @@ def _entries(channels: Any) -> list[tuple[str, tuple[float, ...]]]:
 
 
 def _entry(key: str, entry: Any) -> tuple[str, tuple[float, ...]]:
-    if not isinstance(entry, Mapping) or set(entry) != {"match", "choices"}:
+    if not isinstance(entry, Mapping):
         raise PruningError(f"{key}: expected the two keys match and choices, got {entry!r}")
+    for name in entry:
+        if name not in ("match", "choices"):
+            raise unknown(key, name, ["match", "choices"])
+    if len(entry) < 2:
+        raise PruningError(f"{key}: expected the two keys match and choices, got {dict(entry)!r}")
     ratios: list[float] = []
-    for choice in entry["choices"]:
+    for choice in _list(f"{key}.choices", entry["choices"]):
         if not isinstance(choice, Mapping) or "granularity" not in choice:
             raise PruningError(f"{key}.choices: expected {{granularity, ratios}}, got {choice!r}")
         if choice["granularity"] != "filter":
@@ -289,10 +301,17 @@ def _entry(key: str, entry: Any) -> tuple[str, tuple[float, ...]]:
         for name in choice:
             if name not in ("granularity", "ratios"):
                 raise unknown(f"{key}.choices", name, ["granularity", "ratios"])
-        ratios += [checked_ratio(f"{key}.choices.ratios", ratio) for ratio in choice.get("ratios", [])]
+        given = _list(f"{key}.choices.ratios", choice.get("ratios", []))
+        ratios += [checked_ratio(f"{key}.choices.ratios", ratio) for ratio in given]
     if not ratios:
         raise PruningError(f"{key}.choices: no ratios given, allowed is a list of 0 < ratio <= 1")
     return str(entry["match"]), tuple(ratios)
+
+
+def _list(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise PruningError(f"{key}: expected a list, got {value!r}")
+    return list(value)
 
 
 def _first(entries: Sequence[tuple[str, tuple[float, ...]]], layer: str) -> int | None:

@@ -71,8 +71,12 @@ def counted(model: nn.Module, example: Any) -> dict[str, int]:
     """Return FLOPs, parameters and bytes counted on the module itself."""
     batch = next(leaf for leaf in torch.utils._pytree.tree_leaves(example) if isinstance(leaf, Tensor)).size(0)
     # fused attention has no count of its own
+    model.eval()
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         outputs(model, example)
+    torch.backends.mha.set_fastpath_enabled(fastpath)
     maps = {id(t) for m in model.modules() if isinstance(m, ChannelSlice) for t in (m.spread, m.keep)}
     state = {id(t): t for t in model.state_dict(keep_vars=True).values()}
     distinct = [t for key, t in state.items() if key not in maps]

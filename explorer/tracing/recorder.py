@@ -60,7 +60,7 @@ class Recorder(TorchDispatchMode):
             return
         # a write into part of another tensor relabels that tensor, which nothing here follows
         written_view = func._schema.is_mutable and any(
-            t._is_view() and t.numel() < t._base.numel() for t in tree_leaves(out) if isinstance(t, Tensor)
+            t._base is not None and t.numel() < t._base.numel() for t in tree_leaves(out) if isinstance(t, Tensor)
         )
         rule_for(func, name.removesuffix("_") if name != "copy_" else name)(self, call)
         if written_view:

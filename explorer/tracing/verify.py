@@ -8,7 +8,8 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -45,9 +46,9 @@ def verified(model: nn.Module, network: Network, example: Any, *, training: bool
         check = _Check(model, network, example)
     except _UncheckableError as error:
         return _with_fixed(network, {unit.name: str(error) for unit in network.units})
-    good, bad = list(network.units), {}
+    good, bad = list(network.units), dict[str, str]()
     for number in range(_ROUNDS):
-        good, worse = _bisect(lambda units, number=number: check(units, number), good)
+        good, worse = _bisect(partial(check, number=number), good)
         bad |= worse
     if training and check.runs_in_training():
         good, worse = _bisect(check.training, good)
@@ -176,8 +177,9 @@ def _randomised(model: nn.Module, generator: torch.Generator) -> nn.Module:
                 parameter.copy_(1 + normal(parameter, 0.2))
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
-                module.running_mean.copy_(normal(module.running_mean, 0.2))
-                module.running_var.copy_(normal(module.running_var, 0.2).abs() + 0.8)  # type: ignore[union-attr]
+                mean, variance = module.running_mean, cast(torch.Tensor, module.running_var)
+                mean.copy_(normal(mean, 0.2))
+                variance.copy_(normal(variance, 0.2).abs() + 0.8)
     return model
 
 

@@ -393,6 +393,9 @@ CASES: dict[str, Case] = {
         [("a", 8, 1, 2)],
     ),
     "channel shuffle": Case(
+        _fn(lambda m, x: m.b(_shuffle(m.a(x), 2)), a=L(conv, 3, 8), b=L(conv, 8, 2)), IMG, [("a", 8, 2, 1)]
+    ),
+    "channel shuffle before groups": Case(
         _fn(
             lambda m, x: m.head(m.b(_shuffle(m.a(x), 2))),
             a=L(conv, 3, 8),
@@ -400,29 +403,39 @@ CASES: dict[str, Case] = {
             head=L(conv, 8, 2),
         ),
         IMG,
-        [("b", 8, 1, 2)],
-        {"a": ""},
-        rescued=True,
+        [("a", 8, 4, 1), ("b", 8, 1, 2)],
     ),
     "channel shuffle module": Case(
         lambda: nn.Sequential(conv(3, 8), nn.ChannelShuffle(2), conv(8, 4), conv(4, 2)),
         IMG,
-        [("2", 4, 1, 1)],
-        {"0": ""},
-        rescued=True,
+        [("0", 8, 2, 1), ("2", 4, 1, 1)],
     ),
     "pixel shuffle": Case(
         lambda: nn.Sequential(conv(3, 16), nn.PixelShuffle(2), conv(4, 6), conv(6, 2)),
         IMG,
-        [("2", 6, 1, 1)],
-        {"0": "several dimensions"},
+        [("0", 16, 4, 1), ("2", 6, 1, 1)],
     ),
-    "first four channels": Case(
-        _fn(lambda m, x: m.b(m.a(x)[:, :4]), a=L(conv, 3, 8), b=L(conv, 4, 2)),
+    "halves by slices": Case(
+        _fn(
+            lambda m, x: m.b((y := m.a(x))[:, : y.size(1) // 2] * y[:, y.size(1) // 2 :].sigmoid()),
+            a=L(conv, 3, 8),
+            b=L(conv, 4, 2),
+        ),
         IMG,
-        [("a#2", 4, 1, 1)],
+        [("a", 8, 2, 1)],
+    ),
+    "rolled channels": Case(
+        _fn(lambda m, x: m.b(m.a(x).roll(1, 1)), a=L(conv, 3, 8), b=L(conv, 8, 2)), IMG, [], {"a": "roll"}
+    ),
+    "first three channels": Case(
+        _fn(lambda m, x: m.b(m.a(x)[:, :3]), a=L(conv, 3, 8), b=L(conv, 3, 2)),
+        IMG,
+        [("a#2", 5, 1, 1)],
         {"a": ""},
         rescued=True,
+    ),
+    "first half, hard-coded": Case(
+        _fn(lambda m, x: m.b(m.a(x)[:, :4]), a=L(conv, 3, 8), b=L(conv, 4, 2)), IMG, [], {"a": "raises"}, rescued=True
     ),
     "hard-coded view": Case(
         _fn(lambda m, x: m.b(m.a(x).view(x.size(0), 8 * 64)), a=L(conv, 3, 8), b=L(nn.Linear, 512, 3)),

@@ -121,10 +121,8 @@ def _units(graph: Graph, component: Ints) -> tuple[_Atoms, list[Ints]]:
         if (ids == ids[0]).all():
             continue
         flat, index = ids.ravel(), int(unit_of[ids[0, 0]])
-        common = lcm(groups[index], count)
-        whole = index >= 0 and flat.tolist() == members[index] and len(flat) % common == 0
-        if whole:
-            groups[index] = common
+        if index >= 0 and flat.tolist() == members[index] and len(flat) % lcm(groups[index], count) == 0:
+            groups[index] = lcm(groups[index], count)
         elif (unit_of[flat] >= 0).any():
             unclean.append(nodes.reshape(count, -1))
     units, fixed = _named(graph, component, members, groups, unit_of, reasons)

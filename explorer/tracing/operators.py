@@ -152,6 +152,29 @@ def movement(rec: Recorder, call: Call) -> None:
         labels = call.func(*args, **kwargs)
     for out, label in zip(tree_leaves(call.out), tree_leaves(labels), strict=True):
         rec.set(out, compact(label))
+    if call.name in _VIEWS and len(moved) == 1 and len(varying(rec.labels(moved[0]))) == 1:
+        _tie_groups(rec, call.out)
+
+
+def _tie_groups(rec: Recorder, out: Tensor) -> None:
+    """Tie the i-th channels of all groups where a view divides channels in groups, as a channel shuffle does."""
+    labels = rec.labels(out)
+    split = varying(labels)
+    if len(split) == 2 and labels.size(split[0]) <= labels.size(split[1]):
+        rec.graph.tie(labels.narrow(split[0], 0, 1), labels)
+
+
+def channel_shuffle(rec: Recorder, call: Call) -> None:
+    groups = rec.channel_labels(call["self"], 1).reshape(call["groups"], -1)
+    rec.graph.tie(groups[:1], groups)
+    rec.set(call.out, groups.t().reshape([1, -1] + [1] * (call.out.dim() - 2)))
+
+
+def pixel_shuffle(rec: Recorder, call: Call) -> None:
+    """Tie the channels that become one channel's pixels."""
+    pixels = rec.channel_labels(call["self"], 1).reshape(-1, call["upscale_factor"] ** 2)
+    rec.graph.tie(pixels[:, :1], pixels)
+    rec.set(call.out, pixels[:, 0].reshape(1, -1, 1, 1))
 
 
 def split(rec: Recorder, call: Call) -> None:
@@ -162,6 +185,23 @@ def split(rec: Recorder, call: Call) -> None:
     if varying(labels) == [dim] and source.size(dim) % parts == 0 and parts > 1:
         rec.graph.balance(rec.channel_labels(source, dim), parts)
     movement(rec, call)
+
+
+def slicing(rec: Recorder, call: Call) -> None:
+    """Move the labels; where channels are cut in the middle both halves keep equally many."""
+    source = call["self"]
+    dim, labels = call["dim"] % source.dim(), rec.labels(source)
+    if varying(labels) == [dim] and 2 * call.out.size(dim) == source.size(dim) and call["step"] == 1:
+        rec.graph.balance(rec.channel_labels(source, dim), 2)
+    movement(rec, call)
+
+
+def roll(rec: Recorder, call: Call) -> None:
+    """Move the labels; what goes around the end of the channels would meet others once some are gone."""
+    if varying(rec.labels(call["self"]), call["dims"] or None):
+        unknown(rec, call)
+    else:
+        movement(rec, call)
 
 
 def glu(rec: Recorder, call: Call) -> None:
@@ -333,9 +373,9 @@ def embedding(rec: Recorder, call: Call) -> None:
 
 
 _MOVEMENT = """
-    _reshape_alias _to_copy _unsafe_view alias cat channel_shuffle clone contiguous detach expand flip
-    flatten gather im2col index index_select lift_fresh movedim narrow native_channel_shuffle permute pixel_shuffle
-    pixel_unshuffle repeat reshape roll select slice split_with_sizes squeeze stack swapaxes t transpose
+    _reshape_alias _to_copy _unsafe_view alias cat clone contiguous detach expand flip
+    flatten gather im2col index index_select lift_fresh movedim narrow permute
+    pixel_unshuffle repeat reshape select split_with_sizes squeeze stack swapaxes t transpose
     unbind unfold unsqueeze view view_copy
 """.split()
 _SPATIAL = """
@@ -347,6 +387,7 @@ _SPATIAL = """
 """.split()
 _REDUCTION = "all amax amin any argmax argmin logsumexp max mean median min norm prod std sum var var_mean".split()
 _POINTWISE = {"_prelu_kernel", "dropout", "hardswish", "log_sigmoid_forward", "masked_fill", "nan_to_num", "where"}
+_VIEWS = ("_reshape_alias", "_unsafe_view", "view")
 _INDEXING = {"gather": "index", "index": "indices", "index_select": "index"}
 _LIKE = "empty_like full_like ones_like rand_like randn_like zeros_like".split()
 _CONSTANT = "new_empty new_empty_strided new_full new_ones new_zeros".split()
@@ -363,6 +404,7 @@ _RULES: dict[str, Rule] = {
         batch_norm,
     ),
     "addmm": addmm,
+    "channel_shuffle": channel_shuffle,
     "constant_pad_nd": pad,
     "convolution": convolution,
     "copy_": copy_into,
@@ -370,5 +412,9 @@ _RULES: dict[str, Rule] = {
     "glu": glu,
     "mm": mm,
     "native_group_norm": group_norm,
+    "native_channel_shuffle": channel_shuffle,
+    "pixel_shuffle": pixel_shuffle,
+    "roll": roll,
+    "slice": slicing,
     "native_layer_norm": layer_norm,
 }

@@ -8,13 +8,14 @@ referenced.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces import Dim, Network, PruningError
+from spaces import Dim, Network, PruningError, Run
 
 __all__ = ["Atoms", "ChannelSlice", "Kept", "Surgeon", "masked"]
 
@@ -35,7 +36,7 @@ class Atoms:
             self._last[unit.name] = total
         # one number more for whatever is fixed
         self._fixed = total
-        self._labels: dict[Dim, Tensor] = {}
+        self._labels: dict[tuple[Run, ...], Tensor] = {}
 
     def numbers(self, unit: str) -> slice:
         """Return the numbers of a unit's atoms."""
@@ -43,7 +44,7 @@ class Atoms:
 
     def labels(self, dim: Dim) -> Tensor:
         """Return the number of each entry's atom, as an int64 vector."""
-        found = self._labels.get(dim)
+        found = self._labels.get(dim.runs)
         if found is None:
             parts = []
             for run in dim.runs:
@@ -52,16 +53,18 @@ class Atoms:
                 else:
                     first = self._first[run.unit] + run.start
                     parts.append(torch.arange(first, first + run.count).repeat_interleave(run.each))
-            found = self._labels[dim] = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+            found = self._labels[dim.runs] = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
         return found
 
     def alive(self, kept: Kept) -> Tensor:
         """Return for every atom, and last for what is fixed, whether it stays."""
-        mask = torch.ones(self._fixed + 1, dtype=torch.bool)
+        # numpy's indexing of a few entries costs a tenth of torch's
+        mask = np.ones(self._fixed + 1, dtype=bool)
         for unit, atoms in kept.items():
-            mask[self.numbers(unit)] = False
-            mask[atoms + self._first[unit]] = True
-        return mask
+            mine = mask[self.numbers(unit)]
+            mine[:] = False
+            mine[atoms.numpy()] = True
+        return torch.from_numpy(mask)
 
 
 class Surgeon:
@@ -88,7 +91,15 @@ class Surgeon:
             expected = [dim.length for dim in tensor.dims]
             if tensor.name not in self._tensors or list(self._tensors[tensor.name].shape) != expected:
                 raise PruningError(f"model: it has no tensor {tensor.name!r} of shape {expected}, as its network says")
-        self._skeleton = _Skeleton(model)
+        # many tensor dimensions are alike: what stays of them is found once a build
+        numbers: dict[tuple[Run, ...], int] = {}
+        self._plan = [
+            (self._tensors[tensor.name], [(numbers.setdefault(dim.runs, len(numbers)), dim) for dim in tensor.dims])
+            for tensor in network.tensors
+        ]
+        alike = {number: dim for _, dims in self._plan for number, dim in dims}
+        self._dims = [alike[number] for number in range(len(alike))]
+        self._skeleton = _Skeleton(model, [dense for dense, _ in self._plan])
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
 
@@ -101,18 +112,13 @@ class Surgeon:
             Sorted atom indices by unit; equally many in each of a unit's groups.
         """
         alive = self.atoms.alive(kept)
-        entries: dict[Dim, Tensor] = {}
-
-        def stay(dim: Dim) -> Tensor:
-            if dim not in entries:
-                entries[dim] = alive[self.atoms.labels(dim)].nonzero().squeeze(1)
-            return entries[dim]
-
+        # None: all of it
+        stay = [None if dim.units.isdisjoint(kept.keys()) else self._entries(dim, alive) for dim in self._dims]
         replaced: dict[int, Any] = {}
         with torch.no_grad():
-            for tensor in self.network.tensors:
-                dense = self._tensors[tensor.name]
-                small = _sliced(dense, tensor.dims, stay, kept)
+            for dense, dims in self._plan:
+                moved = [(axis, index, dim) for axis, (n, dim) in enumerate(dims) if (index := stay[n]) is not None]
+                small = _sliced(dense, moved)
                 if isinstance(dense, nn.Parameter):
                     small = nn.Parameter(small, requires_grad=dense.requires_grad)
                 replaced[id(dense)] = small
@@ -121,11 +127,14 @@ class Surgeon:
             if kept.keys() & (entry.reads.units | entry.writes.units):
                 reads = alive[self.atoms.labels(entry.reads)]
                 spread = torch.where(reads, reads.cumsum(0) - 1, reads.sum())
-                moved = ChannelSlice(replaced[id(leaf)], spread, stay(entry.writes))
-                moved.train(leaf.training)
+                sliced = ChannelSlice(replaced[id(leaf)], spread, self._entries(entry.writes, alive))
+                sliced.train(leaf.training)
                 device = next(iter(self._tensors.values())).device
-                module = _swap(module, entry.name, moved.to(device))
+                module = _swap(module, entry.name, sliced.to(device))
         return module
+
+    def _entries(self, dim: Dim, alive: Tensor) -> Tensor:
+        return alive.index_select(0, self.atoms.labels(dim)).nonzero().squeeze(1)
 
 
 def masked(model: nn.Module, network: Network, kept: Kept) -> nn.Module:
@@ -176,8 +185,8 @@ class ChannelSlice(nn.Module):
         self.leaf = leaf
         self.spread: Tensor
         self.keep: Tensor
-        self.register_buffer("spread", spread, persistent=False)
-        self.register_buffer("keep", keep, persistent=False)
+        self.register_buffer("spread", spread)
+        self.register_buffer("keep", keep)
 
     def forward(self, x: Tensor) -> Tensor:
         zero = x.new_zeros(x.size(0), 1, *x.shape[2:])
@@ -188,33 +197,35 @@ class _ChannelMask(nn.Module):
     def __init__(self, leaf: nn.Module, removed: Tensor) -> None:
         super().__init__()
         self.leaf = leaf
+        self.removed: Tensor
         self.register_buffer("removed", removed, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leaf(x.index_fill(1, self.removed, 0))
 
 
-def _sliced(dense: Tensor, dims: tuple[Dim, ...], stay: Any, kept: Kept) -> Tensor:
-    """Return a copy of the kept part of a tensor."""
-    moved = [(axis, dim) for axis, dim in enumerate(dims) if not dim.units.isdisjoint(kept.keys())]
-    grouped = next((axis for axis, dim in moved if dim.groups > 1), None)
+def _sliced(dense: Tensor, moved: list[tuple[int, Tensor, Dim]]) -> Tensor:
+    """Return a copy of the kept part of a tensor: (axis, kept entries, dim) of the dimensions that shrink."""
+    if not moved:
+        return dense.clone()
+    grouped = next((entry for entry in moved if entry[2].groups > 1), None)
     if grouped is not None:
-        return _sliced_group(dense, dims, grouped, stay)
-    # the dimension that shrinks most goes first, so that the least is moved twice
-    indices = sorted(((stay(dim).to(dense.device), axis) for axis, dim in moved), key=lambda e: len(e[0]) / dense.size(e[1]))
-    small = dense.detach()
-    for index, axis in indices:
-        small = small.index_select(axis, index)
-    return small if indices else small.clone()
+        rows = next((index for axis, index, _ in moved if axis == 0), torch.arange(dense.size(0)))
+        return _sliced_group(dense, rows, *grouped)
+    if len(moved) > 1:
+        # the dimension that shrinks most goes first, so that the least is moved twice
+        moved.sort(key=lambda entry: len(entry[1]) / entry[2].length)
+    small = dense
+    for axis, index, _ in moved:
+        small = small.index_select(axis, index.to(dense.device))
+    return small
 
 
-def _sliced_group(dense: Tensor, dims: tuple[Dim, ...], axis: int, stay: Any) -> Tensor:
+def _sliced_group(dense: Tensor, rows: Tensor, axis: int, inputs: Tensor, dim: Dim) -> Tensor:
     """Return the kept part of a grouped convolution's weight: every row has its own group's inputs."""
-    rows = stay(dims[0])
-    groups = dims[axis].groups
-    inputs = stay(dims[axis]).reshape(groups, -1) % dense.size(axis)
-    group_of = rows // (dense.size(0) // groups)
-    return dense.detach()[rows[:, None].to(dense.device), inputs[group_of].to(dense.device)]
+    own = inputs.reshape(dim.groups, -1) % dense.size(axis)
+    group_of = rows // (dense.size(0) // dim.groups)
+    return dense[rows[:, None].to(dense.device), own[group_of].to(dense.device)]
 
 
 def _swap(module: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
@@ -234,74 +245,97 @@ class _Skeleton:
 
     Attributes that cannot change (numbers, strings) are shared; anything else is deep-copied with the tensors
     and modules already replaced, so that lists of modules or tied weights point into the copy.
+
+    Parameters
+    ----------
+    model
+        The dense model.
+    tensors
+        Those of its tensors that every copy replaces.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, tensors: Iterable[Tensor]) -> None:
         self._root = id(model)
-        self._parts: list[tuple[nn.Module, dict[str, Any], list[str], list[str]]] = []
-        for module in model.modules():
-            shared, empty, other = {}, [], []
-            for name, value in vars(module).items():
-                if isinstance(value, _SHARED) or _is_plain_tuple(value):
-                    shared[name] = value
-                elif isinstance(value, dict | set | list) and not value:
-                    empty.append(name)
-                else:
-                    other.append(name)
-            self._parts.append((module, shared, empty, other))
+        known = {id(part) for part in (None, *tensors, *model.modules())}
+        self._parts = [_Part(module, known) for module in model.modules()]
 
     def copy(self, replaced: dict[int, Any]) -> nn.Module:
         """Return the copy; `replaced` maps the id of every dense tensor to its new one, and gains the modules."""
-        for module, shared, empty, _ in self._parts:
-            clone = object.__new__(type(module))
-            clone.__dict__.update(shared)
-            for name in empty:
-                clone.__dict__[name] = type(vars(module)[name])()
-            replaced[id(module)] = clone
-        for module, _, _, other in self._parts:
-            clone = replaced[id(module)]
-            for name in other:
-                clone.__dict__[name] = _mapped(vars(module)[name], replaced)
-            _update_sizes(clone)
+        replaced[id(None)] = None
+        clones = []
+        for part in self._parts:
+            clone = replaced[id(part.module)] = object.__new__(type(part.module))
+            clone.__dict__.update(part.shared)
+            for name, kind in part.empty:
+                clone.__dict__[name] = kind()
+            clones.append(clone)
+        for part, clone in zip(self._parts, clones, strict=True):
+            for name, ids in part.tables:
+                clone.__dict__[name] = {key: replaced[i] for key, i in ids}
+            for name in part.other:
+                clone.__dict__[name] = copy.deepcopy(vars(part.module)[name], replaced)
+            if part.sized:
+                _update_sizes(clone)
         return replaced[self._root]
+
+
+class _Part:
+    """One module of a skeleton: its attributes by the way they are copied."""
+
+    def __init__(self, module: nn.Module, known: set[int]) -> None:
+        self.module = module
+        self.shared: dict[str, Any] = {}
+        self.empty: list[tuple[str, type]] = []
+        self.tables: list[tuple[str, list[tuple[str, int]]]] = []
+        self.other: list[str] = []
+        for name, value in vars(module).items():
+            if isinstance(value, _SHARED) or _is_plain_tuple(value):
+                self.shared[name] = value
+            elif isinstance(value, dict | set | list) and not value:
+                self.empty.append((name, type(value)))
+            elif type(value) is dict and known.issuperset(map(id, value.values())):
+                self.tables.append((name, [(key, id(entry)) for key, entry in value.items()]))
+            else:
+                self.other.append(name)
+        self.sized = isinstance(module, _SIZED)
 
 
 def _is_plain_tuple(value: Any) -> bool:
     return type(value) is tuple and all(isinstance(part, _SHARED) for part in value)
 
 
-def _mapped(value: Any, replaced: dict[int, Any]) -> Any:
-    if type(value) is dict and all(id(part) in replaced or part is None for part in value.values()):
-        return {key: None if part is None else replaced[id(part)] for key, part in value.items()}
-    return copy.deepcopy(value, replaced)
+_SIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.PReLU, nn.Embedding)
 
 
 def _update_sizes(module: nn.Module) -> None:
     """Make the size attributes of torch's own layers agree with their tensors."""
-    weight = module._parameters.get("weight")
-    if isinstance(module, nn.modules.conv._ConvNd) and weight is not None:
-        _update_convolution(module, weight)
-    elif isinstance(module, nn.Linear) and weight is not None:
-        module.out_features, module.in_features = weight.shape
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
+    # written past Module.__setattr__, which asks of every number whether it is a parameter
+    sizes, weight = vars(module), module._parameters.get("weight")
+    if isinstance(module, nn.modules.batchnorm._NormBase):
         known = weight if weight is not None else module._buffers.get("running_mean")
         if known is not None:
-            module.num_features = len(known)
-    elif isinstance(module, nn.PReLU) and weight is not None:
-        module.num_parameters = len(weight)
-    elif isinstance(module, nn.Embedding) and weight is not None:
-        module.embedding_dim = weight.size(1)
+            sizes["num_features"] = len(known)
+    elif weight is None:
+        pass
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        _update_convolution(module, weight)
+    elif isinstance(module, nn.Linear):
+        sizes["out_features"], sizes["in_features"] = weight.shape
+    elif isinstance(module, nn.PReLU):
+        sizes["num_parameters"] = len(weight)
+    elif isinstance(module, nn.Embedding):
+        sizes["embedding_dim"] = weight.size(1)
 
 
 def _update_convolution(module: nn.modules.conv._ConvNd, weight: Tensor) -> None:
+    sizes = vars(module)
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
-    depthwise = module.groups > 1 and module.groups == module.in_channels
-    if depthwise:
-        # filters for each channel it reads
+    if module.groups > 1 and module.groups == module.in_channels:
+        # depthwise: filters for each channel it reads
         per_channel = module.out_channels // module.in_channels
-        module.groups = module.in_channels = weight.size(0) if transposed else weight.size(0) // per_channel
-        module.out_channels = module.groups * per_channel
+        channels = weight.size(0) if transposed else weight.size(0) // per_channel
+        sizes.update(groups=channels, in_channels=channels, out_channels=channels * per_channel)
         return
     written, read = (1, 0) if transposed else (0, 1)
-    module.out_channels = weight.size(written) * (module.groups if transposed else 1)
-    module.in_channels = weight.size(read) * (1 if transposed else module.groups)
+    sizes["out_channels"] = weight.size(written) * (module.groups if transposed else 1)
+    sizes["in_channels"] = weight.size(read) * (1 if transposed else module.groups)

@@ -231,12 +231,15 @@ def _only_known(prefix: str, given: Mapping[str, Any], known: Mapping[str, Any])
 
 def _readable(error: Exception, config: str) -> PruningError:
     """Turn what Hydra says into one line with the nearest spelling."""
+    from omegaconf.errors import MissingMandatoryValue
+
+    if isinstance(error, MissingMandatoryValue):
+        return PruningError(f"{error.full_key}: not given, and needed by this choice")
     text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
     patterns: list[tuple[str, Callable[[re.Match[str]], PruningError]]] = [
         (r"Could not find '([^'/]+)/([^']+)'", lambda m: unknown(m[1], m[2], _options(m[1]))),
         (r"Could not override '([^']+)'", lambda m: unknown("key", m[1], _keys(config, m[1]))),
         (r"Key '([^']+)' is not in struct", lambda m: unknown("key", m[1], _keys(config, m[1]))),
-        (r"Missing mandatory value: (\S+)", lambda m: PruningError(f"{m[1]}: not given, and needed by this choice")),
     ]
     for pattern, make in patterns:
         if (match := re.search(pattern, text)) is not None:

@@ -20,7 +20,7 @@ from explorer.tables import Scale
 from explorer.tracing import trace
 from spaces import Budget, PruningSpace, dense_costs, sample_inside, unknown
 
-__all__ = ["Problem", "ladder", "named_space"]
+__all__ = ["Problem", "ladder", "named_space", "split_budget"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ class Problem:
         objectives: Sequence[str],
         criterion: str,
         classes: int,
-        name: str | None = None,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
 
@@ -75,8 +74,6 @@ class Problem:
             As in the configuration.
         classes
             Number of classes, from which the trivial predictor's error and loss follow.
-        name
-            The network's name.
 
         Raises
         ------
@@ -86,10 +83,9 @@ class Problem:
         for objective in objectives:
             if objective not in OBJECTIVES:
                 raise unknown("objectives", objective, OBJECTIVES)
-        limits = Budget.parse({key: value for key, value in budget.items() if not key.startswith("latency")})
-        latency = LatencyLimit(budget.get("latency_ms"), budget.get("latency"))
+        limits, latency = split_budget(budget)
         if not isinstance(space, PruningSpace):
-            space = PruningSpace.from_config(trace(module, validation[0][0][:1], name=name), space)
+            space = PruningSpace.from_config(trace(module, validation[0][0][:1]), space)
         sample_inside(space, 1, np.random.default_rng(0), budget=limits)
         evaluator = Evaluator(
             module,
@@ -116,6 +112,12 @@ class Problem:
             ladder=ladder(self.space, rungs),
             dense=self.dense,
         )
+
+
+def split_budget(budget: Mapping[str, Any]) -> tuple[Budget, LatencyLimit]:
+    """Return the part of a budget that is known exactly before an evaluation, and the part that is measured."""
+    exact = {key: value for key, value in budget.items() if key not in ("latency", "latency_ms")}
+    return Budget.parse(exact), LatencyLimit(budget.get("latency_ms"), budget.get("latency"))
 
 
 def ladder(space: PruningSpace, rungs: int) -> list[npt.NDArray[np.int16]]:

@@ -17,7 +17,7 @@ console = Console()
 
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar with the time left from the first step on; give a function that takes what is done and a remark."""
+    """Show a bar with the time left, from the first step on; give a function that takes what is done and a remark."""
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -27,9 +27,18 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     ]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, completed=done, remark="", visible=False)
-        yield lambda completed, remark: bar.update(task, completed=completed, remark=remark, visible=True)
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(what, total=total, completed=done, remark="")
+
+    def show(completed: int, remark: str) -> None:
+        bar.start()
+        bar.update(task, completed=completed, remark=remark)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def frontier_view(front: pd.DataFrame, dense: Mapping[str, float]) -> Table:

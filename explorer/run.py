@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from optuna.storages import BaseStorage
 
 from explorer.config import Config, default_name, differences, identity
 from explorer.progress import console, frontier_view, progress
@@ -69,6 +68,9 @@ class _Run:
         from explorer.setup import Setup
 
         self.config, self.folder = config, folder
+        url = config["storage"]["url"]
+        # opened first: a mistake in it costs no training
+        self.storage = None if url is None else shared_storage(url)
         epochs = config["training"]["epochs"]
         with progress("training the dense network", epochs) as show:
             self.setup = Setup(config, on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"))
@@ -81,8 +83,9 @@ class _Run:
         config = self.config
         with driving(self.folder), _logging_to(self.folder / "run.log"), _interruptible():
             self._write_config()
+            storage = self.storage or journal(self.folder / "study.journal")
             search = self.problem.search(
-                open_study(self._storage(), self.folder.name, config["objectives"]),
+                open_study(storage, self.folder.name, config["objectives"]),
                 sampler=config["sampler"]["name"],
                 options=config["sampler"]["options"],
                 seed=config["seed"],
@@ -103,10 +106,6 @@ class _Run:
                 log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
                 self._write(Study(self.problem, search.records), ended)
         return self.folder
-
-    def _storage(self) -> BaseStorage:
-        url = self.config["storage"]["url"]
-        return journal(self.folder / "study.journal") if url is None else shared_storage(url)
 
     def _write_config(self) -> None:
         import torch

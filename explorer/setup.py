@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,9 +17,11 @@ from explorer.config import RESULTS, Config, space_of
 from explorer.data import Batches, Data, augmented, batches
 from explorer.dense import dense_network
 from explorer.models import load_weights
-from explorer.problem import Problem
+from explorer.problem import Problem, split_budget
+from explorer.samplers import Past, make_sampler
+from explorer.tracing import trace
 from explorer.training import Epoch, train
-from spaces import PruningError
+from spaces import PruningError, PruningSpace, sample_inside
 
 __all__ = ["Setup", "build_model", "load_data", "locate"]
 
@@ -103,8 +106,15 @@ def _called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) 
     except TypeError as error:
         raise PruningError(f"{key}: {error} of {target.__name__}{inspect.signature(target)}") from None
     except ValueError:
+        # a signature that Python does not know, as of some compiled classes
         pass
-    return target(**arguments)
+    try:
+        return target(**arguments)
+    except PruningError:
+        raise
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise PruningError(f"{key}: {target.__name__} raised {type(error).__name__}: {line}") from error
 
 
 @dataclass
@@ -189,19 +199,26 @@ class Setup:
         return batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
     def problem(self) -> Problem:
-        """Return the problem to search, with the dense network measured."""
+        """Return the problem to search, with the dense network measured.
+
+        The space is made from the untrained model, so that a mistake in it costs no training.
+        """
         config, evaluator = self.config, self.config["evaluator"]
+        network = trace(self.untrained(), torch.zeros(1, *self.data.shape), name=config["model"]["name"])
+        space = PruningSpace.from_config(network, space_of(config))
+        limits, _ = split_budget(config["budget"])
+        sample_inside(space, 1, np.random.default_rng(0), budget=limits)
+        make_sampler(config["sampler"]["name"], Past(space, limits, (), 0, 0), config["sampler"]["options"])
         calibration = self.batches("train", evaluator["calibration_batches"] * evaluator["batch_size"])
         return Problem.of(
             self.dense(),
-            space_of(config),
+            space,
             list(calibration),
             list(self.batches("validation", evaluator["images"])),
             budget=config["budget"],
             objectives=config["objectives"],
             criterion=config["criterion"]["name"],
             classes=self.data.classes,
-            name=config["model"]["name"],
         )
 
     @property

@@ -80,7 +80,9 @@ def shared_storage(url: str) -> BaseStorage:
         If it cannot be opened; the message shows no password.
     """
     try:
-        return optuna.storages.RDBStorage(url, heartbeat_interval=60, grace_period=180)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.storages.RDBStorage(url, heartbeat_interval=60, grace_period=180)
     except Exception as error:
         line = (str(error).splitlines() or [""])[0].replace(url, redacted(url))
         raise PruningError(f"storage.url: {redacted(url)!r} can't be opened ({type(error).__name__}: {line})") from None

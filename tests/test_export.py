@@ -1,0 +1,196 @@
+"""Candidates from a small trained network: evaluated, exported, and back in a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from checks import fresh
+from synthetic import config
+from torch import nn
+
+import explorer
+from explorer.data import batches, load_digits
+from explorer.importance import Ranking, channel_scores
+from explorer.models import MODELS, build
+from explorer.surgery import ChannelSlice, Surgeon
+from explorer.tracing import trace
+from explorer.training import evaluate, reestimate_bn, train
+from spaces import PruningError, PruningSpace, Recipe
+
+EIGHTHS = config([i / 8 for i in range(1, 9)])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    train_batches, validation = (
+        list(batches(split, 100, mean=data.mean, std=data.std)) for split in (data.train, data.validation)
+    )
+    torch.manual_seed(0)
+    model = build("resnet_digits")
+    train(model, train_batches, epochs=3)
+    return model, train_batches, validation
+
+
+@pytest.fixture(scope="module")
+def study(digits):
+    model, train_batches, validation = digits
+    return explorer.explore(model, train_batches, validation, budget={"flops": 0.6}, trials=12, rungs=4)
+
+
+def test_the_python_entrance_gives_trials_frontier_best_and_plot(study):
+    assert len(study.trials) == 12
+    assert (study.trials["flops_ratio"] <= 0.6).all()
+    assert 1 <= len(study.frontier) <= 12
+    assert 0 < study.hypervolume < 0.9
+    best = study.best(flops=0.5)
+    assert best.metrics["error"] == study.frontier.query("flops_ratio <= .5")["error"].min()
+    assert study.plot(x="params").axes
+    with pytest.raises(PruningError, match="x: 'flop' is unknown, did you mean 'flops'"):
+        study.plot(x="flop")
+
+
+def test_what_is_reported_is_what_the_built_module_does(study, digits):
+    _, train_batches, validation = digits
+    best = study.best()
+    module = best.build()
+    assert type(module) is type(digits[0])
+    assert evaluate(module, validation).error == best.metrics["error"]
+    assert sum(p.numel() for p in module.parameters()) == best.metrics["params"]
+    again = study.problem.evaluator(best.recipe)
+    assert again["error"] == best.metrics["error"]
+    reestimate_bn(module, train_batches[:10])
+    assert evaluate(module, validation).error == best.metrics["error"]
+
+
+def test_the_model_is_not_changed(digits):
+    model, train_batches, validation = digits
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    explorer.explore(model, train_batches, validation, trials=3, rungs=0)
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "vgg16_bn"])
+def test_export_and_load_in_a_fresh_process(tmp_path, name):
+    model = fresh(build(name), torch.float32)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = trace(model, x[:1], verify=False)
+    space = PruningSpace.from_config(network, EIGHTHS)
+    recipe = space.recipe(space.sample(1, np.random.default_rng(0))[0])
+    small = Surgeon(model, network).build(Ranking(network, channel_scores(model, network)).kept(recipe))
+    folder = tmp_path / "export"
+    explorer.save(small, recipe, network, folder, factory=f"explorer.models.{name}", arguments={"num_classes": 10})
+    torch.save({"x": x, "y": small.eval()(x).detach()}, tmp_path / "io.pt")
+    code = f"""
+import torch, explorer
+module = explorer.load({str(folder)!r})
+io = torch.load({str(tmp_path / "io.pt")!r}, weights_only=True)
+torch.set_num_threads(1)
+torch.testing.assert_close(module(io["x"]), io["y"], rtol=1e-5, atol=1e-5)
+assert type(module).__module__.startswith("explorer.models")
+assert sum(p.numel() for p in module.parameters()) == {sum(p.numel() for p in small.parameters())}
+module.train()(io["x"]).sum().backward()
+assert all(p.grad is not None for p in module.parameters())
+print("same")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "same", done.stderr
+    assert Recipe.load(folder / "recipe.yaml") == recipe
+    assert not [path for path in folder.iterdir() if path.suffix in (".pt", ".pkl", ".pth")]
+
+
+class Tied(nn.Module):
+    """A model that only exists here: tied layers, a buffer that is not saved, a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 8)
+        self.b = nn.Linear(8, 8)
+        self.c = self.b
+        self.head = nn.Linear(8, 3)
+        self.register_buffer("scale", torch.rand(8, generator=torch.Generator().manual_seed(1)), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.a(x)) * self.scale
+        return self.head(torch.relu(self.c(x) + self.b(x)))
+
+
+def test_without_an_import_path_a_program_is_exported_or_a_skeleton_is_filled(tmp_path):
+    torch.manual_seed(0)
+    model = Tied().eval()
+    x = torch.randn(5, 6)
+    network = trace(model, x[:1])
+    recipe = Recipe.of({unit.name: 0.5 for unit in network.units})
+    small = Surgeon(model, network).build(Ranking(network, channel_scores(model, network)).kept(recipe))
+    explorer.save(small, recipe, network, tmp_path, example=x[:1])
+    expected = small(x)
+    torch.testing.assert_close(explorer.load(tmp_path)(x), expected)
+    filled = explorer.load(tmp_path, model=Tied())
+    torch.testing.assert_close(filled(x), expected)
+    assert filled.b is filled.c
+    with pytest.raises(PruningError, match="needs an example"):
+        explorer.save(small, recipe, network, tmp_path)
+
+
+def test_a_folder_that_holds_no_export_is_one_line(tmp_path):
+    with pytest.raises(PruningError, match="holds no export") as caught:
+        explorer.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_iterator_and_unknown_names_are_refused(digits):
+    model, train_batches, validation = digits
+    with pytest.raises(PruningError, match="validation"):
+        explorer.explore(model, train_batches, iter(validation))
+    with pytest.raises(PruningError, match="space: 'filters' is unknown, did you mean 'filter'"):
+        explorer.explore(model, train_batches, validation, space="filters")
+    with pytest.raises(PruningError, match="criterion: 'L1'"):
+        explorer.explore(model, train_batches, validation, criterion="L1")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_those_of_the_definition(name):
+    """Each member weight's summed magnitudes, divided by their mean, summed over members."""
+    torch.manual_seed(0)
+    model = build(name)
+    shape = (1, 1, 8, 8) if name == "resnet_digits" else (1, 3, 32, 32)
+    network = trace(model, torch.zeros(shape), verify=False)
+    scores = channel_scores(model, network)
+    weights = {layer.weight for layer in network.layers}
+    unit = network.units[1]
+    expected = torch.zeros(unit.atoms, dtype=torch.float64)
+    for tensor in network.tensors:
+        if tensor.name not in weights:
+            continue
+        value = model.get_parameter(tensor.name).detach().abs().double()
+        for axis, dim in enumerate(tensor.dims):
+            if dim.units == {unit.name} and len(dim.runs) == 1:
+                each = value.movedim(axis, 0).flatten(1).sum(1).reshape(unit.atoms, -1).sum(1)
+                expected += each / value.movedim(axis, 0).flatten(1).sum(1).mean()
+    torch.testing.assert_close(scores[unit.name], expected)
+    kept = Ranking(network, scores).kept(Recipe.of({unit.name: 0.5}))[unit.name]
+    assert set(kept.tolist()) == set(expected.argsort(descending=True, stable=True)[: len(kept)].tolist())
+
+
+def test_equal_scores_are_taken_by_index():
+    model = build("resnet_digits")
+    network = trace(model, torch.zeros(1, 1, 8, 8), verify=False)
+    flat = {unit.name: torch.ones(unit.atoms) for unit in network.units}
+    unit = network.units[0]
+    kept = Ranking(network, flat).kept(Recipe.of({unit.name: 0.5}))[unit.name]
+    assert kept.tolist() == list(range(unit.atoms // 2))
+
+
+def test_a_sliced_shortcut_is_part_of_the_state():
+    model = build("resnet20")
+    network = trace(model, torch.zeros(1, 3, 32, 32), verify=False)
+    recipe = Recipe.of({"conv1": 0.5})
+    small = Surgeon(model, network).build(Ranking(network, channel_scores(model, network)).kept(recipe))
+    slices = [module for module in small.modules() if isinstance(module, ChannelSlice)]
+    assert slices
+    assert {name for name in small.state_dict() if name.endswith("spread")}

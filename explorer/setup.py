@@ -23,7 +23,7 @@ from explorer.tracing import trace
 from explorer.training import Epoch, train
 from spaces import PruningError, PruningSpace, sample_inside
 
-__all__ = ["Setup", "build_model", "load_data", "locate"]
+__all__ = ["Setup", "build_model", "called", "load_data", "locate"]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def load_data(config: Config) -> Data:
     """
     section = config["data"]
     options = {key: value for key, value in section.items() if key not in _DATA_KEYS}
-    data = _called("data", locate("data._target_", section["_target_"]), options)
+    data = called("data", locate("data._target_", section["_target_"]), options)
     if not isinstance(data, Data):
         raise PruningError(
             f"data._target_: {section['_target_']!r} returns a {type(data).__name__}, not an explorer.data.Data"
@@ -94,13 +94,20 @@ def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _called("model", locate("model._target_", target), arguments)
+        model = called("model", locate("model._target_", target), arguments)
     if not isinstance(model, nn.Module):
         raise PruningError(f"model._target_: {target!r} returns a {type(model).__name__}, not a torch module")
     return model
 
 
-def _called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Return what a user's function returns.
+
+    Raises
+    ------
+    PruningError
+        If it does not take the arguments, or raises; `key` says what it was called for.
+    """
     try:
         inspect.signature(target).bind(**arguments)
     except TypeError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,18 +35,39 @@ class Candidate:
     recipe: Recipe
     metrics: Mapping[str, Any]
     evaluator: Evaluator
+    factory: str | None = None
 
     def build(self) -> nn.Module:
         """Return the sub-network as a plain module, batch norm re-estimated, in eval mode."""
         return self.evaluator.build(self.recipe)
 
+    def save(self, folder: str | Path) -> None:
+        """Export the sub-network so that `explorer.load` gives it back.
+
+        A model that was given to `explore` as an importable factory comes back as a module; one given as an
+        instance as the module of an exported program, or as itself with ``load(folder, model=skeleton)``.
+
+        Raises
+        ------
+        PruningError
+            If the folder can't be written.
+        """
+        from explorer.export import save
+
+        metrics = {key: value for key, value in self.metrics.items() if not str(key).startswith("ratio.")}
+        example = self.evaluator.validation[0][0][:1]
+        network = self.evaluator.network
+        facts = {"metrics": metrics}
+        save(self.build(), self.recipe, network, Path(folder), factory=self.factory, example=example, facts=facts)
+
 
 @dataclass(frozen=True)
 class Study:
-    """The outcome of an exploration: its problem and the evaluated recipes."""
+    """The outcome of an exploration: its problem, the evaluated recipes, the factory's import path if there is one."""
 
     problem: Problem
     records: Sequence[Record]
+    factory: str | None = None
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -74,9 +97,8 @@ class Study:
         ``study.best(flops=0.5).build()`` is the module; ``study.best(params="100k")`` an absolute limit.
         """
         row = best_within(self.frontier, self.problem.dense, budget)
-        return Candidate(
-            self.problem.space.recipe(self.records[int(row["trial"])].row), row.to_dict(), self.problem.evaluator
-        )
+        recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
+        return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
 
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""
@@ -108,7 +130,7 @@ def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping
 
 
 def explore(
-    model: nn.Module | Callable[[], nn.Module],
+    model: nn.Module | Callable[[], nn.Module] | str,
     train: Iterable[Batch],
     validation: Iterable[Batch],
     *,
@@ -131,7 +153,8 @@ def explore(
     Parameters
     ----------
     model
-        A trained module, or a factory of one; its class is arbitrary. It is not changed.
+        A trained module of any class, or what makes one without arguments: a factory or its import path. The
+        module is not changed.
     train, validation
         Batches ``(inputs, labels)`` as the model takes them, such as a DataLoader: the first of `train` re-estimate
         batch norm, `validation` is read once and kept. Neither may be an iterator.
@@ -154,8 +177,8 @@ def explore(
     seed
         Of the sampler.
     storage
-        An Optuna storage to keep the study in and resume it from; in memory by default. It must belong to this
-        exploration alone.
+        An Optuna storage to keep the study in and continue it from; in memory by default. The study's name is a
+        hash of the model's state, its Network, the first batches and the arguments.
     on_record
         Called with all records after each evaluation.
 
@@ -164,7 +187,8 @@ def explore(
     PruningError
         On any of the caller's mistakes, in one line.
     """
-    module = model if isinstance(model, nn.Module) else model()
+    factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
+    module = _module(model)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     calibration = [(x.to(device), y.to(device)) for x, y in draw(train, calibration_batches, key="train")]
     kept = [(x.to(device), y.to(device)) for x, y in draw(validation, key="validation")]
@@ -180,8 +204,37 @@ def explore(
     )
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
+    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), criterion, rungs, seed]
+    name = _identity(module, problem, [calibration[0], kept[0]], arguments)
     search = problem.search(
-        open_study(storage, "exploration", objectives), sampler=sampler, options=options, seed=seed, rungs=rungs
+        open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, rungs=rungs
     )
     search.run(trials, timeout=timeout, on_record=on_record)
-    return Study(problem, search.records)
+    return Study(problem, search.records, factory)
+
+
+def import_path(factory: Callable[..., Any]) -> str | None:
+    """Return the dotted path a factory can be imported by; None for a lambda, a local function or ``__main__``."""
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", "<")
+    return None if module in (None, "__main__") or "<" in name or "." in name else f"{module}.{name}"
+
+
+def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return model
+    from explorer.setup import called, locate
+
+    module = called("model", locate("model", model) if isinstance(model, str) else model, {})
+    if not isinstance(module, nn.Module):
+        raise PruningError(f"model: {model!r} gives a {type(module).__name__}, not a torch module")
+    return module
+
+
+def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arguments: Sequence[Any]) -> str:
+    """Return a study's name: a hash of all that its values depend on."""
+    axes = [(axis.unit, axis.kept) for axis in problem.space.axes]
+    text = repr([problem.space.network.identity, axes, problem.space.constraints, *arguments])
+    digest = hashlib.sha256(text.encode())
+    for tensor in (*module.state_dict().values(), *(part for batch in batches for part in batch)):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return f"exploration-{digest.hexdigest()[:16]}"

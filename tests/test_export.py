@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from checks import fresh
@@ -135,6 +136,31 @@ def test_without_an_import_path_a_program_is_exported_or_a_skeleton_is_filled(tm
     assert filled.b is filled.c
     with pytest.raises(PruningError, match="needs an example"):
         explorer.save(small, recipe, network, tmp_path)
+
+
+def test_a_candidate_of_an_importable_factory_comes_back_as_a_module(digits, tmp_path):
+    _, train_batches, validation = digits
+    study = explorer.explore("explorer.models.resnet_digits", train_batches, validation, trials=2, rungs=0)
+    best = study.best()
+    best.save(tmp_path / "named")
+    expected = best.build()(validation[0][0])
+    loaded = explorer.load(tmp_path / "named")
+    assert type(loaded) is type(digits[0])
+    torch.testing.assert_close(loaded(validation[0][0]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stored_exploration_is_continued_and_another_one_kept_apart(digits):
+    model, train_batches, validation = digits
+    storage = optuna.storages.InMemoryStorage()
+
+    def explore(trials: int, **options: object) -> explorer.Study:
+        return explorer.explore(model, train_batches, validation, rungs=0, trials=trials, storage=storage, **options)
+
+    first, other = explore(2), explore(2, seed=1)
+    grown = explore(4)
+    assert [r.row.tolist() for r in grown.records[:2]] == [r.row.tolist() for r in first.records]
+    assert len(other.records) == 2
+    assert len(optuna.get_all_study_names(storage)) == 2
 
 
 def test_a_folder_that_holds_no_export_is_one_line(tmp_path):

@@ -50,7 +50,8 @@ def outputs(model: nn.Module, example: Any) -> list[Tensor]:
             return leaf
         return leaf.to(parameter.device, parameter.dtype if leaf.is_floating_point() else leaf.dtype, copy=True)
 
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
         return tensors_in(run(model, torch.utils._pytree.tree_map(cast, example)))
 
 
@@ -67,24 +68,28 @@ def assert_sliced_is_masked(model: nn.Module, network: Network, example: Any, ke
         )
 
 
-def counted(model: nn.Module, example: Any) -> dict[str, int]:
-    """Return FLOPs, parameters and bytes counted on the module itself."""
+def counted(model: nn.Module, example: Any = None) -> dict[str, int]:
+    """Return parameters and bytes counted on the module itself, and with an example FLOPs by torch's counter."""
+    # surgery's own index maps are not the network's
+    maps = {id(t) for m in model.modules() if isinstance(m, ChannelSlice) for t in (m.spread, m.keep)}
+    state = {id(t): t for t in model.state_dict(keep_vars=True).values()}
+    return {
+        "flops": _flops(model, example) if example is not None else 0,
+        "params": sum(p.numel() for p in model.parameters()),
+        "bytes": sum(t.numel() * t.element_size() for key, t in state.items() if key not in maps),
+    }
+
+
+def _flops(model: nn.Module, example: Any) -> int:
     batch = next(leaf for leaf in torch.utils._pytree.tree_leaves(example) if isinstance(leaf, Tensor)).size(0)
-    # fused attention has no count of its own
     model.eval()
+    # fused attention has no count of its own
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         outputs(model, example)
     torch.backends.mha.set_fastpath_enabled(fastpath)
-    maps = {id(t) for m in model.modules() if isinstance(m, ChannelSlice) for t in (m.spread, m.keep)}
-    state = {id(t): t for t in model.state_dict(keep_vars=True).values()}
-    distinct = [t for key, t in state.items() if key not in maps]
-    return {
-        "flops": counter.get_total_flops() // 2 // batch,
-        "params": sum(p.numel() for p in model.parameters()),
-        "bytes": sum(t.numel() * t.element_size() for t in distinct),
-    }
+    return counter.get_total_flops() // 2 // batch
 
 
 def assert_costs_are_counted(model: nn.Module, network: Network, example: Any, recipe: Recipe, kept: Kept) -> None:

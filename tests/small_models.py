@@ -639,6 +639,16 @@ CASES: dict[str, Case] = {
         torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
         [("a", 8, 1, 1)],
     ),
+    "noise": Case(
+        _fn(lambda m, x: m.b(m.a(x) + torch.randn(2, 1, 8, 8, dtype=x.dtype)), a=L(conv, 3, 8), b=L(conv, 8, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
+    ),
+    "weight norm": Case(
+        lambda: nn.Sequential(torch.nn.utils.parametrizations.weight_norm(conv(3, 8)), conv(8, 6), conv(6, 2)),
+        IMG,
+        [("1", 6, 1, 1)],
+    ),
     "softmax over channels": Case(
         _fn(lambda m, x: m.b(m.a(x).softmax(1)), a=L(conv, 3, 8), b=L(conv, 8, 2)), IMG, [], {"a": "softmax"}
     ),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from checks import assert_costs_are_counted, assert_sliced_is_masked, fresh, random_kept, random_recipe
+from random_models import RandomModel
 from small_models import CASES, IMG, Fn, conv
 from torch import nn
 
@@ -75,6 +76,30 @@ def test_batch_makes_no_difference(batch: int) -> None:
         assert trace(_build(name), example) == trace(_build(name), CASES[name].example)
 
 
+def _check_random(seeds: range) -> int:
+    """Check networks nobody thought of; return how many units they have."""
+    units, example = 0, torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    for seed in seeds:
+        model, rng = RandomModel(seed).eval(), np.random.default_rng(seed)
+        network, precise = trace(model, example), fresh(model)
+        units += len(network.units)
+        for _ in range(10 if network.units else 1):
+            recipe = random_recipe(network, rng)
+            kept = random_kept(network, recipe, rng)
+            assert_sliced_is_masked(precise, network, example, kept)
+            assert_costs_are_counted(model, network, example, recipe, kept)
+    return units
+
+
+def test_random_networks() -> None:
+    assert _check_random(range(60)) > 30
+
+
+@pytest.mark.slow
+def test_many_random_networks() -> None:
+    assert _check_random(range(60, 1000)) > 500
+
+
 def _raises(message: str) -> nn.Module:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         raise ValueError(message)
@@ -90,6 +115,9 @@ def _raises(message: str) -> nn.Module:
         (nn.Linear(4, 2), torch.zeros(1, 5), "RuntimeError on the example input"),
         (conv(3, 8), {"image": IMG}, "TypeError on the example input"),
         (conv(3, 8), (), "no tensor"),
+        (nn.LazyConv2d(8, 3), IMG, "lazy layers"),
+        (torch.compile(conv(3, 8)), IMG, "compiled"),
+        (torch.jit.script(conv(3, 8)), IMG, "RuntimeError on the example input"),
         (conv(3, 8), torch.tensor(1.0), "no tensor with a batch"),
         (Fn(lambda m, x: None, a=conv(3, 8)), IMG, "returned NoneType without a tensor"),
     ],

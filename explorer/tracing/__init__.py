@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.assemble import assemble
@@ -46,6 +47,10 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
     tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor) and leaf.dim() > 0]
     if not tensors:
         raise PruningError("model: the example input holds no tensor with a batch dimension")
+    if hasattr(model, "_orig_mod"):
+        raise PruningError("model: it is compiled, allowed is the module that was given to torch.compile")
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise PruningError("model: its lazy layers have no shape yet, run it once before")
     recorder = Recorder(model, max(1, tensors[0].size(0)))
     modes = {module: module.training for module in model.modules()}
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -53,7 +58,7 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
     torch.backends.mha.set_fastpath_enabled(False)
     model.eval()
     try:
-        with torch.no_grad(), recorder.watching(model):
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), recorder.watching(model):
             # fresh tensors, so that a model that returns or changes its input does not confuse the labels
             inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
             recorder.label_input(inputs)

@@ -155,7 +155,8 @@ class _Check:
 
         # a model may change its input
         example = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, self.example)
-        with torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)  # noise of the model's own
             return [out.to(self.dtype) for out in tensors_in(run(model, example)) if not out.is_complex()]
 
     def _input(self, leaf: Any, fresh: bool, generator: torch.Generator) -> Any:

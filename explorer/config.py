@@ -255,9 +255,10 @@ def _keys(config: str, near: str) -> list[str]:
     """Return the keys of the same depth as `near`: top-level ones, or those inside its group."""
     base = _base(config)
     group, _, rest = near.partition(".")
-    if not rest or (group not in _GROUPS and not isinstance(base.get(group), dict)):
-        return [key for key in (*base, *_GROUPS) if key not in ("defaults", "hydra")]
-    if group in _GROUPS:
+    groups = _GROUPS if "defaults" in base else ()
+    if not rest or (group not in groups and not isinstance(base.get(group), dict)):
+        return [key for key in (*base, *groups) if key not in ("defaults", "hydra")]
+    if group in groups:
         found: dict[str, None] = {}
         for path in (conf() / group).glob("*.yaml"):
             found |= dict.fromkeys(f"{group}.{key}" for key in yaml.safe_load(path.read_text()))

@@ -1,0 +1,88 @@
+"""The project's own benchmarks: what is claimed to be fast, measured as ratios in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from explorer.bench.build import build
+from explorer.bench.costs import costs
+from explorer.bench.evaluate import evaluate
+from explorer.bench.figures import Figure, show, write
+from explorer.bench.threads import limited_threads
+from explorer.config import RESULTS, compose, conf
+from explorer.models import MODELS
+from explorer.progress import console
+from spaces import PruningError, unknown
+from spaces.granularity import checked_ratio
+
+__all__ = ["BENCHES", "run_bench"]
+
+BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {"build": build, "costs": costs, "evaluate": evaluate}
+"""From a configuration (conf/bench.yaml) to figures, by name."""
+
+
+def run_bench(arguments: list[str]) -> int:
+    """Run one benchmark, or all of them; print a table and write ``results/bench/NAME.csv`` for each.
+
+    Parameters
+    ----------
+    arguments
+        Optionally a key of `BENCHES`, then overrides of conf/bench.yaml.
+
+    Raises
+    ------
+    PruningError
+        If the name or a key is unknown, or a value is out of range.
+    """
+    if {"-h", "--help"} & set(arguments):
+        console.print(f"explore bench [{'|'.join(BENCHES)}] [key=value ...]", markup=False)
+        console.print((conf() / "bench.yaml").read_text(), markup=False, highlight=False)
+        return 0
+    names = list(BENCHES)
+    if arguments and "=" not in arguments[0]:
+        name, *arguments = arguments
+        if name not in BENCHES:
+            raise unknown("bench", name, BENCHES)
+        names = [name]
+    configs = compose(arguments, config="bench")
+    if len(configs) > 1:
+        raise PruningError("overrides: a benchmark takes one value for a key")
+    config = configs[0]
+    _check(config)
+    for name in names:
+        with limited_threads(config["threads"]):
+            figures = BENCHES[name](config)
+        show(name, figures)
+        console.print(f"written to {write(name, figures, config, RESULTS / 'bench')}", soft_wrap=True)
+    return 0
+
+
+def _check(config: dict[str, Any]) -> None:
+    for key, least in [("seed", 0), ("threads", 1), ("repeats", 1)]:
+        _whole(key, config[key], least)
+    seconds = config["seconds"]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        raise PruningError(f"seconds: {seconds!r}, allowed is a number >= 0")
+    for key in ("costs.recipes", "costs.counted", "build.image"):
+        group, _, name = key.partition(".")
+        _whole(key, config[group][name], 1)
+    for name in ("recipes", "batch_size", "calibration_batches", "images"):
+        _whole(f"evaluate.{name}", config["evaluate"][name], 1)
+    for ratio in _list("build.ratios", config["build"]["ratios"]):
+        checked_ratio("build.ratios", ratio)
+    models = [("evaluate.models", model) for model in _list("evaluate.models", config["evaluate"]["models"])]
+    for key, model in [("costs.model", config["costs"]["model"]), *models]:
+        if model not in MODELS:
+            raise unknown(key, model, MODELS)
+
+
+def _whole(key: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise PruningError(f"{key}: {value!r}, allowed is a whole number >= {least}")
+
+
+def _list(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise PruningError(f"{key}: {value!r}, allowed is a list such as [a,b]")
+    return value

@@ -1,0 +1,70 @@
+"""Evaluating a recipe, against the forward passes it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from explorer.bench.cases import Case
+from explorer.bench.figures import Figure
+from explorer.evaluation import Evaluator
+from explorer.latency import interleaved
+
+__all__ = ["evaluate"]
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def evaluate(config: dict[str, Any]) -> list[Figure]:
+    """Return the time of evaluating random recipes over bare forward passes of the same batches.
+
+    The bare passes run modules built before, batch norm in train mode on the calibration batches and all in eval
+    mode on the validation batches. Inputs are random: what they show changes no time.
+    """
+    options = config["evaluate"]
+    torch.manual_seed(config["seed"])
+    figures = []
+    for name in options["models"]:
+        case = Case.built_in(name)
+        size, shape = options["batch_size"], case.example.shape[1:]
+        calibration = _batches(options["calibration_batches"] * size, size, shape)
+        validation = _batches(options["images"], size, shape)
+        evaluator = Evaluator(case.model, case.network, case.ranking, calibration, validation)
+        space = case.space
+        for number, row in enumerate(space.sample(options["recipes"], np.random.default_rng(config["seed"]))):
+            recipe = space.recipe(row)
+            ours, bare = interleaved(
+                [partial(evaluator, recipe), _bare(evaluator.build(recipe), evaluator.build(recipe), evaluator)],
+                runs=config["repeats"],
+                seconds=config["seconds"],
+            )
+            what = f"{name} at {shape[-1]}, random recipe {number}: time"
+            value = ours.median / bare.median
+            figures.append(Figure(what, "bare forward passes", value, at_most=1.1, ours=ours, theirs=bare))
+    return figures
+
+
+def _batches(images: int, size: int, shape: Sequence[int]) -> Batches:
+    inputs, labels = torch.randn(images, *shape), torch.randint(10, (images,))
+    return list(zip(inputs.split(size), labels.split(size), strict=True))
+
+
+def _bare(calibrated: nn.Module, evaluated: nn.Module, evaluator: Evaluator) -> Callable[[], None]:
+    """Return a function that does an evaluation's forward passes, on inputs in the evaluator's own layout."""
+    for module in calibrated.modules():
+        module.training = isinstance(module, nn.BatchNorm2d)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for x, _ in evaluator.calibration:
+                calibrated(x)
+        with torch.inference_mode():
+            for x, _ in evaluator.validation:
+                evaluated(x)
+
+    return forward

@@ -1,0 +1,156 @@
+"""The benchmarks at tiny sizes: what they write and refuse; no time is asserted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import explorer.bench
+from explorer.bench import BENCHES, run_bench
+from explorer.bench.build import _bare, _torch_pruning
+from explorer.bench.cases import Case
+from explorer.bench.figures import Figure
+from explorer.bench.resnet50 import resnet50
+from explorer.tracing import trace
+from spaces import PruningError, Recipe, dense_costs
+
+TINY = {
+    "costs": ["costs.model=resnet_digits", "costs.recipes=100", "costs.counted=3"],
+    "build": ["build.ratios=[0.5]", "build.image=32"],
+    "evaluate": [
+        "evaluate.models=[resnet_digits]",
+        "evaluate.recipes=1",
+        "evaluate.batch_size=4",
+        "evaluate.calibration_batches=1",
+        "evaluate.images=6",
+    ],
+}
+COLUMNS = ["case", "other", "figure", "unit", "target", "reached"]
+COLUMNS += [f"{who}_ms{quartile}" for who in ("ours", "other") for quartile in ("", "_q1", "_q3")]
+COLUMNS += ["threads", "seed", "machine", "cores", "load", "date", "python"]
+COLUMNS += ["pruning-spaces", "torch", "numpy", "torch-pruning"]
+
+
+def _table(name: str) -> pd.DataFrame:
+    assert run_bench([name, "repeats=1", *TINY[name]]) == 0
+    return pd.read_csv(Path("results") / "bench" / f"{name}.csv")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_bench_has_a_tiny_size() -> None:
+    assert set(TINY) == set(BENCHES)
+
+
+def test_costs_are_those_of_the_built_modules() -> None:
+    table = _table("costs")
+    assert list(table) == COLUMNS
+    assert table["figure"].iloc[-1] == 3
+    assert table["unit"].tolist() == ["recipes/s", "x", "of 3"]
+    assert table["figure"][0] == pytest.approx(1000 * 100 / table["ours_ms"][0])
+
+
+def test_build_is_compared_with_torch_pruning_and_slicing_alone() -> None:
+    pytest.importorskip("torch_pruning")
+    table = _table("build")
+    assert list(table) == COLUMNS
+    assert table["other"].tolist() == ["Torch-Pruning", "index_select alone"]
+    assert table["target"].tolist() == [">= 12", "<= 1.5"]
+    assert table["figure"][0] == pytest.approx(table["other_ms"][0] / table["ours_ms"][0])
+    assert table["figure"][1] == pytest.approx(table["ours_ms"][1] / table["other_ms"][1])
+
+
+def test_without_torch_pruning_its_rows_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    assert _table("build")["other"].tolist() == ["index_select alone"]
+    assert "pruning-spaces[bench]" in " ".join(capsys.readouterr().out.split())
+
+
+def test_evaluate_is_compared_with_bare_passes() -> None:
+    table = _table("evaluate")
+    assert list(table) == COLUMNS
+    assert table["target"].tolist() == ["<= 1.1"]
+    assert table["figure"][0] == pytest.approx(table["ours_ms"][0] / table["other_ms"][0])
+
+
+def test_without_a_name_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    stubs = {name: lambda config, name=name: ran.append(name) or [Figure(name, "", 1.0)] for name in BENCHES}
+    monkeypatch.setattr(explorer.bench, "BENCHES", stubs)
+    before = torch.get_num_threads()
+    assert run_bench(["threads=2"]) == 0
+    assert ran == list(BENCHES)
+    assert torch.get_num_threads() == before
+    assert sorted(path.stem for path in Path("results/bench").iterdir()) == sorted(BENCHES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bild"], "bench: 'bild' is unknown, did you mean 'build'"),
+        (["costs", "sed=3"], "key: 'sed' is unknown, did you mean 'seed'"),
+        (["costs", "seed=1,2"], "one value for a key"),
+        (["costs", "repeats=0"], "repeats: 0, allowed is a whole number >= 1"),
+        (["costs", "seconds=-1"], "seconds: -1"),
+        (["costs", "costs.model=resnet57"], "costs.model: 'resnet57' is unknown"),
+        (["evaluate", "evaluate.models=resnet20"], "allowed is a list"),
+        (["evaluate", "evaluate.images=a"], "evaluate.images: 'a'"),
+        (["build", "build.ratios=[50]"], "build.ratios: ratio 50"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(arguments: list[str], message: str) -> None:
+    with pytest.raises(PruningError, match=message.replace("[", r"\[")) as caught:
+        run_bench(arguments)
+    assert "\n" not in str(caught.value)
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("figure", "target", "reached"),
+    [
+        (Figure("", "", 12.0, at_least=12), ">= 12", True),
+        (Figure("", "", 1e6 - 1, at_least=1e6), ">= 1,000,000", False),
+        (Figure("", "", 1.1, at_most=1.1), "<= 1.1", True),
+        (Figure("", "", 1.2, at_most=1.1), "<= 1.1", False),
+        (Figure("", "", 1.2), "", None),
+    ],
+)
+def test_what_is_to_be_reached(figure: Figure, target: str, reached: bool | None) -> None:
+    assert figure.target == target
+    assert figure.reached is reached
+
+
+def test_resnet50_has_its_published_size() -> None:
+    # He et al. 2016 with the stride in the 3x3 convolution; torchvision prints 25,557,032 and 4.09 G
+    model = resnet50()
+    network = trace(model, torch.zeros(1, 3, 224, 224), verify=False)
+    assert dense_costs(network)["params"] == 25_557_032
+    assert dense_costs(network)["flops"] == pytest.approx(4.089e9, rel=1e-4)
+    assert {"layer1.0.downsample.1.running_mean", "layer4.2.conv3.weight", "fc.bias"} < set(model.state_dict())
+    assert len(model.state_dict()) == 320
+
+
+def test_both_ways_make_modules_of_one_size() -> None:
+    pytest.importorskip("torch_pruning")
+    case = Case(resnet50(num_classes=10), torch.zeros(1, 3, 32, 32), "resnet50")
+    (theirs,) = _torch_pruning(case.model, case.example, 0.75)
+    ours = case.build(Recipe.of({unit.name: 0.75 for unit in case.network.units}))
+    assert [p.shape for p in theirs().parameters()] == [p.shape for p in ours.parameters()]
+
+
+def test_slicing_alone_makes_the_tensors_of_the_module() -> None:
+    case = Case.built_in("resnet_digits")
+    kept = case.ranking.kept(Recipe.of({unit.name: 0.5 for unit in case.network.units}))
+    module = case.surgeon.build(kept)
+    small = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for tensor, made in zip(case.network.tensors, _bare(case, kept)(), strict=True):
+        assert torch.equal(made, small[tensor.name])

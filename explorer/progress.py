@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,7 +13,8 @@ from rich.table import Table
 
 __all__ = ["console", "frontier_view", "progress"]
 
-console = Console()
+# a file or a pipe has no width of its own, and wrapped tables are hard to read there
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 @contextmanager
@@ -45,8 +47,8 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float]) -> Table:
     """Return the frontier as a table to print, the dense network last."""
     latency = "latency_ms" in front
     table = Table(title="frontier", title_justify="left", header_style="bold")
-    headers = ["trial", "error %", "± s.e.", "FLOPs M", "of dense", "params k", "of dense", "KiB"]
-    for header in headers + (["ms, batch 1", "dense ms"] if latency else []):
+    headers = ["trial", "error %", "± s.e.", "FLOPs M", "ratio", "params k", "ratio", "KiB"]
+    for header in headers + (["batch-1 ms", "dense ms"] if latency else []):
         table.add_column(header, justify="right")
     for _, row in front.iterrows():
         cells = [str(row["trial"]), *_cells(row)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
@@ -20,6 +20,12 @@ from explorer.config import Config, default_name, differences, identity
 from explorer.progress import console, frontier_view, progress
 from explorer.storage import atomic, driving, journal, open_study, redacted, shared_storage
 from spaces import PruningError
+
+if TYPE_CHECKING:
+    from explorer.search import Record
+    from explorer.study import Study
+
+# torch and what needs it are imported inside: a finished run is answered without them
 
 __all__ = ["execute"]
 
@@ -98,14 +104,18 @@ class _Run:
                     ended = search.run(
                         config["trials"],
                         timeout=config["timeout"],
-                        on_record=lambda r: show(
-                            len(r), f"hypervolume {Study(self.problem, r).hypervolume:.4f}, {r[-1].state.lower()}"
-                        ),
+                        on_record=lambda records: show(len(records), self._remark(records)),
                     )
             finally:
                 log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
                 self._write(Study(self.problem, search.records), ended)
         return self.folder
+
+    def _remark(self, records: list[Record]) -> str:
+        from explorer.frontier import hypervolume
+
+        volume = hypervolume([r.values for r in records if r.values is not None], self.problem.scale.reference)
+        return f"hypervolume {volume:.4f}" + ("" if records[-1].values else f", failed: {records[-1].reason}")
 
     def _write_config(self) -> None:
         import torch
@@ -142,7 +152,7 @@ class _Run:
         with atomic(self.folder / "network.yaml") as temporary:
             self.problem.space.network.save(temporary)
 
-    def _write(self, study: Any, ended: str) -> None:
+    def _write(self, study: Study, ended: str) -> None:
         """Write tables, recipes and plots; measure what is measured once, at the end."""
         front = study.frontier
         dense = dict(self.problem.dense)
@@ -168,7 +178,7 @@ class _Run:
             temporary.write_text(json.dumps(summary, indent=1) + "\n")
         _report(self.folder, front, summary)
 
-    def _with_latency(self, study: Any, front: pd.DataFrame) -> pd.DataFrame:
+    def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
         measured = []
         with progress("latency of the frontier", len(front)) as show:
             for i, trial in enumerate(front["trial"]):
@@ -178,7 +188,7 @@ class _Run:
         columns = pd.DataFrame(measured, index=front.index)
         return pd.concat([front.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
 
-    def _write_recipes(self, study: Any, front: pd.DataFrame) -> None:
+    def _write_recipes(self, study: Study, front: pd.DataFrame) -> None:
         recipes = self.folder / "recipes"
         recipes.mkdir(exist_ok=True)
         names = set()
@@ -195,7 +205,7 @@ class _Run:
             if path.name not in names:
                 path.unlink()
 
-    def _write_plots(self, study: Any) -> None:
+    def _write_plots(self, study: Study) -> None:
         from explorer.plots import pareto_figure, save
 
         plots = self.folder / "plots"

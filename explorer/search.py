@@ -32,13 +32,14 @@ class Record:
     """One evaluated recipe, or one whose evaluation failed.
 
     `source` says who proposed it: the ``ladder`` of uniform ratios, the sampler (``search``), or ``nearest``
-    after a sampler repeated itself.
+    after a sampler repeated itself. `values` are the objectives' values, None where the evaluation failed.
     """
 
     row: npt.NDArray[np.int16]
     state: str
     source: str
     metrics: Mapping[str, float]
+    values: Sequence[float] | None = None
     reason: str | None = None
 
 
@@ -172,7 +173,7 @@ class Search:
             self._stale = 0
             self._seen[row.tobytes()] = (list(values) if values else None, number)
             metrics, reason = proposal.get("metrics", {}), proposal.get("reason")
-            self._records.append(Record(row, outcome, proposal["source"], metrics, reason))
+            self._records.append(Record(row, outcome, proposal["source"], metrics, values, reason))
             return True
         self._stale += 1
         if outcome == "OVER_LATENCY":

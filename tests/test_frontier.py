@@ -55,7 +55,7 @@ def make_trials() -> tuple[pd.DataFrame, Scale]:
         for i, (row, e) in enumerate(zip(rows, errors, strict=True))
         for metrics in [{"error": e, "error_se": 0.01, "loss": 2 * e, "seconds": 0.5}]
     ]
-    records.append(Record(np.array([3, 0, 0], dtype=np.int16), "FAIL", "search", {}, "out of memory"))
+    records.append(Record(np.array([3, 0, 0], dtype=np.int16), "FAIL", "search", {}, reason="out of memory"))
     return trials_table(space, records), Scale(["error", "flops"], {"error": 0.9})
 
 

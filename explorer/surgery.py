@@ -185,8 +185,9 @@ class ChannelSlice(nn.Module):
         self.leaf = leaf
         self.spread: Tensor
         self.keep: Tensor
-        self.register_buffer("spread", spread)
-        self.register_buffer("keep", keep)
+        # not in the state: that has the dense network's keys, and an export keeps all buffers
+        self.register_buffer("spread", spread, persistent=False)
+        self.register_buffer("keep", keep, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         zero = x.new_zeros(x.size(0), 1, *x.shape[2:])

@@ -63,7 +63,7 @@ class PruningSpace:
     constraints
         Costs that members of the space respect. `size`, `unrank` and `enumerate` are of the whole product.
     skipped
-        (layer, reason) of every fixed layer that a glob matched.
+        (layer, reason) of every fixed layer that a glob matched, and (glob, reason) of globs that decided nothing.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class PruningSpace:
         entries, constraints = _checked(config)
         if not network.units:
             raise PruningError(f"space: network {network.name!r} has nothing to prune ({_first_reason(network)})")
-        axes = []
+        axes, used = [], set()
         for unit in network.units:
             chosen = {writer: entry for writer in unit.writers if (entry := _first(entries, writer)) is not None}
             if len(set(chosen.values())) > 1:
@@ -111,6 +111,7 @@ class PruningSpace:
                 raise PruningError(
                     f"space.channels: {first!r} and {second!r} write one unit but match different entries"
                 )
+            used |= set(chosen.values())
             if chosen:
                 axes.append(Axis.of(unit, entries[next(iter(chosen.values()))][1]))
         if not axes:
@@ -120,6 +121,12 @@ class PruningSpace:
                 f"{', '.join(unit.name for unit in network.units[:12])}"
             )
         skipped = [(entry.name, entry.reason) for entry in network.fixed if _first(entries, entry.name) is not None]
+        hit = {_first(entries, entry.name) for entry in network.fixed}
+        skipped += [
+            (match, "a glob that is first to match no layer")
+            for i, (match, _) in enumerate(entries)
+            if i not in used | hit
+        ]
         return cls(network, tuple(axes), constraints, tuple(skipped))
 
     @staticmethod

@@ -193,6 +193,12 @@ def test_fixed_layers_that_match_are_listed() -> None:
     assert PruningSpace.from_config(SHARED, config([0.5], match="c")).skipped == ()
 
 
+def test_a_glob_that_decides_nothing_is_listed() -> None:
+    entries = [config([0.5], match=match)["channels"][0] for match in ("c", "typo*")]  # type: ignore[index]
+    space = PruningSpace.from_config(SHARED, {"channels": entries})
+    assert [match for match, _ in space.skipped] == ["typo*"]
+
+
 def _choice(**choice: Any) -> dict[str, Any]:
     return {"channels": [{"match": "*", "choices": [choice]}]}
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from filelock import FileLock
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from explorer.files import atomic
 from spaces.errors import PruningError
 
 __all__ = ["dense_network"]
@@ -65,11 +65,11 @@ def dense_network(
         model = build()
         train(model)
         model.eval()
-        with _written(weights) as temporary:
+        with atomic(weights) as temporary:
             save_model(model, str(temporary))
             checksum = _checksum(temporary)
         # last, because its presence says that the weights are complete
-        with _written(record) as temporary:
+        with atomic(record) as temporary:
             temporary.write_text(json.dumps({"key": key, "sha256": checksum}, sort_keys=True, indent=1) + "\n")
         return model, False
 
@@ -91,17 +91,6 @@ def _locked(path: Path) -> AbstractContextManager[object]:
         return FileLock(path).acquire()
     except OSError as error:
         raise PruningError(f"the cache of dense networks {str(path.parent)!r} can't be written: {error}") from error
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to, which takes the place of `path` if nothing is raised."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checksum(path: Path) -> str:

@@ -13,8 +13,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from explorer.files import atomic
 from explorer.setup import Setup, build_model
-from explorer.storage import atomic
 from explorer.study import best_within
 from explorer.surgery import Surgeon
 from spaces import Network, PruningError, Recipe

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from explorer.files import atomic
 from explorer.metrics import METRICS
-from explorer.storage import atomic
 from explorer.tables import Scale, frontier_table
 
 __all__ = ["COLOURS", "draw_pareto", "pareto_data", "pareto_figure", "save"]

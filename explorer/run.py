@@ -17,8 +17,9 @@ import pandas as pd
 import yaml
 
 from explorer.config import Config, default_name, differences, identity
+from explorer.files import atomic
 from explorer.progress import console, frontier_view, progress
-from explorer.storage import atomic, driving, journal, open_study, redacted, shared_storage
+from explorer.storage import driving, journal, open_study, redacted, shared_storage
 from spaces import PruningError
 
 if TYPE_CHECKING:

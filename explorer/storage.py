@@ -1,8 +1,7 @@
-"""Where a study is kept, who drives it, and files that are either whole or not there."""
+"""Where a study is kept, and who drives it."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,18 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from spaces import PruningError
 
-__all__ = ["atomic", "driving", "journal", "open_study", "redacted", "shared_storage"]
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to, which takes the place of `path` if nothing is raised."""
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]
 
 
 @contextmanager

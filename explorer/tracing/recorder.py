@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from explorer.tracing.calls import Call, unknown
 from explorer.tracing.labels import INPUT, NONE, Block, Graph, varying
-from explorer.tracing.operators import Call, rule_for, unknown
+from explorer.tracing.operators import rule_for
 
 __all__ = ["Recorder", "tensors_in"]
 

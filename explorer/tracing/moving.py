@@ -1,0 +1,145 @@
+"""Rules of the operations that move data: views, slices, concatenation, shuffles, padding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from explorer.tracing.calls import Call, left_pad, unknown
+from explorer.tracing.labels import NONE, compact, varying
+
+if TYPE_CHECKING:
+    from explorer.tracing.recorder import Recorder
+
+__all__ = [
+    "channel_shuffle",
+    "constant",
+    "copy_into",
+    "glu",
+    "like",
+    "movement",
+    "pad",
+    "pixel_shuffle",
+    "roll",
+    "slicing",
+    "split",
+]
+
+_VIEWS = ("_reshape_alias", "_unsafe_view", "view")
+_INDEXING = {"gather": "index", "index": "indices", "index_select": "index"}
+
+
+def movement(rec: Recorder, call: Call) -> None:
+    """Move the labels as the data was moved."""
+    data, chosen = (call.args[:1], call[_INDEXING[call.name]]) if call.name in _INDEXING else (call.args, ())
+    if any(varying(rec.labels(t)) for t in tree_leaves(chosen) if isinstance(t, Tensor)):
+        unknown(rec, call)  # channels that choose among channels
+        return
+    moved = [t for t in tree_leaves((data, call.kwargs)) if isinstance(t, Tensor)]
+    if len(moved) == 1 and rec.is_parameter(moved[0]):
+        rec.move_parameter(call, moved[0])
+        return
+    if any(rec.is_parameter(t) for t in moved) and call.name not in ("cat", "stack", "copy_"):
+        unknown(rec, call)
+        return
+
+    def swap(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and any(leaf is t for t in moved):
+            return rec.whole_labels(leaf)
+        return leaf
+
+    args, kwargs = tree_map(swap, (data, call.kwargs))
+    args = (*args, *call.args[len(args) :])
+    if call.name in ("_to_copy", "clone", "contiguous"):
+        labels = args[0]
+    elif call.name == "_reshape_alias":
+        labels = args[0].reshape(args[1])
+    else:
+        labels = call.func(*args, **kwargs)
+    for out, label in zip(tree_leaves(call.out), tree_leaves(labels), strict=True):
+        rec.set(out, compact(label))
+    if call.name in _VIEWS and len(moved) == 1 and len(varying(rec.labels(moved[0]))) == 1:
+        _tie_groups(rec, call.out)
+
+
+def _tie_groups(rec: Recorder, out: Tensor) -> None:
+    """Tie the i-th channels of all groups where a view divides channels in groups, as a channel shuffle does."""
+    labels = rec.labels(out)
+    split = varying(labels)
+    if len(split) == 2 and labels.size(split[0]) <= labels.size(split[1]):
+        rec.graph.tie(labels.narrow(split[0], 0, 1), labels)
+
+
+def channel_shuffle(rec: Recorder, call: Call) -> None:
+    groups = rec.channel_labels(call["self"], 1).reshape(call["groups"], -1)
+    rec.graph.tie(groups[:1], groups)
+    rec.set(call.out, groups.t().reshape([1, -1] + [1] * (call.out.dim() - 2)))
+
+
+def pixel_shuffle(rec: Recorder, call: Call) -> None:
+    """Tie the channels that become one channel's pixels."""
+    pixels = rec.channel_labels(call["self"], 1).reshape(-1, call["upscale_factor"] ** 2)
+    rec.graph.tie(pixels[:, :1], pixels)
+    rec.set(call.out, pixels[:, 0].reshape(1, -1, 1, 1))
+
+
+def split(rec: Recorder, call: Call) -> None:
+    """Move the labels; of equal parts of the channels (``chunk``) every part keeps equally many."""
+    source = call["self"]
+    dim, parts = call["dim"] % source.dim(), len(call.out)
+    labels = rec.labels(source)
+    if varying(labels) == [dim] and source.size(dim) % parts == 0 and parts > 1:
+        rec.graph.balance(rec.channel_labels(source, dim), parts)
+    movement(rec, call)
+
+
+def slicing(rec: Recorder, call: Call) -> None:
+    """Move the labels; where channels are cut in the middle both halves keep equally many."""
+    source = call["self"]
+    dim, labels = call["dim"] % source.dim(), rec.labels(source)
+    if varying(labels) == [dim] and 2 * call.out.size(dim) == source.size(dim) and call["step"] == 1:
+        rec.graph.balance(rec.channel_labels(source, dim), 2)
+    movement(rec, call)
+
+
+def roll(rec: Recorder, call: Call) -> None:
+    """Move the labels; what goes around the end of the channels would meet others once some are gone."""
+    if varying(rec.labels(call["self"]), call["dims"] or None):
+        unknown(rec, call)
+    else:
+        movement(rec, call)
+
+
+def glu(rec: Recorder, call: Call) -> None:
+    """Tie the half that is scaled to the half that scales it."""
+    source = call["self"]
+    first, second = rec.whole_labels(source).chunk(2, call["dim"])
+    rec.graph.tie(first, second)
+    rec.set(call.out, compact(torch.where(first != NONE, first, second)))
+
+
+def like(rec: Recorder, call: Call) -> None:
+    """Give constants made in the shape of an activation its labels: they shrink with it."""
+    rec.set(call.out, rec.labels(call["self"]))
+
+
+def constant(rec: Recorder, call: Call) -> None:
+    """Give no labels to constants that take no more than type and device from an activation."""
+
+
+def pad(rec: Recorder, call: Call) -> None:
+    """Label padding as no channel, along the dimensions where channels vary; elsewhere it belongs to its channel."""
+    source = call["self"]
+    labels = rec.labels(source)
+    amounts = list(call["pad"])
+    for i in range(len(amounts) // 2):
+        if labels.size(source.dim() - 1 - i) == 1:
+            amounts[2 * i : 2 * i + 2] = [0, 0]
+    rec.set(call.out, compact(torch.nn.functional.pad(labels, amounts, value=NONE)))
+
+
+def copy_into(rec: Recorder, call: Call) -> None:
+    rec.set(call.out, rec.labels(call["src"]).reshape(left_pad(rec.labels(call["src"]).shape, call.out.dim())))

@@ -172,6 +172,7 @@ class _Run:
             "trials": len(trials),
             "ended": ended,
             "hypervolume": study.hypervolume,
+            "hypervolume_ladder": self.problem.scale.hypervolume(trials[trials["source"] == "ladder"]),
             "failed": int((trials["state"] == "FAIL").sum()),
             "dense": dense,
         }
@@ -224,7 +225,9 @@ def _report(folder: Path, front: pd.DataFrame, summary: dict[str, Any]) -> None:
     test = summary["dense"].get("test_error")
     dense = f", dense test accuracy {100 * (1 - test):.2f} %" if test is not None else ""
     failed = f", {summary['failed']} failed" if summary["failed"] else ""
-    console.print(f"{summary['trials']} trials{failed}, hypervolume {summary['hypervolume']:.4f}{dense}")
+    volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
+    beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""
+    console.print(f"{summary['trials']} trials{failed}, hypervolume {volume:.4f}{beside}{dense}")
     console.print(f"ended: {summary['ended']}", highlight=False)
     for path in sorted((folder / "plots").glob("*.png")):
         console.print(f"plot: {path}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,12 +20,11 @@ __all__ = ["Evaluator", "LatencyLimit", "OverBudgetError"]
 
 
 class OverBudgetError(PruningError):
-    """A candidate's measured latency exceeds the budget; `metrics` holds what was measured before that showed."""
+    """A candidate's measured latency exceeds the budget by the share `excess`."""
 
-    def __init__(self, excess: float, metrics: dict[str, float]) -> None:
-        super().__init__(f"latency: {metrics['latency_ms']:.3g} ms is over the budget")
+    def __init__(self, excess: float) -> None:
+        super().__init__(f"latency: {excess:.0%} over the budget")
         self.excess = excess
-        self.metrics = metrics
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Evaluator:
     Parameters
     ----------
     model
-        The dense network, on the device where candidates are evaluated; never changed.
+        The dense network, on the device where candidates are evaluated. A copy is kept, in eval mode.
     network
         What `trace` said of it.
     ranking
@@ -70,17 +70,24 @@ class Evaluator:
     _surgeon: Surgeon = field(init=False)
 
     def __post_init__(self) -> None:
+        self.model = self._prepared(copy.deepcopy(self.model))
         self._surgeon = Surgeon(self.model, self.network)
-        self.model.eval()
         self.calibration = [(_fast_layout(x), y) for x, y in self.calibration]
         self.validation = [(_fast_layout(x), y) for x, y in self.validation]
 
     def build(self, recipe: Recipe) -> nn.Module:
         """Return the sub-network with re-estimated batch-norm statistics, in eval mode."""
-        module = self._surgeon.build(self.ranking.kept(recipe))
+        module = self._sliced(recipe)
+        reestimate_bn(module, self.calibration)
+        return module
+
+    def _sliced(self, recipe: Recipe) -> nn.Module:
+        return self._prepared(self._surgeon.build(self.ranking.kept(recipe)))
+
+    def _prepared(self, module: nn.Module) -> nn.Module:
+        """Return the module as all are measured: in eval mode, and in the batches' memory layout."""
         if self.validation[0][0].dim() == 4:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        reestimate_bn(module, self.calibration)
         return module.eval()
 
     def __call__(self, recipe: Recipe) -> dict[str, float]:
@@ -97,7 +104,7 @@ class Evaluator:
         if self.latency is not None:
             metrics = self.timings(recipe, batch=False)
             if (excess := self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])) > 0:
-                raise OverBudgetError(excess, metrics)
+                raise OverBudgetError(excess)
         return metrics | _metrics(evaluate(self.build(recipe), self.validation))
 
     def dense(self) -> dict[str, float]:
@@ -113,10 +120,8 @@ class Evaluator:
 
         ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch.
         """
-        module = self._surgeon.build(self.ranking.kept(recipe)).eval()
+        module = self._sliced(recipe)
         whole = self.validation[0][0]
-        if whole.dim() == 4:
-            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         out: dict[str, float] = {}
         for name, inputs in [("latency", whole[:1])] + ([("latency_batch", whole)] if batch else []):
             small, dense = measure([module, self.model], inputs)

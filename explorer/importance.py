@@ -42,7 +42,8 @@ def channel_scores(model: nn.Module, network: Network, criterion: str = "l1") ->
         raise unknown("criterion", criterion, CRITERIA)
     weight_score = CRITERIA[criterion]
     atoms = Atoms(network)
-    tensors = dict(model.named_parameters())
+    # a buffer can be a convolution's weight too (a fixed blur)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     # float64 on the CPU: sums do not depend on the number of threads that make them
     total = torch.zeros(len(atoms.alive({})), dtype=torch.float64)
     for layer in dict.fromkeys(layer.weight for layer in network.layers):

@@ -18,13 +18,22 @@ from optuna.trial import TrialState
 from explorer.evaluation import OverBudgetError
 from explorer.metrics import OBJECTIVES
 from explorer.samplers import Past, make_sampler
-from spaces import Budget, PruningError, PruningSpace, Recipe, dense_costs, sample_inside
+from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
 __all__ = ["Record", "Search"]
 
 _STALE = 50
 _HOPELESS = 5
 _ENUMERABLE = 200_000
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The outcome of a row: who has it, the values told (None: it failed), the excess of a measured latency."""
+
+    owner: int | str
+    values: Sequence[float] | None = None
+    excess: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,18 +102,20 @@ class Search:
         self._distributions: dict[str, BaseDistribution] = {
             axis.unit: optuna.distributions.IntDistribution(0, len(axis.kept) - 1) for axis in space.axes
         }
-        self._dense_costs = dense_costs(space.network)
         self._feasible = self._enumerate()
         self._records: list[Record] = []
-        # every row with a known outcome: the values told, and who has them; values None: it failed
-        self._seen: dict[bytes, tuple[list[float] | None, int | str]] = {}
-        if all(axis.kept[0] == axis.steps for axis in space.axes) and "latency" not in objectives:
+        self._seen: dict[bytes, _Known] = {}
+        if all(axis.kept[0] == axis.steps for axis in space.axes):
             row = np.zeros(len(space.axes), dtype=np.int16)
-            self._seen[row.tobytes()] = (self._values(row, dense), "dense")
+            self._seen[row.tobytes()] = _Known("dense", self._values(row, dense))
         self._proposed = self._stale = 0
         self._waiting = False
+        self._left: int | None = None
         self._last: npt.NDArray[np.int16] | None = None
         self._recall()
+        # unseen rows inside the limits, where they can be counted
+        if self._feasible is not None:
+            self._left = sum(row.tobytes() not in self._seen for row in self._feasible)
 
     @property
     def records(self) -> list[Record]:
@@ -128,24 +139,35 @@ class Search:
         Returns
         -------
         str
-            ``trials``, ``timeout`` or ``exhausted`` (no unseen recipe is inside the limits).
+            ``trials``, ``timeout``, ``exhausted`` (no unseen recipe is inside the limits) or ``stuck`` (none was
+            found, in a space too large to list).
 
         Raises
         ------
         PruningError
-            If the first few evaluations all fail.
+            If all evaluations fail: the first five, or fewer where there are no more.
         """
         begin = time.monotonic()
+        ended = "trials"
         while len(self._records) < trials:
+            self._refuse_hopeless(_HOPELESS)
             if timeout is not None and time.monotonic() - begin > 60 * timeout:
-                return "timeout"
+                ended = "timeout"
+                break
+            if self._left == 0:
+                ended = "exhausted"
+                break
             if not self._enqueue():
-                return "exhausted"
+                ended = "stuck"
+                break
             if self._step() and on_record is not None:
                 on_record(self.records)
-            if len(self._records) >= _HOPELESS and all(record.state == "FAIL" for record in self._records):
-                raise PruningError(f"all of {len(self._records)} evaluations failed: {self._records[-1].reason}")
-        return "trials"
+        self._refuse_hopeless(1)
+        return ended
+
+    def _refuse_hopeless(self, least: int) -> None:
+        if len(self._records) >= least and all(record.state == "FAIL" for record in self._records):
+            raise PruningError(f"all of {len(self._records)} evaluations failed: {self._records[-1].reason}")
 
     def _recall(self) -> None:
         """Rebuild what is known from the stored trials, and fail those that a dead driver left running."""
@@ -153,9 +175,13 @@ class Search:
             if trial.state == TrialState.WAITING:
                 self._waiting = True
             elif trial.state == TrialState.RUNNING and _is_dead(trial.user_attrs.get("driver")):
-                self._abandon(trial.number)
+                if (proposal := trial.user_attrs.get("proposal")) is None:
+                    self._abandon(trial.number)
+                else:
+                    # the outcome was written, only its telling was not
+                    self._tell(trial.number, proposal)
             elif trial.state.is_finished() and not trial.user_attrs.get("interrupted"):
-                self._remember(trial.number, trial.user_attrs["proposal"], trial.values)
+                self._remember(trial.number, trial.user_attrs["proposal"])
 
     def _abandon(self, number: int) -> None:
         """Fail a trial whose evaluation was interrupted; its recipe counts as never proposed."""
@@ -163,29 +189,32 @@ class Search:
         self.study._storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
         self.study.tell(number, state=TrialState.FAIL)
 
-    def _remember(self, number: int, proposal: Mapping[str, Any], values: Sequence[float] | None) -> bool:
+    def _tell(self, number: int, proposal: Mapping[str, Any]) -> bool:
+        """Tell the study the outcome that was written, and take it into account."""
+        self.study.tell(number, proposal["values"], state=TrialState[proposal["state"]])
+        return self._remember(number, proposal)
+
+    def _remember(self, number: int, proposal: Mapping[str, Any]) -> bool:
         """Take a finished proposal into account; tell whether it is an evaluated recipe."""
         row = np.array(proposal["row"], dtype=np.int16)
         self._proposed += 1
         self._last = row
-        outcome = proposal["outcome"]
-        if outcome in ("COMPLETE", "FAIL"):
-            self._stale = 0
-            self._seen[row.tobytes()] = (list(values) if values else None, number)
+        evaluated = proposal["outcome"] in ("COMPLETE", "FAIL")
+        self._stale = 0 if evaluated else self._stale + 1
+        if evaluated or proposal["outcome"] == "OVER_LATENCY":
+            self._seen[row.tobytes()] = _Known(number, proposal["values"], proposal.get("excess"))
+            if self._left is not None:
+                self._left -= 1
+        if evaluated:
             metrics, reason = proposal.get("metrics", {}), proposal.get("reason")
-            self._records.append(Record(row, outcome, proposal["source"], metrics, values, reason))
-            return True
-        self._stale += 1
-        if outcome == "OVER_LATENCY":
-            self._seen[row.tobytes()] = (None, number)
-        return False
+            outcome, source = proposal["outcome"], proposal["source"]
+            self._records.append(Record(row, outcome, source, metrics, proposal["values"], reason))
+        return evaluated
 
     def _enqueue(self) -> bool:
         """Queue what has to come before the sampler's own proposals; False where nothing is left to evaluate."""
         if self._waiting:
             return True
-        if self._feasible is not None and all(row.tobytes() in self._seen for row in self._feasible):
-            return False
         rung = next((row for row in self._ladder if row.tobytes() not in self._seen), None)
         if rung is not None:
             self._queue(rung, "ladder")
@@ -206,37 +235,37 @@ class Search:
         past = Past(self.space, self.limits, self._seen.keys(), self._seed, self._proposed)
         self.study.sampler = make_sampler(self._sampler, past, self._options)
         trial = self.study.ask(self._distributions)
+        trial.set_user_attr("driver", _driver())
         self._waiting = False
-        row = np.array([trial.params[axis.unit] for axis in self.space.axes], dtype=np.int16)
-        proposal: dict[str, Any] = {"row": row.tolist(), "source": trial.user_attrs.get("source", "search")}
-        excess = self.limits.excess(self.space.network, self.space.costs(row[None]))
+        params = trial.params
+        row = np.array([params[axis.unit] for axis in self.space.axes], dtype=np.int16)
+        excess = self.limits.excess(self.space.costs(row[None]), self.space.dense) if self.limits else {}
         known = self._seen.get(row.tobytes())
-        values: list[float] | None = None
         if any(value[0] > 0 for value in excess.values()):
-            state, proposal["outcome"] = TrialState.PRUNED, "OUTSIDE"
+            found: dict[str, Any] = {"outcome": "OUTSIDE", "state": "PRUNED", "values": None}
             for metric, value in excess.items():
                 trial.set_constraint(metric, float(value[0]))
         elif known is not None:
-            values = known[0]
-            state = TrialState.FAIL if values is None else TrialState.COMPLETE
-            proposal |= {"outcome": "DUPLICATE", "duplicate_of": known[1]}
+            state = "COMPLETE" if known.values is not None else "FAIL" if known.excess is None else "PRUNED"
+            found = {"outcome": "DUPLICATE", "duplicate_of": known.owner, "state": state, "values": known.values}
+            if known.excess is not None:
+                trial.set_constraint("latency", known.excess)
         else:
-            trial.set_user_attr("driver", _driver())
             try:
-                state, values, found = self._outcome(row)
+                found = self._outcome(row)
             except BaseException:
                 # Ctrl-C and the like: said now, while this process still can
                 self._abandon(trial.number)
                 raise
             if "excess" in found:
                 trial.set_constraint("latency", found["excess"])
-            proposal |= found
-        # one write: a proposal is either known completely or was never made
+        proposal = {"row": row.tolist(), "source": trial.user_attrs.get("source", "search"), **found}
+        # one write: an outcome is either known completely, and told from it if need be, or was never reached
         trial.set_user_attr("proposal", proposal)
-        self.study.tell(trial, values, state=state)
-        return self._remember(trial.number, proposal, values)
+        return self._tell(trial.number, proposal)
 
-    def _outcome(self, row: npt.NDArray[np.int16]) -> tuple[TrialState, list[float] | None, dict[str, Any]]:
+    def _outcome(self, row: npt.NDArray[np.int16]) -> dict[str, Any]:
+        """Evaluate a row and return what a proposal keeps of it."""
         begin = time.perf_counter()
         try:
             metrics = dict(self._evaluate(self.space.recipe(row)))
@@ -244,17 +273,17 @@ class Search:
             if not np.isfinite(values).all():
                 raise PruningError(f"objectives {dict(zip(self._objectives, values, strict=True))} are not finite")
         except OverBudgetError as over:
-            return TrialState.PRUNED, None, {"outcome": "OVER_LATENCY", "excess": over.excess}
+            return {"outcome": "OVER_LATENCY", "state": "PRUNED", "values": None, "excess": over.excess}
         except Exception as error:
             lines = str(error).splitlines() or [""]
             reason = lines[0] if isinstance(error, PruningError) else f"{type(error).__name__}: {lines[0]}"
-            return TrialState.FAIL, None, {"outcome": "FAIL", "reason": reason}
+            return {"outcome": "FAIL", "state": "FAIL", "values": None, "reason": reason}
         metrics["seconds"] = time.perf_counter() - begin
-        return TrialState.COMPLETE, values, {"outcome": "COMPLETE", "metrics": metrics}
+        return {"outcome": "COMPLETE", "state": "COMPLETE", "values": values, "metrics": metrics}
 
     def _values(self, row: npt.NDArray[np.int16], metrics: Mapping[str, float]) -> list[float]:
         costs = {name: float(value[0]) for name, value in self.space.costs(row[None]).items()}
-        known = dict(metrics) | {f"{name}_ratio": value / self._dense_costs[name] for name, value in costs.items()}
+        known = dict(metrics) | {f"{name}_ratio": value / self.space.dense[name] for name, value in costs.items()}
         return [float(known[OBJECTIVES[objective]]) for objective in self._objectives]
 
     def _enumerate(self) -> npt.NDArray[np.int16] | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from explorer.frontier import frontier, hypervolume
 from explorer.metrics import OBJECTIVES
 from explorer.search import Record
-from spaces import PruningSpace, dense_costs
+from spaces import PruningSpace
 
 __all__ = ["Scale", "frontier_table", "trials_table"]
 
@@ -46,7 +46,7 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
     the ratio kept on every axis as ``ratio.UNIT``.
     """
     rows = np.array([record.row for record in records], dtype=np.int16).reshape(len(records), len(space.axes))
-    dense, costs = dense_costs(space.network), space.costs(rows)
+    dense, costs = space.dense, space.costs(rows)
     columns: dict[str, object] = {
         "trial": np.arange(len(records)),
         "state": [record.state for record in records],

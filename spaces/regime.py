@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from spaces.cost import COSTS, dense_costs
+from spaces.cost import COSTS
 from spaces.errors import PruningError, unknown
-from spaces.network import Network
 
 if TYPE_CHECKING:
     from spaces.space import PruningSpace
@@ -95,19 +94,19 @@ class Budget:
         """Return the budget that asks for both."""
         return Budget(tuple(dict.fromkeys(self.bounds + other.bounds)))
 
-    def absolute(self, network: Network) -> list[tuple[str, float, float]]:
-        """Return the bounds as amounts (multiply-adds, parameters, bytes)."""
-        dense = dense_costs(network)
+    def absolute(self, dense: Mapping[str, float]) -> list[tuple[str, float, float]]:
+        """Return the bounds as amounts (multiply-adds, parameters, bytes), given the dense network's costs."""
         return [
             (metric, *(value * dense[metric] if value <= 1 else value for value in (low, high)))  # type: ignore[misc]
             for metric, low, high in self.bounds
         ]
 
-    def excess(self, network: Network, costs: Mapping[str, npt.NDArray]) -> dict[str, npt.NDArray[np.float64]]:
+    def excess(
+        self, costs: Mapping[str, npt.NDArray], dense: Mapping[str, float]
+    ) -> dict[str, npt.NDArray[np.float64]]:
         """Return for each bounded metric by how much costs lie outside, relative to the dense cost; <= 0 inside."""
-        dense = dense_costs(network)
         out: dict[str, npt.NDArray[np.float64]] = {}
-        for metric, low, high in self.absolute(network):
+        for metric, low, high in self.absolute(dense):
             # relative limits are products of floats: half a unit of an integer cost absorbs their rounding
             excess = np.maximum(low - costs[metric] - 0.5, costs[metric] - high - 0.5) / dense[metric]
             out[metric] = np.maximum(out[metric], excess) if metric in out else excess
@@ -121,7 +120,7 @@ class Budget:
         """Return the summed relative excess of the (n, axes) rows; 0 inside."""
         if not self.bounds or not len(rows):
             return np.zeros(len(rows))
-        excess = self.excess(space.network, space.costs(rows))
+        excess = self.excess(space.costs(rows), space.dense)
         return np.sum([np.maximum(value, 0) for value in excess.values()], axis=0)
 
 
@@ -164,8 +163,9 @@ def sample_inside(
     draws = hits = 0
     best = np.empty((0, len(space.axes)), dtype=np.int16)
     best_violation = np.empty(0)
+    block = max(_WALKERS, n)
     while hits < n and draws < max_draws:
-        block = min(_BLOCK, max_draws - draws)
+        block = min(2 * block, _BLOCK, max_draws - draws)
         rows = space.sample(block, rng, measure)
         violation = limits.violation(space, rows)
         draws += block
@@ -222,9 +222,9 @@ def _walk(
 def _refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise if the space's least or greatest cost, both exact, already lies outside a bound."""
     ends = space.costs(np.stack([np.zeros(len(space.axes), np.int16), np.array(space.shape, np.int16) - 1]))
-    dense = dense_costs(space.network)
+    dense = space.dense
     both: dict[str, tuple[float, float]] = {}
-    for metric, low, high in limits.absolute(space.network):
+    for metric, low, high in limits.absolute(dense):
         others = both.get(metric, (low, high))
         both[metric] = max(low, others[0]), min(high, others[1])
     for metric, (low, high) in both.items():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spaces.cost import CostModel
+from spaces.cost import CostModel, dense_costs
 from spaces.errors import PruningError, unknown
 from spaces.granularity import checked_ratio, kept_steps
 from spaces.network import ChannelUnit, Network
@@ -153,6 +153,11 @@ class PruningSpace:
         """FLOPs, parameters and bytes of rows."""
         return CostModel(self.network, [(axis.unit, axis.kept) for axis in self.axes])
 
+    @cached_property
+    def dense(self) -> dict[str, int]:
+        """FLOPs, parameters and bytes of the dense network."""
+        return dense_costs(self.network)
+
     def recipe(self, row: npt.ArrayLike) -> Recipe:
         """Return the recipe of one row."""
         indices = np.asarray(row).tolist()
@@ -255,7 +260,7 @@ class PruningSpace:
         return rng.integers(0, np.array(self.shape), size=(n, len(self.axes)), dtype=np.int16)
 
     def neighbours(self, row: npt.ArrayLike) -> npt.NDArray[np.int16]:
-        """Return the rows one choice away on one axis, as a (k, axes) array with axes <= k <= 2 axes."""
+        """Return the rows one choice away on one axis, as a (k, axes) array with k <= 2 axes."""
         base = np.asarray(row, dtype=np.int16)
         eye = np.eye(len(base), dtype=np.int16)
         moved = np.concatenate([base - eye, base + eye])

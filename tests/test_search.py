@@ -47,7 +47,7 @@ def make_search(evaluate, space=None, study=None, sampler="tpe", budget=None, se
         options={"multivariate": True} if sampler == "tpe" else {},
         seed=seed,
         ladder=ladder(space, rungs),
-        dense={"error": 0.0, "error_se": 0.0, "loss": 0.0},
+        dense={"error": 0.0, "error_se": 0.0, "loss": 0.0, "latency_ratio": 1.0},
     )
 
 
@@ -184,13 +184,63 @@ def test_a_latency_over_budget_costs_no_accuracy_and_is_not_asked_again():
     def evaluate(recipe: Recipe) -> dict[str, float]:
         measured.append(recipe)
         if recipe.ratios.get("l2", 1.0) > 0.5:
-            raise OverBudgetError(0.2, {"latency_ms": 2.0})
+            raise OverBudgetError(0.2)
         return {"error": 0.5, "latency_ms": 1.0, "latency_ratio": 0.5}
 
     search = make_search(evaluate, sampler="exhaustive", objectives=["error", "latency"])
     assert search.run(1000) == "exhausted"
-    assert len(measured) == len(set(measured)) == 64
+    assert len(measured) == len(set(measured)) == 63
     assert len(search.records) == 32
+    assert Recipe() not in measured
+
+
+def test_an_outcome_that_was_written_but_not_told_is_not_evaluated_again(tmp_path, monkeypatch):
+    whole = make_search(Evaluate())
+    whole.run(8)
+    told = itertools.count(1)
+    tell = optuna.Study.tell
+
+    def dying(self, *arguments, **options):
+        if next(told) == 5:
+            raise SystemExit
+        return tell(self, *arguments, **options)
+
+    evaluate = Evaluate()
+    path = tmp_path / "study.journal"
+    search = make_search(evaluate, study=open_study(journal(path), "test", OBJECTIVES))
+    monkeypatch.setattr(optuna.Study, "tell", dying)
+    with pytest.raises(SystemExit):
+        search.run(8)
+    monkeypatch.setattr(optuna.Study, "tell", tell)
+    again = make_search(evaluate, study=open_study(journal(path), "test", OBJECTIVES))
+    again.run(8)
+    assert len(evaluate.asked) == len(set(evaluate.asked)) == 8
+    assert [r.row.tolist() for r in again.records] == [r.row.tolist() for r in whole.records]
+
+
+def test_a_repeat_of_what_was_too_slow_is_told_its_excess():
+    def slow(recipe: Recipe) -> dict[str, float]:
+        if recipe.ratios.get("l0", 1.0) > 0.5:
+            raise OverBudgetError(0.2)
+        return {"error": 0.5, "latency_ratio": 0.5}
+
+    study = open_study(None, "test", ["error", "latency"])
+    make_search(slow, make_space(2), study, sampler="random", objectives=["error", "latency"], rungs=0).run(99)
+    repeats = [t for t in study.trials if t.user_attrs["proposal"]["outcome"] == "DUPLICATE" and t.constraints]
+    assert repeats
+    assert all(t.constraints == {"latency": 0.2} for t in repeats)
+
+
+@pytest.mark.parametrize("trials", [3, 100])
+def test_a_hopeless_study_says_so_at_once_when_it_is_continued(trials):
+    def broken(recipe: Recipe) -> dict[str, float]:
+        raise RuntimeError("no such kernel")
+
+    study = open_study(None, "test", OBJECTIVES)
+    for _ in range(2):
+        with pytest.raises(PruningError, match="evaluations failed: RuntimeError: no such kernel"):
+            make_search(broken, study=study).run(trials)
+    assert len(study.trials) == min(trials, 5)
 
 
 def test_a_waiting_trial_of_a_dead_driver_is_not_lost(tmp_path):

@@ -9,9 +9,10 @@ import argparse
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["main"]
 
@@ -58,6 +59,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        from spaces import PruningError
+
+        raise PruningError(f"{self.prog.removeprefix('explore ')}: {message}")
+
+
 def _complain(error: Exception) -> int:
     print(f"explore: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
@@ -65,13 +75,14 @@ def _complain(error: Exception) -> int:
 
 def _hydra(command: str, arguments: list[str]) -> int:
     """Check the configuration of every job, then let Hydra run them; return the worst exit code."""
-    from explorer.config import RESULTS, compose, sweep_name, validate
+    from explorer.config import RESULTS, compose, sweep_name
+    from explorer.validation import validate
     from spaces import PruningError
 
     flags = [argument for argument in arguments if argument.startswith("-")]
     multirun = any(flag in ("-m", "--multirun") for flag in flags)
     overrides, folder = _split(arguments)
-    extra: list[str] = []
+    root = RESULTS
     if not set(flags) & {"--help", "-h", "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc"}:
         configs = compose(overrides, folder=folder)
         if len(configs) > 1 and not multirun:
@@ -79,20 +90,20 @@ def _hydra(command: str, arguments: list[str]) -> int:
         for config in configs:
             validate(config)
         if multirun and command == "run":
-            extra = [f"hydra.sweep.dir={RESULTS / sweep_name(configs, overrides)}", "hydra.sweep.subdir=."]
+            root = RESULTS / sweep_name(configs, overrides)
     with tempfile.TemporaryDirectory() as scratch:
-        # jobs may run in other processes: what failed is told by a file
+        # jobs may run in other processes: they are told by the environment, and tell what failed by a file
         failures = Path(scratch) / "failures"
-        os.environ["EXPLORE_FAILURES"] = str(failures)
-        os.environ["EXPLORE_COMMAND"] = command
-        _launch([*arguments, *extra])
+        os.environ |= {"EXPLORE_COMMAND": command, "EXPLORE_ROOT": str(root), "EXPLORE_FAILURES": str(failures)}
+        # what Hydra writes of a multirun, passwords included, goes where nothing stays
+        _launch([*arguments, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else arguments)
         codes = [int(line.split()[0]) for line in failures.read_text().splitlines()] if failures.exists() else []
     return max(codes, default=0)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], Path | None]:
     """Return the overrides among Hydra's arguments, and the folder given by --config-dir."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     known, rest = parser.parse_known_args(arguments)
     taken = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"}
@@ -115,23 +126,30 @@ def _job(config: Any) -> None:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from explorer.config import RESULTS
     from spaces import PruningError
 
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweep:
+        # it names the multirun's folder
+        plain["name"] = None
     code = 0
     try:
         if os.environ["EXPLORE_COMMAND"] == "inspect":
             from explorer.inspecting import inspect_model
 
-            inspect_model(plain)  # type: ignore[arg-type]
+            inspect_model(plain)
         else:
             from explorer.run import execute
 
-            execute(plain, Path(HydraConfig.get().sweep.dir) if sweep else RESULTS)  # type: ignore[arg-type]
+            execute(plain, Path(os.environ["EXPLORE_ROOT"]))
     except PruningError as error:
         code = _complain(error)
+    except Exception as error:
+        if not sweep:
+            raise
+        traceback.print_exc()
+        code = _complain(error) - 1
     except KeyboardInterrupt:
         if sweep:
             raise
@@ -144,7 +162,7 @@ def _job(config: Any) -> None:
 def _export(arguments: list[str]) -> int:
     from spaces import PruningError
 
-    parser = argparse.ArgumentParser(prog="explore export", description="Write the best sub-network of a run.")
+    parser = _Parser(prog="explore export", description="Write the best sub-network of a run.")
     parser.add_argument("folder", type=Path, help="a run's folder, results/NAME")
     for metric in ("flops", "params", "bytes"):
         parser.add_argument(f"--{metric}", help=f"most {metric}: up to 1 relative to dense, above (or 60M) absolute")

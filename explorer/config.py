@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from spaces import Budget, PruningError, PruningSpace, unknown
+from spaces import PruningError, unknown
 
 __all__ = [
+    "GROUPS",
     "RESULTS",
     "Config",
     "compose",
@@ -22,9 +23,10 @@ __all__ = [
     "default_name",
     "differences",
     "identity",
+    "options_of",
     "space_of",
     "sweep_name",
-    "validate",
+    "swept",
 ]
 
 Config = dict[str, Any]
@@ -32,9 +34,7 @@ Config = dict[str, Any]
 RESULTS = Path("results")
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = ("trials", "timeout", "name", "device", "storage")
-_GROUPS = ("model", "data", "space", "criterion", "evaluator", "sampler", "storage")
-_SAMPLERS = ("exhaustive", "gp", "nsga2", "qmc", "random", "tpe")
-_OBJECTIVES = ("bytes", "error", "flops", "latency", "loss", "params")
+GROUPS = ("model", "data", "space", "criterion", "evaluator", "sampler", "storage")
 
 
 def conf() -> Path:
@@ -63,70 +63,32 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if folder is not None and not folder.is_dir():
+        raise PruningError(f"--config-dir: {str(folder)!r} is no folder that is there")
     extra = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        choices = [
-            [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-            if o.is_sweep_override()
-            else [str(o.input_line)]
-            for o in parsed
-        ]
         with initialize_config_dir(version_base="1.3", config_dir=str(conf())):
+            parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+            choices = [
+                [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+                if o.is_sweep_override()
+                else [str(o.input_line)]
+                for o in parser.parse_overrides(list(overrides))
+            ]
             return [
                 OmegaConf.to_container(  # type: ignore[misc]
                     hydra_compose(config, overrides=[*job, *extra]), resolve=True, throw_on_missing=True
                 )
                 for job in itertools.product(*choices)
             ]
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _readable(error, config) from None
-
-
-def validate(config: Config) -> None:
-    """Check all that can be known of a configuration before data and model are loaded.
-
-    Raises
-    ------
-    PruningError
-        One line that names the key, what was given and what is allowed.
-    """
-    _only_known("", config, _base("run"))
-    for key, least, kinds in [("trials", 1, int), ("seed", 0, int), ("ladder", 0, int), ("timeout", 0, int | float)]:
-        value = config[key]
-        if value is None and key == "timeout":
-            continue
-        if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
-            raise PruningError(
-                f"{key}: {value!r}, allowed is {'a number' if key == 'timeout' else 'a whole number'} >= {least}"
-            )
-    objectives = config["objectives"]
-    if not isinstance(objectives, list) or not objectives or len(set(objectives)) < len(objectives):
-        raise PruningError(
-            f"objectives: {objectives!r}, allowed is a list of different metrics: {', '.join(_OBJECTIVES)}"
-        )
-    for objective in objectives:
-        if objective not in _OBJECTIVES:
-            raise unknown("objectives", objective, _OBJECTIVES)
-    if config["sampler"]["name"] not in _SAMPLERS:
-        raise unknown("sampler", config["sampler"]["name"], _SAMPLERS)
-    Budget.parse({key: value for key, value in config["budget"].items() if not key.startswith("latency")})
-    for key in ("latency", "latency_ms"):
-        limit = config["budget"][key]
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
-            raise PruningError(f"budget.{key}: {limit!r}, allowed is a number > 0")
-    PruningSpace.check(space_of(config))
-    _check_paths(config)
-    name = config["name"]
-    if name is not None and (name in ("reference", ".", "..") or not re.fullmatch(r"[\w.=+-]+", str(name))):
-        raise PruningError(
-            f"name: {name!r} can't be a run's folder, allowed are letters, digits and . _ - = + (not 'reference')"
-        )
 
 
 def space_of(config: Config) -> Mapping[str, Any]:
@@ -142,8 +104,9 @@ def space_of(config: Config) -> Mapping[str, Any]:
         path = Path(str(space["path"]))
         try:
             space = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise PruningError(f"space.path: {str(path)!r} can't be read ({error.strerror})") from None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise PruningError(f"space.path: {str(path)!r} can't be read ({reason})") from None
         except yaml.YAMLError as error:
             raise PruningError(f"space.path: {str(path)!r} is no YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(space, Mapping):
@@ -186,13 +149,23 @@ def sweep_name(configs: Sequence[Config], overrides: Sequence[str]) -> str:
     More values of a swept key give the same name.
     """
     names = {config["name"] for config in configs}
-    if len(names) == 1 and (name := names.pop()) is not None:
+    if len(names) > 1:
+        raise PruningError("name: it can't be swept, since it names the multirun; jobs are named by their choices")
+    if (name := names.pop()) is not None:
         return str(name)
     groups = ["model", "data", "space", "sampler"]
     shared = [configs[0][g]["name"] for g in groups if len({config[g]["name"] for config in configs}) == 1]
-    swept = [o.split("=")[0] for o in overrides if "," in o.partition("=")[2]]
-    fixed = [o for o in overrides if o.split("=")[0] not in (*swept, *_CIRCUMSTANCES)]
-    return "-".join(["sweep", *map(str, shared), _hash([sorted(swept), sorted(fixed)])])
+    keys = swept(overrides)
+    fixed = [o for o in overrides if o.split("=")[0] not in (*keys, *_CIRCUMSTANCES)]
+    return "-".join(["sweep", *map(str, shared), _hash([sorted(keys), sorted(fixed)])])
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """Return the keys of the overrides that give several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [o.get_key_element() for o in parsed if o.is_sweep_override()]
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
@@ -207,26 +180,8 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def _check_paths(config: Config) -> None:
-    for key, kind, is_there in [("model.weights", "file", Path.is_file), ("data.path", "folder", Path.is_dir)]:
-        group, _, name = key.partition(".")
-        value = config[group].get(name)
-        if value is not None and not is_there(Path(str(value)).expanduser()):
-            raise PruningError(f"{key}: {str(value)!r} is no {kind} that is there")
-
-
 def _base(config: str) -> dict[str, Any]:
     return yaml.safe_load((conf() / f"{config}.yaml").read_text())
-
-
-def _only_known(prefix: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Refuse keys that a `+key=value` override added where nothing reads them."""
-    allowed = [key for key in (*known, *(_GROUPS if not prefix else ())) if key not in ("defaults", "hydra")]
-    for key, value in given.items():
-        if key not in allowed:
-            raise unknown("key", f"{prefix}{key}", allowed)
-        if isinstance(known.get(key), dict) and isinstance(value, Mapping):
-            _only_known(f"{prefix}{key}.", value, known[key])
 
 
 def _readable(error: Exception, config: str) -> PruningError:
@@ -237,7 +192,7 @@ def _readable(error: Exception, config: str) -> PruningError:
         return PruningError(f"{error.full_key}: not given, and needed by this choice")
     text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
     patterns: list[tuple[str, Callable[[re.Match[str]], PruningError]]] = [
-        (r"Could not find '([^'/]+)/([^']+)'", lambda m: unknown(m[1], m[2], _options(m[1]))),
+        (r"Could not find '([^'/]+)/([^']+)'", lambda m: unknown(m[1], m[2], options_of(m[1]))),
         (r"Could not override '([^']+)'", lambda m: unknown("key", m[1], _keys(config, m[1]))),
         (r"Key '([^']+)' is not in struct", lambda m: unknown("key", m[1], _keys(config, m[1]))),
     ]
@@ -247,7 +202,8 @@ def _readable(error: Exception, config: str) -> PruningError:
     return PruningError(f"config: {' '.join(text.split())[:300]}")
 
 
-def _options(group: str) -> list[str]:
+def options_of(group: str) -> list[str]:
+    """Return the options of a group of conf/."""
     return sorted(path.stem for path in (conf() / group).glob("*.yaml"))
 
 
@@ -255,12 +211,13 @@ def _keys(config: str, near: str) -> list[str]:
     """Return the keys of the same depth as `near`: top-level ones, or those inside its group."""
     base = _base(config)
     group, _, rest = near.partition(".")
-    groups = _GROUPS if "defaults" in base else ()
+    groups = GROUPS if "defaults" in base else ()
     if not rest or (group not in groups and not isinstance(base.get(group), dict)):
         return [key for key in (*base, *groups) if key not in ("defaults", "hydra")]
     if group in groups:
         found: dict[str, None] = {}
         for path in (conf() / group).glob("*.yaml"):
             found |= dict.fromkeys(f"{group}.{key}" for key in yaml.safe_load(path.read_text()))
-        return sorted(found)
+        # an option's key that the chosen option does not have is no misspelling
+        return sorted(set(found) - {near})
     return [f"{group}.{key}" for key in base[group]]

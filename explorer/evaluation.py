@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from explorer.budgets import LatencyLimit
 from explorer.data import Batch
 from explorer.importance import Ranking
 from explorer.latency import measure
@@ -16,7 +17,7 @@ from explorer.surgery import Surgeon
 from explorer.training import Evaluation, evaluate, reestimate_bn
 from spaces import Network, PruningError, Recipe
 
-__all__ = ["Evaluator", "LatencyLimit", "OverBudgetError"]
+__all__ = ["Evaluator", "OverBudgetError", "check_classifier"]
 
 
 class OverBudgetError(PruningError):
@@ -25,20 +26,6 @@ class OverBudgetError(PruningError):
     def __init__(self, excess: float) -> None:
         super().__init__(f"latency: {excess:.0%} over the budget")
         self.excess = excess
-
-
-@dataclass(frozen=True)
-class LatencyLimit:
-    """Measure each candidate's latency before its error; `milliseconds` and `ratio` (to dense) are upper bounds."""
-
-    milliseconds: float | None = None
-    ratio: float | None = None
-
-    def excess(self, latency_ms: float, latency_ratio: float) -> float:
-        """Return by how much a latency is over the bounds, relative to them; <= 0 inside."""
-        over = [latency_ms / self.milliseconds - 1] if self.milliseconds else []
-        over += [latency_ratio / self.ratio - 1] if self.ratio else []
-        return max(over, default=-1.0)
 
 
 @dataclass
@@ -108,8 +95,15 @@ class Evaluator:
         return metrics | _metrics(evaluate(self.build(recipe), self.validation))
 
     def dense(self) -> dict[str, float]:
-        """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics."""
-        return _metrics(evaluate(self.model, self.validation))
+        """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics.
+
+        Where candidates' latency is measured, its own is among them, with ratio 1.
+        """
+        metrics = _metrics(evaluate(self.model, self.validation))
+        if self.latency is not None:
+            (timing,) = measure([self.model], self.validation[0][0][:1])
+            metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
+        return metrics
 
     def test(self, recipe: Recipe | None, batches: Sequence[Batch]) -> Evaluation:
         """Return how a sub-network, or the dense one for None, does on batches that chose nothing."""
@@ -142,3 +136,29 @@ def _metrics(result: Evaluation) -> dict[str, float]:
 def _fast_layout(x: Tensor) -> Tensor:
     """Return images with channels innermost, with which convolutions are about twice as fast on a CPU."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def check_classifier(model: nn.Module, inputs: Tensor, classes: int) -> None:
+    """Check that a model gives logits of at least `classes` classes for each input.
+
+    Raises
+    ------
+    PruningError
+        If it gives anything else, or raises.
+    """
+    training = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            out = model.eval()(inputs)
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise PruningError(
+            f"model: forward raised {type(error).__name__} on {list(inputs.shape)} images: {line}"
+        ) from None
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+    shape = list(out.shape) if isinstance(out, Tensor) else None
+    if shape is None or len(shape) != 2 or shape[0] != len(inputs) or shape[1] < classes or not out.is_floating_point():
+        got = type(out).__name__ if shape is None else f"a {out.dtype} tensor of shape {shape}"
+        raise PruningError(f"model: it returns {got}, needed are logits of shape [{len(inputs)}, {classes} classes]")

@@ -59,7 +59,7 @@ def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None)
     if problem.space.network.identity != network.identity:
         raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
     test = problem.evaluator.test(recipe, list(setup.batches("test")))
-    metrics = {key: value for key, value in row.items() if not str(key).startswith("ratio.")}
+    metrics = {key: value for key, value in row.dropna().items() if not str(key).startswith("ratio.")}
     metrics |= {"test_error": test.error, "test_error_se": test.error_se}
     target = out or folder / "export" / f"trial-{trial:04d}"
     save(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 from rich.table import Table
 
+from explorer.budgets import split_budget
 from explorer.config import Config, space_of
 from explorer.progress import console
 from explorer.setup import Setup
 from explorer.tracing import trace
 from explorer.training import evaluate
-from spaces import Budget, Network, PruningError, PruningSpace, count_inside, dense_costs
+from spaces import Network, PruningError, PruningSpace, count_inside, dense_costs
 
 __all__ = ["inspect_model"]
 
@@ -110,8 +113,11 @@ def _fixed_table(network: Network) -> Table:
 
 def _print_size(space: PruningSpace, config: Config) -> None:
     console.print(f"size of the space: {space.size:,} recipes on {len(space.axes)} axes", soft_wrap=True)
-    budget = Budget.parse({key: value for key, value in config["budget"].items() if not key.startswith("latency")})
+    budget, _ = split_budget(config["budget"])
     if budget or space.constraints:
         inside = count_inside(space, np.random.default_rng(0), budget=budget)
-        exact = "exactly" if inside.exact else f"about (95 % between {inside.low:.4g} and {inside.high:.4g})"
-        console.print(f"inside the budget: {exact} {inside.value:.6g}")
+        if inside.exact:
+            console.print(f"inside the budget: exactly {int(inside.value):,}")
+        else:
+            value, low, high = (f"{Decimal(amount):.4g}" for amount in (inside.value, inside.low, inside.high))
+            console.print(f"inside the budget: about {value} (95 % between {low} and {high})")

@@ -11,16 +11,17 @@ import numpy.typing as npt
 import optuna
 from torch import nn
 
+from explorer.budgets import LatencyLimit, split_budget
+from explorer.checks import checked_objectives
 from explorer.data import Batch
-from explorer.evaluation import Evaluator, LatencyLimit
+from explorer.evaluation import Evaluator, check_classifier
 from explorer.importance import Ranking, channel_scores
-from explorer.metrics import OBJECTIVES
 from explorer.search import Search
 from explorer.tables import Scale
 from explorer.tracing import trace
-from spaces import Budget, PruningSpace, dense_costs, sample_inside, unknown
+from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
 
-__all__ = ["Problem", "ladder", "named_space", "split_budget"]
+__all__ = ["Problem", "ladder", "named_space", "refuse_empty"]
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,12 @@ class Problem:
         PruningError
             If anything asked for is unknown, the model has nothing to prune, or the budget holds no recipe.
         """
-        for objective in objectives:
-            if objective not in OBJECTIVES:
-                raise unknown("objectives", objective, OBJECTIVES)
+        checked_objectives(objectives)
         limits, latency = split_budget(budget)
+        check_classifier(module, validation[0][0][:2], classes)
         if not isinstance(space, PruningSpace):
             space = PruningSpace.from_config(trace(module, validation[0][0][:1]), space)
-        sample_inside(space, 1, np.random.default_rng(0), budget=limits)
+        refuse_empty(space, limits)
         evaluator = Evaluator(
             module,
             space.network,
@@ -96,7 +96,7 @@ class Problem:
             latency if "latency" in objectives or latency != LatencyLimit() else None,
         )
         scale = Scale(objectives, {"error": 1 - 1 / classes, "loss": float(np.log(classes))})
-        return cls(space, evaluator, scale, limits, evaluator.dense() | dense_costs(space.network))
+        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense)
 
     def search(self, study: optuna.Study, *, sampler: str, options: Mapping[str, Any], seed: int, rungs: int) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds."""
@@ -114,10 +114,14 @@ class Problem:
         )
 
 
-def split_budget(budget: Mapping[str, Any]) -> tuple[Budget, LatencyLimit]:
-    """Return the part of a budget that is known exactly before an evaluation, and the part that is measured."""
-    exact = {key: value for key, value in budget.items() if key not in ("latency", "latency_ms")}
-    return Budget.parse(exact), LatencyLimit(budget.get("latency_ms"), budget.get("latency"))
+def refuse_empty(space: PruningSpace, limits: Budget) -> None:
+    """Raise a PruningError if no recipe of `space` is inside its constraints and `limits`."""
+    rng = np.random.default_rng(0)
+    try:
+        # few draws and a local search tell at once in nearly every case
+        sample_inside(space, 1, rng, budget=limits, max_draws=1 << 17)
+    except PruningError:
+        sample_inside(space, 1, rng, budget=limits)
 
 
 def ladder(space: PruningSpace, rungs: int) -> list[npt.NDArray[np.int16]]:

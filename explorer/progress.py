@@ -29,7 +29,7 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     ]
-    bar = Progress(*columns, console=Console(stderr=True))
+    bar = Progress(*columns, console=(screen := Console(stderr=True)), disable=not screen.is_terminal)
     task = bar.add_task(what, total=total, completed=done, remark="")
 
     def show(completed: int, remark: str) -> None:

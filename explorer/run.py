@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import platform
@@ -9,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -57,15 +59,17 @@ def execute(config: Config, root: Path) -> Path:
     folder = root / default_name(config)
     _refuse_other(folder, config)
     summary = _summary(folder)
-    if summary and (summary["trials"] >= config["trials"] or summary["ended"] == "exhausted"):
+    enough = summary is not None and summary["trials"] >= config["trials"] and summary["ended"] != "interrupted"
+    if summary is not None and (enough or summary["ended"] == "exhausted"):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials")
-        _report(folder, pd.read_csv(folder / "frontier.csv"), summary)
+        _report(folder)
         return folder
     if folder.exists():
         # before anything long is loaded
         with driving(folder):
             pass
-    return _Run(config, folder).drive()
+    with _early_log() as early:
+        return _Run(config, folder).drive(early)
 
 
 class _Run:
@@ -83,16 +87,16 @@ class _Run:
             self.setup = Setup(config, on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"))
             self.problem = self.setup.problem()
 
-    def drive(self) -> Path:
-        """Search, then write everything; return the folder."""
+    def drive(self, early: MemoryHandler) -> Path:
+        """Search, then write everything; return the folder. `early` holds what was logged before it was there."""
         from explorer.study import Study
 
         config = self.config
-        with driving(self.folder), _logging_to(self.folder / "run.log"), _interruptible():
+        with driving(self.folder), _logging_to(self.folder / "run.log", early), _interruptible():
             self._write_config()
             storage = self.storage or journal(self.folder / "study.journal")
             search = self.problem.search(
-                open_study(storage, self.folder.name, config["objectives"]),
+                open_study(storage, self.folder.name, config["objectives"], identity=self._identity()),
                 sampler=config["sampler"]["name"],
                 options=config["sampler"]["options"],
                 seed=config["seed"],
@@ -110,7 +114,15 @@ class _Run:
             finally:
                 log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
                 self._write(Study(self.problem, search.records), ended)
+                if search.records:
+                    _report(self.folder)
         return self.folder
+
+    def _identity(self) -> str:
+        """Return a hash of all that the study's values depend on."""
+        network, data = self.problem.space.network.identity, self.setup.data.identity
+        text = json.dumps([identity(self.config), network, data], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _remark(self, records: list[Record]) -> str:
         from explorer.frontier import hypervolume
@@ -154,12 +166,18 @@ class _Run:
             self.problem.space.network.save(temporary)
 
     def _write(self, study: Study, ended: str) -> None:
-        """Write tables, recipes and plots; measure what is measured once, at the end."""
-        front = study.frontier
-        dense = dict(self.problem.dense)
-        if ended != "interrupted":
-            front = self._with_latency(study, front)
-            dense["test_error"] = self.problem.evaluator.test(None, list(self.setup.batches("test"))).error
+        """Write everything, then measure what is measured once, at the end, and write it again with that."""
+        front, dense = study.frontier, dict(self.problem.dense)
+        if ended == "interrupted":
+            self._write_files(study, front, dense, ended)
+            return
+        # a second Ctrl-C during the measurements leaves these
+        self._write_files(study, front, dense, "interrupted")
+        front = self._with_latency(study, front)
+        dense["test_error"] = self.problem.evaluator.test(None, list(self.setup.batches("test"))).error
+        self._write_files(study, front, dense, ended)
+
+    def _write_files(self, study: Study, front: pd.DataFrame, dense: dict[str, float], ended: str) -> None:
         trials = study.trials
         for name, table in (("trials", trials), ("frontier", front)):
             with atomic(self.folder / f"{name}.csv") as temporary:
@@ -178,7 +196,6 @@ class _Run:
         }
         with atomic(self.folder / "summary.json") as temporary:
             temporary.write_text(json.dumps(summary, indent=1) + "\n")
-        _report(self.folder, front, summary)
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
         measured = []
@@ -188,7 +205,8 @@ class _Run:
                 measured.append(self.problem.evaluator.timings(recipe))
                 show(i + 1, "")
         columns = pd.DataFrame(measured, index=front.index)
-        return pd.concat([front.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
+        # where latency was an objective or a budget, what it was then stays
+        return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
 
     def _write_recipes(self, study: Study, front: pd.DataFrame) -> None:
         recipes = self.folder / "recipes"
@@ -212,14 +230,18 @@ class _Run:
 
         plots = self.folder / "plots"
         plots.mkdir(exist_ok=True)
-        chosen = [o for o in ("flops", "params", "bytes") if o in self.config["objectives"]] or ["flops"]
+        chosen = [cost for cost in ("flops", "params", "bytes") if cost in self.config["objectives"]] or ["flops"]
+        if "latency_ms" in study.trials:
+            chosen.append("latency_ms")
         for cost in chosen:
             title = f"{self.config['model']['name']} on {self.config['data']['name']}, {len(study.records)} trials"
             figure = pareto_figure(study.trials, self.problem.dense, self.problem.scale, x=cost, title=title)
             save(figure, plots / f"pareto-{cost}")
 
 
-def _report(folder: Path, front: pd.DataFrame, summary: dict[str, Any]) -> None:
+def _report(folder: Path) -> None:
+    """Print what the folder holds."""
+    front, summary = pd.read_csv(folder / "frontier.csv"), json.loads((folder / "summary.json").read_text())
     if len(front):
         console.print(frontier_view(front, summary["dense"]))
     test = summary["dense"].get("test_error")
@@ -252,11 +274,25 @@ def _refuse_other(folder: Path, config: Config) -> None:
 
 
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
+def _early_log() -> Iterator[MemoryHandler]:
+    """Keep what is logged until there is a folder to log to."""
+    handler = MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def _logging_to(path: Path, early: MemoryHandler) -> Iterator[None]:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    early.setTarget(handler)
+    early.flush()
+    log.removeHandler(early)
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
     try:
         yield
     finally:

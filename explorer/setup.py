@@ -9,19 +9,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from optuna.distributions import IntDistribution
 from torch import nn
 
+from explorer.budgets import split_budget
 from explorer.config import RESULTS, Config, space_of
 from explorer.data import Batches, Data, augmented, batches
 from explorer.dense import dense_network
+from explorer.evaluation import check_classifier
 from explorer.models import load_weights
-from explorer.problem import Problem, split_budget
+from explorer.problem import Problem, refuse_empty
 from explorer.samplers import Past, make_sampler
+from explorer.storage import open_study
 from explorer.tracing import trace
 from explorer.training import Epoch, train
-from spaces import PruningError, PruningSpace, sample_inside
+from spaces import Budget, PruningError, PruningSpace
 
 __all__ = ["Setup", "build_model", "called", "load_data", "locate"]
 
@@ -184,7 +187,7 @@ class Setup:
     def _train(self, model: nn.Module) -> None:
         training = self.config["training"]
         images = augmented(
-            self.data.train,
+            self.data.train.to(self.device),
             training["batch_size"],
             mean=self.mean,
             std=self.std,
@@ -211,11 +214,13 @@ class Setup:
         The space is made from the untrained model, so that a mistake in it costs no training.
         """
         config, evaluator = self.config, self.config["evaluator"]
-        network = trace(self.untrained(), torch.zeros(1, *self.data.shape), name=config["model"]["name"])
+        model = self.untrained()
+        network = trace(model, torch.zeros(1, *self.data.shape), name=config["model"]["name"])
         space = PruningSpace.from_config(network, space_of(config))
         limits, _ = split_budget(config["budget"])
-        sample_inside(space, 1, np.random.default_rng(0), budget=limits)
-        make_sampler(config["sampler"]["name"], Past(space, limits, (), 0, 0), config["sampler"]["options"])
+        refuse_empty(space, limits)
+        self._try_sampler(space, limits)
+        check_classifier(model, next(iter(self.batches("train", 2)))[0].cpu(), self.data.classes)
         calibration = self.batches("train", evaluator["calibration_batches"] * evaluator["batch_size"])
         return Problem.of(
             self.dense(),
@@ -227,6 +232,17 @@ class Setup:
             criterion=config["criterion"]["name"],
             classes=self.data.classes,
         )
+
+    def _try_sampler(self, space: PruningSpace, limits: Budget) -> None:
+        """Make one proposal in a study that is thrown away, so that wrong options show before anything is done."""
+        sampler, objectives = self.config["sampler"], self.config["objectives"]
+        study = open_study(None, "trial", objectives)
+        study.sampler = make_sampler(sampler["name"], Past(space, limits, (), 0, 0), sampler["options"])
+        try:
+            study.ask({axis.unit: IntDistribution(0, len(axis.kept) - 1) for axis in space.axes})
+        except (TypeError, ValueError) as error:
+            line = (str(error).splitlines() or [""])[0]
+            raise PruningError(f"sampler.options: {sampler['name']} can't work with them ({line})") from None
 
     @property
     def example(self) -> torch.Tensor:

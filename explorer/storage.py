@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,7 +11,8 @@ from pathlib import Path
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+from optuna.study import StudyDirection
 
 from spaces import PruningError
 
@@ -60,7 +62,7 @@ def journal(path: Path) -> BaseStorage:
 
 
 def shared_storage(url: str) -> BaseStorage:
-    """Return any Optuna storage by its URL.
+    """Return an Optuna storage by its URL: a database as SQLAlchemy names it, or a journal on ``redis://``.
 
     Raises
     ------
@@ -68,20 +70,39 @@ def shared_storage(url: str) -> BaseStorage:
         If it cannot be opened; the message shows no password.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.storages.RDBStorage(url, heartbeat_interval=60, grace_period=180)
+        if url.startswith("redis"):
+            return JournalStorage(JournalRedisBackend(url))
+        return optuna.storages.RDBStorage(url)
     except Exception as error:
         line = (str(error).splitlines() or [""])[0].replace(url, redacted(url))
         raise PruningError(f"storage.url: {redacted(url)!r} can't be opened ({type(error).__name__}: {line})") from None
 
 
-def open_study(storage: BaseStorage | None, name: str, objectives: Sequence[str]) -> optuna.Study:
-    """Return the study `name` in `storage` (in memory for None), created if it is new; all is minimised."""
+def open_study(
+    storage: BaseStorage | None, name: str, objectives: Sequence[str], *, identity: str | None = None
+) -> optuna.Study:
+    """Return the study `name` in `storage` (in memory for None), created if it is new; all is minimised.
+
+    Parameters
+    ----------
+    storage, name, objectives
+        Of the study.
+    identity
+        What its values depend on; kept in the study.
+
+    Raises
+    ------
+    PruningError
+        If the storage holds a study of that name with another identity.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=storage, study_name=name, directions=["minimize"] * len(objectives), load_if_exists=True
-    )
+    directions = [StudyDirection.MINIMIZE] * len(objectives)
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+    stored = study.user_attrs.setdefault("identity", identity)
+    if stored != identity or len(study.directions) != len(objectives):
+        raise PruningError(f"name: the storage holds a study {name!r} of another configuration")
+    if identity is not None:
+        study.set_user_attr("identity", identity)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(objectives))
@@ -90,6 +111,5 @@ def open_study(storage: BaseStorage | None, name: str, objectives: Sequence[str]
 
 def redacted(url: str) -> str:
     """Return a URL without its password."""
-    head, at, tail = url.rpartition("@")
-    scheme, slashes, user = head.partition("://")
-    return f"{scheme}{slashes}{user.partition(':')[0]}:***@{tail}" if at and ":" in user else url
+    url = re.sub(r"(?i)(passw(?:or)?d=)[^&]*", r"\1***", url)
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)

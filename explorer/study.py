@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from optuna.storages import BaseStorage
 from torch import nn
 
+from explorer.checks import checked_number
 from explorer.data import Batch, draw
 from explorer.evaluation import Evaluator
 from explorer.metrics import METRICS
@@ -23,7 +24,7 @@ from explorer.problem import Problem, named_space
 from explorer.search import Record
 from explorer.storage import open_study
 from explorer.tables import frontier_table, trials_table
-from spaces import Budget, PruningError, PruningSpace, Recipe, unknown
+from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
 __all__ = ["Candidate", "Study", "best_within", "explore"]
 
@@ -54,7 +55,8 @@ class Candidate:
         """
         from explorer.export import save
 
-        metrics = {key: value for key, value in self.metrics.items() if not str(key).startswith("ratio.")}
+        row = pd.Series(self.metrics).dropna()
+        metrics = {key: value for key, value in row.items() if not str(key).startswith("ratio.")}
         example = self.evaluator.validation[0][0][:1]
         network = self.evaluator.network
         facts = {"metrics": metrics}
@@ -117,10 +119,8 @@ def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping
         If no row is within it; the message tells the cheapest.
     """
     limits = Budget.parse(budget)
-    inside = np.ones(len(front), dtype=bool)
-    for metric, low, high in limits.bounds:
-        low, high = (value * dense[metric] if value <= 1 else value for value in (low, high))
-        inside &= (front[metric] >= low - 0.5).to_numpy() & (front[metric] <= high + 0.5).to_numpy()
+    excess = limits.excess({name: front[name].to_numpy(dtype=float) for name in COSTS}, dense)
+    inside = np.all([np.ones(len(front)), *(value <= 0 for value in excess.values())], axis=0)
     if not inside.any():
         metric = limits.bounds[0][0] if limits.bounds else "flops"
         reach = f"the frontier begins at {front[f'{metric}_ratio'].min():.4g} of dense" if len(front) else "it is empty"
@@ -178,7 +178,7 @@ def explore(
         Of the sampler.
     storage
         An Optuna storage to keep the study in and continue it from; in memory by default. The study's name is a
-        hash of the model's state, its Network, the first batches and the arguments.
+        hash of the model's state, its Network, the batches kept and the arguments.
     on_record
         Called with all records after each evaluation.
 
@@ -187,6 +187,10 @@ def explore(
     PruningError
         On any of the caller's mistakes, in one line.
     """
+    for key, value, least in [("trials", trials, 1), ("rungs", rungs, 0), ("seed", seed, 0)]:
+        checked_number(key, value, least=least)
+    checked_number("calibration_batches", calibration_batches, least=1)
+    checked_number("timeout", timeout, least=0, whole=False, optional=True)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = _module(model)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -205,7 +209,7 @@ def explore(
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
     arguments = [dict(budget or {}), list(objectives), sampler, dict(options), criterion, rungs, seed]
-    name = _identity(module, problem, [calibration[0], kept[0]], arguments)
+    name = _identity(module, problem, [*calibration, *kept], arguments)
     search = problem.search(
         open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, rungs=rungs
     )
@@ -236,5 +240,6 @@ def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arg
     text = repr([problem.space.network.identity, axes, problem.space.constraints, *arguments])
     digest = hashlib.sha256(text.encode())
     for tensor in (*module.state_dict().values(), *(part for batch in batches for part in batch)):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        # as bytes: numpy knows no bfloat16
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return f"exploration-{digest.hexdigest()[:16]}"

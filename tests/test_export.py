@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -70,10 +71,12 @@ def test_what_is_reported_is_what_the_built_module_does(study, digits):
 
 def test_the_model_is_not_changed(digits):
     model, train_batches, validation = digits
+    model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     explorer.explore(model, train_batches, validation, trials=3, rungs=0)
     after = model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "vgg16_bn"])
@@ -177,6 +180,27 @@ def test_an_iterator_and_unknown_names_are_refused(digits):
         explorer.explore(model, train_batches, validation, space="filters")
     with pytest.raises(PruningError, match="criterion: 'L1'"):
         explorer.explore(model, train_batches, validation, criterion="L1")
+    for wrong in (
+        {"rungs": -1},
+        {"trials": "3"},
+        {"objectives": ()},
+        {"objectives": ("error", "error")},
+        {"budget": 0.5},
+        {"budget": {"latency_ms": "3"}},
+        {"budget": {"latency": -1}},
+    ):
+        with pytest.raises(PruningError, match=next(iter(wrong))):
+            explorer.explore(model, train_batches, validation, **wrong)
+    wider = [(x, y + 5) for x, y in validation]
+    with pytest.raises(PruningError, match="model: it returns"):
+        explorer.explore(model, train_batches, wider)
+
+
+def test_a_bfloat16_model_is_explored(digits):
+    model, train_batches, validation = digits
+    half = copy.deepcopy(model).bfloat16()
+    batches16 = [[(x.bfloat16(), y) for x, y in part] for part in (train_batches, validation)]
+    assert len(explorer.explore(half, *batches16, trials=2, rungs=0).trials) == 2
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import yaml
 
 import explorer
 from explorer.cli import main
-from explorer.config import compose, default_name, sweep_name, validate
+from explorer.config import compose, default_name, sweep_name
+from explorer.validation import validate
 from spaces import Network, Recipe
 
 QUICK = ["training.epochs=2", "evaluator.calibration_batches=2", "evaluator.images=200", "trials=10"]
@@ -250,6 +252,49 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(explore, tmp_path, 
     assert "can't be written" in err
 
 
+def test_a_study_of_another_configuration_in_a_database_is_refused(explore, folder):
+    database = ["storage=rdb", "storage.url=sqlite:///shared.db", "name=shared", "trials=2", "ladder=0"]
+    code, _, err = explore("run", *QUICK, *database)
+    assert code == 0, err
+    shutil.rmtree(folder / "results" / "shared")
+    code, _, err = explore("run", *QUICK, *database, "seed=5", "objectives=[error,params]")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "holds a study 'shared' of another configuration" in err
+
+
+def test_passwords_are_in_no_file_and_in_no_message(explore, folder):
+    url = "storage.url=nosuch://user:SECRET@host/db?password=SECRET"
+    code, out, err = explore("run", "-m", *QUICK, "storage=rdb", url, "seed=0,1")
+    assert code == 2
+    assert "SECRET" not in out + err
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".yaml", ".log", ".json")]
+    assert not any("SECRET" in path.read_text() for path in files)
+
+
+def test_a_named_multirun_is_one_folder_with_a_job_each(explore, folder):
+    code, _, err = explore("run", "-m", *QUICK, "trials=2", "ladder=0", "name=mine", "seed=0,1")
+    assert code == 0, err
+    assert len([path for path in (folder / "results" / "mine").iterdir() if path.is_dir()]) == 2
+
+
+def test_ctrl_c_while_latency_is_measured_leaves_tables_and_is_made_good(explore, folder, monkeypatch):
+    from explorer.evaluation import Evaluator
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "timings", interrupted)
+        code, _, _ = explore("run", *QUICK, "name=late", "trials=3", "ladder=0")
+    assert code == 130
+    assert len(pd.read_csv(folder / "results/late/trials.csv")) == 3
+    code, out, _ = explore("run", *QUICK, "name=late", "trials=3", "ladder=0")
+    assert code == 0
+    assert "is finished" not in out
+    assert "latency_ms" in pd.read_csv(folder / "results/late/frontier.csv")
+    assert "dense network: " in (folder / "results/late/run.log").read_text()
+
+
 def test_names_are_stable_and_change_with_what_changes_results():
     base = compose(["seed=1"])[0]
     for same in (["seed=1", "trials=3"], ["seed=1", "timeout=5"], ["seed=1", "storage=rdb", "storage.url=sqlite://"]):
@@ -265,6 +310,7 @@ def test_sweep_names_ignore_the_values_of_swept_keys():
     assert name("seed=0,1", "trials=3") == name("seed=0,1,2", "trials=5")
     assert name("seed=0,1") != name("seed=0,1", "budget.flops=.5")
     assert name("seed=0,1") != name("sampler=tpe,gp")
+    assert name("seed=0,1", "budget.flops=[.3,.5]") != name("seed=0,1", "budget.flops=[.3,.6]")
 
 
 @pytest.mark.parametrize("group", ["model", "data", "space", "criterion", "evaluator", "sampler", "storage"])

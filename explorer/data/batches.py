@@ -145,13 +145,14 @@ def augmented(
 def _augment(x: Tensor, *, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Return each image of [n, c, h, w] shifted by up to `crop` pixels and possibly mirrored, in one gather."""
     n, channels, height, width = x.shape
-    offsets = torch.randint(2 * crop + 1, (2, n, 1), generator=generator)
-    mirrored = torch.rand(n, 1, generator=generator) < (0.5 if flip else 0.0)
-    columns = torch.arange(width).expand(n, width)
+    # drawn on the CPU, so that every device sees the same; the rest is made where the images are
+    offsets = torch.randint(2 * crop + 1, (2, n, 1), generator=generator).to(x.device)
+    mirrored = (torch.rand(n, 1, generator=generator) < (0.5 if flip else 0.0)).to(x.device)
+    columns = torch.arange(width, device=x.device).expand(n, width)
     columns = torch.where(mirrored, width - 1 - columns, columns) + offsets[0]
-    rows = torch.arange(height) + offsets[1]
+    rows = torch.arange(height, device=x.device) + offsets[1]
     places = rows[:, :, None] * (width + 2 * crop) + columns[:, None, :]
-    places = places.view(n, 1, -1).to(x.device).expand(-1, channels, -1)
+    places = places.view(n, 1, -1).expand(-1, channels, -1)
     padded = F.pad(x, (crop, crop, crop, crop))
     return padded.flatten(2).gather(2, places).view_as(x)
 

@@ -1,0 +1,112 @@
+"""What can be known of a configuration to be wrong before data and model are loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from explorer.budgets import split_budget
+from explorer.checks import checked_number, checked_objectives
+from explorer.config import GROUPS, Config, conf, default_name, options_of, space_of
+from spaces import PruningError, PruningSpace, unknown
+
+__all__ = ["validate"]
+
+_NUMBERS: Mapping[str, dict[str, Any]] = {
+    "trials": {"least": 1},
+    "timeout": {"least": 0, "whole": False, "optional": True},
+    "seed": {"least": 0},
+    "ladder": {"least": 0},
+    "training.epochs": {"least": 1},
+    "training.batch_size": {"least": 2},
+    "training.learning_rate": {"least": 0, "whole": False, "above": True},
+    "training.weight_decay": {"least": 0, "whole": False},
+    "training.label_smoothing": {"least": 0, "whole": False},
+    "training.seed": {"least": 0},
+    "evaluator.batch_size": {"least": 1},
+    "evaluator.calibration_batches": {"least": 1},
+    "evaluator.images": {"least": 1, "optional": True},
+}
+# groups whose options name a function of the user's or ours, which has arguments of its own
+_OPEN = ("model", "data", "space")
+
+
+def validate(config: Config) -> None:
+    """Check all that can be known of a configuration before anything is loaded or written.
+
+    Raises
+    ------
+    PruningError
+        One line that names the key, what was given and what is allowed.
+    """
+    base = yaml.safe_load((conf() / "run.yaml").read_text())
+    sections = [key for key, value in base.items() if isinstance(value, dict) and key != "hydra"]
+    allowed = [key for key in (*base, *GROUPS) if key not in ("defaults", "hydra")]
+    _same_keys("", config, allowed)
+    for section in (*GROUPS, *sections):
+        if not isinstance(config[section], Mapping):
+            raise PruningError(f"{section}: {config[section]!r}, allowed is a section of keys")
+    for section in sections:
+        _same_keys(f"{section}.", config[section], list(base[section]))
+    for group in GROUPS:
+        _check_group(group, config[group])
+    for key, rule in _NUMBERS.items():
+        section, _, name = key.rpartition(".")
+        checked_number(key, config[section][name] if section else config[name], **rule)
+    checked_objectives(config["objectives"])
+    split_budget(config["budget"])
+    _check_statistics(config["model"])
+    PruningSpace.check(space_of(config))
+    _check_paths(config)
+    for key, name in (("name", config["name"]), ("the run's name", default_name(config))):
+        if name is not None and (name in ("bench", "reference") or not re.fullmatch(r"\w[\w.=+-]*", str(name))):
+            raise PruningError(
+                f"{key}: {name!r} can't be a folder, allowed are letters, digits and . _ - = + "
+                "(but not 'bench' and 'reference')"
+            )
+
+
+def _same_keys(prefix: str, given: Mapping[str, Any], allowed: list[str]) -> None:
+    """Refuse keys that an override added where nothing reads them, or removed where something does."""
+    for key in given:
+        if key not in allowed:
+            raise unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in allowed])
+    for key in allowed:
+        if key not in given:
+            raise PruningError(f"{prefix}{key}: not given, and needed")
+
+
+def _check_group(group: str, section: Mapping[str, Any]) -> None:
+    name = section.get("name")
+    if not isinstance(name, str):
+        raise PruningError(f"{group}.name: {name!r}, allowed is a word")
+    if group in _OPEN:
+        return
+    if name not in options_of(group):
+        raise unknown(group, name, options_of(group))
+    _same_keys(f"{group}.", section, list(yaml.safe_load((conf() / group / f"{name}.yaml").read_text())))
+    if group == "sampler" and not isinstance(section["options"], Mapping):
+        raise PruningError(f"sampler.options: {section['options']!r}, allowed is a section of keys")
+
+
+def _check_statistics(model: Mapping[str, Any]) -> None:
+    for key in ("mean", "std"):
+        values = model.get(key)
+        if values is None:
+            continue
+        if not isinstance(values, list):
+            raise PruningError(f"model.{key}: {values!r}, allowed is a list of numbers, one a channel")
+        for value in values:
+            checked_number(f"model.{key}", value, least=0, whole=False, above=key == "std")
+
+
+def _check_paths(config: Config) -> None:
+    for key, kind, is_there in [("model.weights", "file", Path.is_file), ("data.path", "folder", Path.is_dir)]:
+        group, _, name = key.partition(".")
+        value = config[group].get(name)
+        if value is not None and not is_there(Path(str(value))):
+            raise PruningError(f"{key}: {str(value)!r} is no {kind} that is there")

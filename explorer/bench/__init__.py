@@ -10,6 +10,7 @@ from explorer.bench.costs import costs
 from explorer.bench.evaluate import evaluate
 from explorer.bench.figures import Figure, show, write
 from explorer.bench.threads import limited_threads
+from explorer.checks import checked_number
 from explorer.config import RESULTS, compose, conf
 from explorer.models import MODELS
 from explorer.progress import console
@@ -60,26 +61,19 @@ def run_bench(arguments: list[str]) -> int:
 
 def _check(config: dict[str, Any]) -> None:
     for key, least in [("seed", 0), ("threads", 1), ("repeats", 1)]:
-        _whole(key, config[key], least)
-    seconds = config["seconds"]
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-        raise PruningError(f"seconds: {seconds!r}, allowed is a number >= 0")
+        checked_number(key, config[key], least=least)
+    checked_number("seconds", config["seconds"], least=0, whole=False)
     for key in ("costs.recipes", "costs.counted", "build.image"):
         group, _, name = key.partition(".")
-        _whole(key, config[group][name], 1)
+        checked_number(key, config[group][name], least=1)
     for name in ("recipes", "batch_size", "calibration_batches", "images"):
-        _whole(f"evaluate.{name}", config["evaluate"][name], 1)
+        checked_number(f"evaluate.{name}", config["evaluate"][name], least=1)
     for ratio in _list("build.ratios", config["build"]["ratios"]):
         checked_ratio("build.ratios", ratio)
     models = [("evaluate.models", model) for model in _list("evaluate.models", config["evaluate"]["models"])]
     for key, model in [("costs.model", config["costs"]["model"]), *models]:
         if model not in MODELS:
             raise unknown(key, model, MODELS)
-
-
-def _whole(key: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise PruningError(f"{key}: {value!r}, allowed is a whole number >= {least}")
 
 
 def _list(key: str, value: Any) -> list[Any]:

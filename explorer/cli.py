@@ -162,7 +162,7 @@ def _job(config: Any) -> None:
 def _export(arguments: list[str]) -> int:
     from spaces import PruningError
 
-    parser = _Parser(prog="explore export", description="Write the best sub-network of a run.")
+    parser = _Parser(prog="explore export", description="Write the best sub-network of a run.", allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="a run's folder, results/NAME")
     for metric in ("flops", "params", "bytes"):
         parser.add_argument(f"--{metric}", help=f"most {metric}: up to 1 relative to dense, above (or 60M) absolute")

@@ -28,7 +28,7 @@ class OverBudgetError(PruningError):
         self.excess = excess
 
 
-@dataclass
+@dataclass(repr=False)
 class Evaluator:
     """Scores sub-networks that inherit the dense network's weights (EagleEye, arXiv 2007.02491).
 

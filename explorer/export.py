@@ -20,7 +20,7 @@ from explorer.surgery import Surgeon
 from spaces import Network, PruningError, Recipe
 from spaces.granularity import kept_steps
 
-__all__ = ["export_run", "load", "save"]
+__all__ = ["Program", "export_run", "load", "save"]
 
 _FORMAT = 1
 
@@ -153,7 +153,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     except Exception as error:
         raise PruningError(f"folder: {str(folder)!r} holds no export ({error})") from None
     if model is None and record["factory"] is None:
-        return torch.export.load(folder / "program.pt2").module()
+        return Program(torch.export.load(folder / "program.pt2").module())
     skeleton = _skeleton(record) if model is None else model
     # which atoms are kept is in the weights; here only how many matters
     kept = {}
@@ -165,6 +165,23 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     module = Surgeon(skeleton, network).build(kept)
     _fill(module, tensors, folder)
     return module.eval()
+
+
+class Program(nn.Module):
+    """An exported program as a module for inference; it has no training mode."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+        self.training = False
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.program(x)
+
+    def train(self, mode: bool = True) -> Program:
+        if mode:
+            raise PruningError("a program cannot be trained: explorer.load(folder, model=skeleton) gives the module")
+        return self
 
 
 def _skeleton(record: Mapping[str, Any]) -> nn.Module:

@@ -84,7 +84,16 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
             front["x"], front["y"], yerr=front["y_se"].fillna(0), fmt="o", ms=5, lw=1, color=COLOURS["frontier"],
             label="frontier (± 1 s.e.)" if front["y_se"].notna().any() else "frontier",
         )  # fmt: skip
-    ax.scatter(dense["x"], dense["y"], marker="*", s=130, color=COLOURS["dense"], zorder=4, label="dense network")
+    ax.scatter(
+        dense["x"],
+        dense["y"],
+        marker="*",
+        s=130,
+        color=COLOURS["dense"],
+        zorder=4,
+        label="dense network",
+        clip_on=False,
+    )
     ax.set_xlim(left=0)
     ax.set_ylim(bottom=0)
     ax.legend(loc="upper right")

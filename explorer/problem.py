@@ -24,7 +24,7 @@ from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
 __all__ = ["Problem", "ladder", "named_space", "refuse_empty"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Problem:
     """What is explored.
 
@@ -133,7 +133,7 @@ def ladder(space: PruningSpace, rungs: int) -> list[npt.NDArray[np.int16]]:
 
 
 def named_space(name: str) -> Mapping[str, Any]:
-    """Return a space of conf/space by its name.
+    """Return a space of conf/space by its name, or the one in a file whose name ends in .yaml.
 
     Raises
     ------
@@ -142,8 +142,10 @@ def named_space(name: str) -> Mapping[str, Any]:
     """
     import yaml
 
-    from explorer.config import conf
+    from explorer.config import conf, space_of
 
+    if name.endswith((".yaml", ".yml")):
+        return space_of({"space": {"path": name}})
     files = {path.stem: path for path in (conf() / "space").glob("*.yaml") if path.stem != "file"}
     if name not in files:
         raise unknown("space", name, sorted(files))

@@ -103,6 +103,9 @@ class _Run:
                 rungs=config["ladder"],
             )
             log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
+            console.print(
+                f"{self.folder}: {len(search.records)} of {config['trials']} trials are there", soft_wrap=True
+            )
             begin, ended = time.monotonic(), "interrupted"
             try:
                 with progress("exploring", config["trials"], len(search.records)) as show:
@@ -250,7 +253,8 @@ def _report(folder: Path) -> None:
     volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
     beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""
     console.print(f"{summary['trials']} trials{failed}, hypervolume {volume:.4f}{beside}{dense}")
-    console.print(f"ended: {summary['ended']}", highlight=False)
+    again = ", the same command continues" if summary["ended"] in ("interrupted", "timeout") else ""
+    console.print(f"ended: {summary['ended']}{again}", highlight=False)
     for path in sorted((folder / "plots").glob("*.png")):
         console.print(f"plot: {path}", soft_wrap=True)
 
@@ -271,6 +275,12 @@ def _refuse_other(folder: Path, config: Config) -> None:
     lines = differences(stored["identity"], json.loads(json.dumps(identity(config), default=str)))
     if lines:
         raise PruningError(f"name: {str(folder)!r} holds another configuration ({'; '.join(lines[:3])})")
+    url = config["storage"]["url"]
+    kept, given = stored["storage"]["url"], None if url is None else redacted(url)
+    if kept != given:
+        raise PruningError(
+            f"storage.url: the study of {str(folder)!r} is in {kept or 'its journal'}, not in {given or 'a journal'}"
+        )
 
 
 @contextmanager

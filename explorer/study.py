@@ -38,6 +38,10 @@ class Candidate:
     evaluator: Evaluator
     factory: str | None = None
 
+    def __repr__(self) -> str:
+        cost, error = self.metrics["flops_ratio"], self.metrics["error"]
+        return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {dict(self.recipe.channels)}>"
+
     def build(self) -> nn.Module:
         """Return the sub-network as a plain module, batch norm re-estimated, in eval mode."""
         return self.evaluator.build(self.recipe)
@@ -70,6 +74,11 @@ class Study:
     problem: Problem
     records: Sequence[Record]
     factory: str | None = None
+
+    def __repr__(self) -> str:
+        name, points = self.problem.space.network.name, len(self.frontier)
+        volume = f"hypervolume {self.hypervolume:.4f}"
+        return f"<Study of {name}: {len(self.records)} trials, {points} on the frontier, {volume}>"
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -159,7 +168,8 @@ def explore(
         Batches ``(inputs, labels)`` as the model takes them, such as a DataLoader: the first of `train` re-estimate
         batch norm, `validation` is read once and kept. Neither may be an iterator.
     space
-        The name of one in conf/space, a mapping as in such a file, or a space bound to this model's Network.
+        The name of one in conf/space, a file ending in .yaml, a mapping as in such a file, or a space bound to
+        this model's Network.
     budget
         Limits ``{"flops": 0.5, "params": "200k", "latency_ms": 3}``; no evaluation is spent outside.
     objectives

@@ -233,14 +233,14 @@ class Network:
         except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             raise PruningError(f"network: not a network file ({str(error).splitlines()[0]})") from None
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the network to `path` as YAML."""
-        path.write_text(self.to_yaml())
+        Path(path).write_text(self.to_yaml())
 
     @classmethod
-    def load(cls, path: Path) -> Network:
+    def load(cls, path: str | Path) -> Network:
         """Return the network stored at `path`."""
-        return cls.from_yaml(path.read_text())
+        return cls.from_yaml(Path(path).read_text())
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -106,9 +106,9 @@ class Recipe:
             raise PruningError(f"recipe: not YAML ({str(error).splitlines()[0]})") from None
 
     @classmethod
-    def load(cls, path: Path) -> Recipe:
+    def load(cls, path: str | Path) -> Recipe:
         """Return the recipe stored at `path`."""
-        return cls.from_yaml(path.read_text())
+        return cls.from_yaml(Path(path).read_text())
 
 
 def realised_ratio(kept: int, steps: int) -> float:

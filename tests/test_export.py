@@ -52,6 +52,8 @@ def test_the_python_entrance_gives_trials_frontier_best_and_plot(study):
     best = study.best(flops=0.5)
     assert best.metrics["error"] == study.frontier.query("flops_ratio <= .5")["error"].min()
     assert study.plot(x="params").axes
+    assert len(repr(study)) < 200
+    assert repr(best).startswith("<Candidate: error ")
     with pytest.raises(PruningError, match="x: 'flop' is unknown, did you mean 'flops'"):
         study.plot(x="flop")
 
@@ -134,6 +136,10 @@ def test_without_an_import_path_a_program_is_exported_or_a_skeleton_is_filled(tm
     explorer.save(small, recipe, network, tmp_path, example=x[:1])
     expected = small(x)
     torch.testing.assert_close(explorer.load(tmp_path)(x), expected)
+    program = explorer.load(tmp_path).eval()
+    assert not program.training
+    with pytest.raises(PruningError, match="cannot be trained"):
+        program.train()
     filled = explorer.load(tmp_path, model=Tied())
     torch.testing.assert_close(filled(x), expected)
     assert filled.b is filled.c

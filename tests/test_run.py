@@ -287,6 +287,15 @@ def test_a_study_of_another_configuration_in_a_database_is_refused(explore, fold
     assert "holds a study 'shared' of another configuration" in err
 
 
+def test_a_run_is_not_continued_in_another_storage(explore):
+    explore("run", *QUICK, "name=moved", "trials=2", "ladder=0")
+    code, _, err = explore(
+        "run", *QUICK, "name=moved", "trials=2", "ladder=0", "storage=rdb", "storage.url=sqlite:///m.db"
+    )
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is in its journal, not in sqlite:///m.db" in err
+
+
 def test_passwords_are_in_no_file_and_in_no_message(explore, folder):
     url = "storage.url=nosuch://user:SECRET@host/db?password=SECRET"
     code, out, err = explore("run", "-m", *QUICK, "storage=rdb", url, "seed=0,1")

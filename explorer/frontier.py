@@ -1,15 +1,12 @@
-"""The non-dominated part of a table, and the hypervolume it covers."""
+"""The non-dominated points, and the hypervolume they cover."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import moocore
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-__all__ = ["frontier", "hypervolume", "non_dominated"]
+__all__ = ["hypervolume", "non_dominated"]
 
 
 def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -23,21 +20,6 @@ def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     if len(finite):
         keep[finite] = moocore.is_nondominated(values[finite])
     return keep
-
-
-def frontier(trials: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
-    """Return the non-dominated finished trials, cheapest first.
-
-    Parameters
-    ----------
-    trials
-        One row a trial with a `state` and the objectives' columns.
-    objectives
-        Columns to minimise; the last orders the rows.
-    """
-    finished = trials[trials["state"] == "COMPLETE"]
-    best = finished[non_dominated(finished[list(objectives)].to_numpy(dtype=float))]
-    return best.sort_values([objectives[-1], objectives[0]], kind="stable").reset_index(drop=True)
 
 
 def hypervolume(points: npt.ArrayLike, reference: npt.ArrayLike) -> float:

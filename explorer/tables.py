@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from explorer.frontier import frontier, hypervolume
+from explorer.frontier import hypervolume, non_dominated
 from explorer.metrics import OBJECTIVES
 from explorer.search import Record
 from spaces import PruningSpace
@@ -70,4 +70,6 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
 
 def frontier_table(trials: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """Return the non-dominated finished trials, cheapest first; the columns are those of the trials."""
-    return frontier(trials, scale.columns)
+    finished = trials[trials["state"] == "COMPLETE"]
+    best = finished[non_dominated(finished[scale.columns].to_numpy(dtype=float))]
+    return best.sort_values([scale.columns[-1], scale.columns[0]], kind="stable").reset_index(drop=True)

@@ -5,23 +5,42 @@ Knows numpy and YAML; neither torch nor the explorer.
 
 from spaces.cost import COSTS, CostModel, costs_of, dense_costs
 from spaces.errors import PruningError, unknown
-from spaces.network import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Run, Tensor
+from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
+from spaces.network import (
+    BlockUnit,
+    ChannelUnit,
+    Dim,
+    FixedBlock,
+    FixedChannels,
+    Layer,
+    Leaf,
+    Network,
+    Product,
+    Run,
+    Tensor,
+)
 from spaces.recipe import Recipe
 from spaces.regime import Budget, Count, Sample, count_inside, sample_inside
 from spaces.space import Axis, PruningSpace
 
 __all__ = [
     "COSTS",
+    "GRANULARITIES",
+    "PATTERNS",
     "Axis",
+    "BlockUnit",
     "Budget",
     "ChannelUnit",
     "CostModel",
     "Count",
     "Dim",
+    "FixedBlock",
     "FixedChannels",
     "Layer",
     "Leaf",
     "Network",
+    "Pattern",
+    "Product",
     "PruningError",
     "PruningSpace",
     "Recipe",

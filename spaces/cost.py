@@ -132,7 +132,9 @@ def _terms(network: Network, known: Mapping[str, int]) -> list[Term]:
     positions: dict[str, int] = {}
     for layer in network.layers:
         positions[layer.weight] = positions.get(layer.weight, 0) + layer.positions
-    summed: dict[tuple[Width, ...], npt.NDArray] = {(): np.array([network.constant_flops, 0, 0], dtype=object)}
+    summed: dict[tuple[Width, ...], npt.NDArray] = {
+        (): np.array([sum(p.flops for p in network.products), 0, 0], dtype=object)
+    }
     for tensor in network.tensors:
         coefficients = np.array([positions.get(tensor.name, 0), tensor.parameter, tensor.itemsize], dtype=object)
         widths = []

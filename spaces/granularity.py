@@ -1,12 +1,181 @@
-"""The shapes of what is removed, and the ratios each of them allows."""
+"""The granularities: shapes of what is removed, their parameters, and the ratios each of them allows."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from spaces.errors import PruningError
+from spaces.errors import PruningError, unknown
 
-__all__ = ["checked_ratio", "kept_steps"]
+__all__ = ["GRANULARITIES", "PATTERNS", "Granularity", "Pattern", "checked_ratio", "kept_steps", "rounded"]
+
+
+@dataclass(frozen=True)
+class Granularity:
+    """A row of the table of granularities.
+
+    Parameters
+    ----------
+    name
+        What space files call it.
+    part
+        Which of a space's lists it belongs to: ``channels``, ``weights`` or ``blocks``.
+    parameters
+        Names and defaults of its parameters besides the ratio.
+    """
+
+    name: str
+    part: str
+    parameters: Mapping[str, float]
+
+
+GRANULARITIES: Mapping[str, Granularity] = {
+    row.name: row
+    for row in [
+        Granularity("filter", "channels", {}),
+        Granularity("element", "weights", {}),
+        Granularity("vector", "weights", {"n": 2, "m": 4}),
+        Granularity("kernel", "weights", {}),
+        Granularity("block", "weights", {"height": 32, "width": 32}),
+        Granularity("tile", "weights", {"width": 128}),
+        Granularity("tile_element", "weights", {"width": 128, "delta": 0.05}),
+        Granularity("tile_vector", "weights", {"width": 128, "n": 2, "m": 4}),
+        Granularity("layer", "blocks", {}),
+    ]
+}
+"""All granularities by name, coarse channels first and blocks last; sizes are in entries of the GEMM view."""
+
+PATTERNS = tuple(name for name, row in GRANULARITIES.items() if row.part == "weights")
+"""The granularities that put a pattern on a weight."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What is kept of one weight, seen as a GEMM matrix: a granularity, its parameters and the ratio kept.
+
+    `of` makes and checks it. A parameter that the granularity does not have is None.
+
+    Parameters
+    ----------
+    granularity
+        One of `PATTERNS`.
+    ratio
+        The share kept of the weight's entries, 0 < ratio < 1. That of ``vector`` is n / m.
+    n, m
+        Of every m consecutive weights along K, n are kept (``vector``, ``tile_vector``).
+    height, width
+        Entries along K and along N of a block; columns of a tile.
+    delta
+        The share of the entries that ``tile_element`` gives back one by one.
+
+    Examples
+    --------
+    >>> Pattern.of({"granularity": "vector", "n": 2, "m": 4}).ratio
+    0.5
+    >>> str(Pattern.of({"granularity": "tile", "width": 16, "ratio": 0.35}))
+    'tile(width=16) 0.35'
+    """
+
+    granularity: str
+    ratio: float
+    n: int | None = None
+    m: int | None = None
+    height: int | None = None
+    width: int | None = None
+    delta: float | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], key: str = "pattern") -> Pattern:
+        """Return the pattern that a mapping with ``granularity``, parameters and ``ratio`` describes.
+
+        Parameters
+        ----------
+        config
+            Parameters left out have the defaults of `GRANULARITIES`; ``vector`` takes no ratio.
+        key
+            What the user called the mapping, for errors.
+
+        Raises
+        ------
+        PruningError
+            If a key is unknown, a value is out of range, or the granularity does not allow the ratio.
+        """
+        given = dict(config)
+        name = given.pop("granularity", None)
+        if name not in PATTERNS:
+            raise unknown(f"{key}.granularity", name, PATTERNS)
+        parameters = checked_parameters(key, name, {k: v for k, v in given.items() if k != "ratio"})
+        if name == "vector":
+            if "ratio" in given:
+                raise PruningError(f"{key}.ratio: the ratio of vector is n / m, allowed are n and m only")
+            ratio = rounded(parameters["n"] / parameters["m"])
+        else:
+            ratio = checked_pattern_ratio(f"{key}.ratio", name, parameters, given.get("ratio"))
+        return cls(name, ratio, **parameters)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The granularity's parameters besides the ratio, by name."""
+        return {name: getattr(self, name) for name in GRANULARITIES[self.granularity].parameters}
+
+    @property
+    def kind(self) -> str:
+        """The pattern without what its ratio decides, as text: choices of one kind differ in their ratio only."""
+        fixed = {"m": self.m} if self.granularity == "vector" else self.parameters
+        inside = ", ".join(f"{name}={value:g}" for name, value in fixed.items())
+        return f"{self.granularity}({inside})" if inside else self.granularity
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.ratio:g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pattern as `of` takes it."""
+        plain = {"granularity": self.granularity} | self.parameters
+        return plain if self.granularity == "vector" else plain | {"ratio": self.ratio}
+
+
+def checked_parameters(key: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a granularity's parameters with the defaults of those not given.
+
+    Raises
+    ------
+    PruningError
+        If one is unknown or out of range: sizes are whole and positive, ``n <= m``, ``0 < delta < 1``.
+    """
+    defaults = GRANULARITIES[name].parameters
+    for parameter in given:
+        if parameter not in defaults:
+            raise unknown(f"{key}: {name}", parameter, [*defaults, *([] if name == "vector" else ["ratio"])])
+    values = {**defaults, **given}
+    for parameter, value in values.items():
+        number = not isinstance(value, bool) and isinstance(value, int if parameter != "delta" else int | float)
+        if parameter == "delta":
+            if not number or not 0 < value < 1:
+                raise PruningError(f"{key}.delta: {value!r}, allowed is a share 0 < delta < 1")
+        elif not number or value < 1:
+            raise PruningError(f"{key}.{parameter}: {value!r}, allowed is a whole number >= 1")
+    if "n" in values and values["n"] > values["m"]:
+        raise PruningError(f"{key}.n: {values['n']} of every {values['m']} weights, allowed is n <= m")
+    return values
+
+
+def checked_pattern_ratio(key: str, name: str, parameters: Mapping[str, Any], ratio: object) -> float:
+    """Return a ratio after checking that the granularity allows it.
+
+    Raises
+    ------
+    PruningError
+        If it is no share kept, not above ``tile_element``'s delta, or above ``tile_vector``'s n / m.
+    """
+    value = checked_ratio(key, ratio)
+    if name == "tile_element" and value < 1 and value <= parameters["delta"]:
+        raise PruningError(f"{key}: {value:g}, allowed is a ratio above delta={parameters['delta']:g}")
+    if name == "tile_vector" and value > parameters["n"] / parameters["m"]:
+        n, m = parameters["n"], parameters["m"]
+        raise PruningError(f"{key}: {value:g}, allowed is a ratio up to n/m={n}/{m}")
+    return value
 
 
 def checked_ratio(key: str, ratio: object) -> float:
@@ -23,8 +192,13 @@ def checked_ratio(key: str, ratio: object) -> float:
 
 
 def kept_steps(ratio: float, steps: int) -> int:
-    """Return how many of `steps` removable steps of a channel unit a `filter` ratio keeps, at least one.
+    """Return how many of `steps` equal units a ratio keeps, at least one.
 
-    ``max(1, floor(ratio * steps + .5))``: DESIGN.md's rule with ``steps = channels / step``.
+    ``max(1, floor(ratio * steps + .5))``: DESIGN.md's rule. For channels ``steps = channels / step``.
     """
     return max(1, math.floor(ratio * steps + 0.5))
+
+
+def rounded(ratio: float) -> float:
+    """Return a ratio with as few digits as name it."""
+    return round(ratio, 6)

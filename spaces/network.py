@@ -16,7 +16,19 @@ import yaml
 
 from spaces.errors import PruningError
 
-__all__ = ["ChannelUnit", "Dim", "FixedChannels", "Layer", "Leaf", "Network", "Run", "Tensor"]
+__all__ = [
+    "BlockUnit",
+    "ChannelUnit",
+    "Dim",
+    "FixedBlock",
+    "FixedChannels",
+    "Layer",
+    "Leaf",
+    "Network",
+    "Product",
+    "Run",
+    "Tensor",
+]
 
 
 @dataclass(frozen=True)
@@ -128,12 +140,59 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer: every entry of `weight` is multiplied `positions` times for one input."""
+    """A convolution or linear layer: every entry of `weight` is multiplied `positions` times for one input.
+
+    Its weight is a *weight unit*: a GEMM matrix for each of the convolution's `groups`, on which a pattern can be
+    put. `kind` is ``linear``, ``conv`` or ``conv_transposed``.
+    """
 
     name: str
     kind: str
     weight: str
     positions: int
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Product:
+    """Multiply-adds that no weight explains: attention products, convolutions with computed weights.
+
+    For one input there are `flops` times the product of the dimensions' kept lengths. `name` is the module in
+    which they are made.
+    """
+
+    name: str
+    flops: int
+    dims: tuple[Dim, ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockUnit:
+    """A residual block that can be dropped: a call then returns the residual operand and runs nothing.
+
+    Parameters
+    ----------
+    name
+        The block's module. Everything below it runs inside it only.
+    returns
+        Which argument the call returns: a position or a keyword. A tuple for a block that returns one: what
+        stands at each place, None for nothing.
+    """
+
+    name: str
+    returns: int | str | tuple[int | str | None, ...] = 0
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a tensor, layer or module of that name lies inside the block."""
+        return name.startswith(self.name + ".") or name == self.name
+
+
+@dataclass(frozen=True)
+class FixedBlock:
+    """A residual block that cannot be dropped, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -147,10 +206,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Network:
-    """Units, layers and tensors of one model; immutable and free of weights.
-
-    `constant_flops` are multiply-adds that no recipe changes and no layer's weight explains: attention
-    products, convolutions with computed weights.
+    """Units, layers, blocks and tensors of one model; immutable and free of weights.
 
     Examples
     --------
@@ -171,7 +227,9 @@ class Network:
     tensors: tuple[Tensor, ...] = ()
     layers: tuple[Layer, ...] = ()
     leaves: tuple[Leaf, ...] = ()
-    constant_flops: int = 0
+    products: tuple[Product, ...] = ()
+    blocks: tuple[BlockUnit, ...] = ()
+    fixed_blocks: tuple[FixedBlock, ...] = ()
 
     @cached_property
     def unit(self) -> Mapping[str, ChannelUnit]:
@@ -182,6 +240,16 @@ class Network:
     def tensor(self) -> Mapping[str, Tensor]:
         """Tensors by name."""
         return {tensor.name: tensor for tensor in self.tensors}
+
+    @cached_property
+    def layer(self) -> Mapping[str, Layer]:
+        """Layers by name."""
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def block(self) -> Mapping[str, BlockUnit]:
+        """Blocks by name."""
+        return {block.name: block for block in self.blocks}
 
     @cached_property
     def identity(self) -> str:
@@ -197,9 +265,11 @@ class Network:
         return {
             "name": self.name,
             "units": [vars(unit) | {"writers": list(unit.writers)} for unit in self.units],
-            "constant_flops": self.constant_flops,
             "fixed": [[entry.name, entry.channels, entry.reason] for entry in self.fixed],
-            "layers": [[layer.name, layer.kind, layer.weight, layer.positions] for layer in self.layers],
+            "blocks": [[b.name, list(b.returns) if isinstance(b.returns, tuple) else b.returns] for b in self.blocks],
+            "fixed_blocks": [[entry.name, entry.reason] for entry in self.fixed_blocks],
+            "layers": [[entry.name, entry.kind, entry.weight, entry.positions, entry.groups] for entry in self.layers],
+            "products": [[entry.name, entry.flops, *map(_plain_dim, entry.dims)] for entry in self.products],
             "leaves": [[leaf.name, _plain_dim(leaf.reads), _plain_dim(leaf.writes)] for leaf in self.leaves],
             "tensors": [
                 [t.name, "parameter" if t.parameter else "buffer", t.itemsize, *map(_plain_dim, t.dims)]
@@ -221,8 +291,10 @@ class Network:
             return cls(
                 name=plain["name"],
                 units=tuple(ChannelUnit(**u | {"writers": tuple(u["writers"])}) for u in plain["units"]),
-                constant_flops=plain["constant_flops"],
                 fixed=tuple(FixedChannels(*entry) for entry in plain["fixed"]),
+                blocks=tuple(BlockUnit(name, tuple(r) if isinstance(r, list) else r) for name, r in plain["blocks"]),
+                fixed_blocks=tuple(FixedBlock(*entry) for entry in plain["fixed_blocks"]),
+                products=tuple(Product(n, flops, tuple(map(_dim, dims))) for n, flops, *dims in plain["products"]),
                 layers=tuple(Layer(*layer) for layer in plain["layers"]),
                 leaves=tuple(Leaf(name, _dim(reads), _dim(writes)) for name, reads, writes in plain["leaves"]),
                 tensors=tuple(

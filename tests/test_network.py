@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 from synthetic import chain
 
-from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, PruningError, Run, Tensor
+from spaces import (
+    BlockUnit,
+    ChannelUnit,
+    Dim,
+    FixedBlock,
+    FixedChannels,
+    Layer,
+    Leaf,
+    Network,
+    Product,
+    PruningError,
+    Run,
+    Tensor,
+)
 
 MIXED = Dim((Run("a", 0, 3, 2), Run(None, 0, 4), Run("a", 3, 1, 2)))
 NETWORK = Network(
@@ -21,7 +34,9 @@ NETWORK = Network(
     ),
     layers=(Layer("a", "conv", "a.weight", 2**60),),
     leaves=(Leaf("shortcut", MIXED, MIXED),),
-    constant_flops=7,
+    blocks=(BlockUnit("b", 0), BlockUnit("c", ("x", None, 1))),
+    fixed_blocks=(FixedBlock("d", "changes the shape"),),
+    products=(Product("attention", 7, (Dim((Run("a", 0, 4),)),)),),
 )
 
 
@@ -37,7 +52,7 @@ def test_yaml_round_trip(network: Network, tmp_path: Path) -> None:
 def test_identity_changes_with_everything_but_the_name(field: str) -> None:
     assert dataclasses.replace(NETWORK, name="other").identity == NETWORK.identity
     assert dataclasses.replace(NETWORK, **{field: ()}).identity != NETWORK.identity
-    assert dataclasses.replace(NETWORK, constant_flops=8).identity != NETWORK.identity
+    assert dataclasses.replace(NETWORK, products=(Product("attention", 8),)).identity != NETWORK.identity
 
 
 @pytest.mark.parametrize("text", ["", "[]", "name: x", "{", "name: x\nunits: 3", "a: !!python/object:os.system {}"])

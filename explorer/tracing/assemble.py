@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from explorer.tracing.labels import Block, Graph
-from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Run, Tensor
+from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Run, Tensor
 
 __all__ = ["assemble"]
 
@@ -74,9 +74,10 @@ def assemble(
             for tensor_name, tensor in tensors.items()
         ),
         layers=tuple(
-            Layer(_layer_name(weight), kind, weight, positions) for weight, (kind, positions) in graph.layers.items()
+            Layer(_layer_name(weight), kind, weight, positions, groups)
+            for weight, (kind, positions, groups) in graph.layers.items()
         ),
-        constant_flops=graph.constant_flops,
+        products=tuple(Product(module, flops) for module, flops in graph.products.items()),
         leaves=tuple(Leaf(leaf, _dim(reads, atoms), _dim(writes, atoms)) for leaf, (reads, writes) in leaves.items()),
     )
 

@@ -49,9 +49,9 @@ class Graph:
     size: int = 2
     reasons: dict[int, str] = field(default_factory=dict)
     balanced: list[tuple[npt.NDArray[np.int64], int]] = field(default_factory=list)
-    layers: dict[str, tuple[str, int]] = field(default_factory=dict)
+    layers: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     counted: int = 0
-    constant_flops: int = 0
+    products: dict[str, int] = field(default_factory=dict)
     _edges: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def block(self, tensor: str, dim: int, length: int) -> Block:
@@ -87,10 +87,10 @@ class Graph:
         """Record that `groups` equal, consecutive parts of `nodes` must keep equally many."""
         self.balanced.append((nodes.numpy(), groups))
 
-    def ran(self, layer: str, kind: str, positions: int) -> None:
+    def ran(self, layer: str, kind: str, positions: int, groups: int = 1) -> None:
         """Count `positions` multiply-adds for each entry of a layer's weight."""
         self.counted += 1
-        self.layers[layer] = (kind, self.layers.get(layer, (kind, 0))[1] + positions)
+        self.layers[layer] = (kind, self.layers.get(layer, (kind, 0, groups))[1] + positions, groups)
 
     @property
     def edges(self) -> npt.NDArray[np.int64]:

@@ -71,7 +71,8 @@ def convolution(rec: Recorder, call: Call) -> None:
     if bias is not None:
         _tie_bias(rec, bias, written.nodes)
     positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0) // rec.batch
-    rec.graph.ran(rec.parameter_name(weight), "conv", positions)
+    kind = "conv_transposed" if call["transposed"] else "conv"
+    rec.graph.ran(rec.parameter_name(weight), kind, positions, groups)
     rec.set(call.out, written.nodes.reshape([1, -1] + [1] * (call.out.dim() - 2)))
 
 

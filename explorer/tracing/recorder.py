@@ -51,8 +51,9 @@ class Recorder(TorchDispatchMode):
         call = Call(func, name, tuple(args), kwargs, out)
         counted = self.graph.counted
         self._follow(call)
-        if self.graph.counted == counted:
-            self.graph.constant_flops += _flops(call) // self.batch
+        if self.graph.counted == counted and (flops := _flops(call) // self.batch):
+            module = self._stack[-1] if self._stack else ""
+            self.graph.products[module] = self.graph.products.get(module, 0) + flops
         return out
 
     def _follow(self, call: Call) -> None:

@@ -3,8 +3,10 @@
 Knows numpy and YAML; neither torch nor the explorer.
 """
 
+from spaces.axis import Axis
 from spaces.cost import COSTS, CostModel, costs_of, dense_costs
 from spaces.errors import PruningError, unknown
+from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
 from spaces.network import (
     BlockUnit,
@@ -21,7 +23,7 @@ from spaces.network import (
 )
 from spaces.recipe import Recipe
 from spaces.regime import Budget, Count, Sample, count_inside, sample_inside
-from spaces.space import Axis, PruningSpace
+from spaces.space import PruningSpace
 
 __all__ = [
     "COSTS",
@@ -36,8 +38,10 @@ __all__ = [
     "Dim",
     "FixedBlock",
     "FixedChannels",
+    "Gemm",
     "Layer",
     "Leaf",
+    "Matrices",
     "Network",
     "Pattern",
     "Product",

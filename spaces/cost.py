@@ -1,37 +1,46 @@
 """Exact costs of many recipes at once.
 
-A tensor's entries are the product of its dimensions' kept widths, and a width is linear in the steps kept of
-the units: so every cost is a polynomial, evaluated here for an (n, axes) array of choices. Products are made
-once for all costs, in blocks that stay in the processor's cache, and summed by one matrix product.
+A tensor's entries are the product of its dimensions' kept widths, a width is linear in the steps kept of the
+units, and a dropped block is a factor of 0: so every cost is a polynomial, evaluated here for an (n, axes) array
+of choices. Products are made once for all costs, in blocks that stay in the processor's cache, and summed by one
+matrix product. What a pattern keeps is no polynomial: it is tabulated over the choices it depends on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from spaces.axis import Axis
+from spaces.gemm import Gemm, best_encoding, kept_entries
 from spaces.granularity import kept_steps
-from spaces.network import Dim, Network
+from spaces.network import Dim, Layer, Network, Tensor
 from spaces.recipe import Recipe
 
 __all__ = ["COSTS", "CostModel", "costs_of", "dense_costs"]
 
 COSTS = ("flops", "params", "bytes")
-"""What is counted: multiply-adds for one input, parameters, bytes of parameters and buffers."""
+"""What is counted: multiply-adds for one input, non-zero parameters, bytes of parameters and buffers as exported."""
+
+Ints = npt.NDArray[np.int64]
+Key = tuple[str, str]
 
 # 30 axes and 60 products of 4,096 float64 values: about the size of a second-level cache
 _BLOCK = 4096
+_TABLE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Width:
-    """A dimension's kept length: ``constant + sum(per_step * steps kept)``."""
+    """A dimension's kept length: ``constant + sum(per_step * steps kept)``; also 1 or 0 for a block."""
 
     constant: int
-    per_step: tuple[tuple[str, int], ...]
+    per_step: tuple[tuple[Key, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ class CostModel:
     ----------
     network
         The network whose costs are counted.
-    steps
-        For every axis the unit it decides and the steps kept by each of its choices.
+    axes
+        The choices; units, weights and blocks without an axis stay dense.
 
     Notes
     -----
@@ -58,20 +67,17 @@ class CostModel:
     in 64-bit integers.
     """
 
-    def __init__(self, network: Network, steps: Sequence[tuple[str, Sequence[int]]]) -> None:
-        free = {unit for unit, _ in steps}
-        dense = {unit.name: unit.steps for unit in network.units if unit.name not in free}
-        terms = _terms(network, dense)
-        self.dtype = np.float64 if max(dense_costs(network).values()) < 2**53 else np.int64
+    def __init__(self, network: Network, axes: Sequence[Axis]) -> None:
+        self._place = {axis.key: place for place, axis in enumerate(axes)}
+        self._values = [_values(network, axis) for axis in axes]
+        self.dtype = np.float64 if _dense_flops(network) < 2**53 else np.int64
+        patterned = {network.layer[axis.name].weight: axis for axis in axes if axis.part == "weights"}
+        terms = _terms(network, self._place.keys(), patterned.keys())
         widths = sorted({width for term in terms for width in term.widths}, key=repr)
-        axis_of = {unit: axis for axis, (unit, _) in enumerate(steps)}
-        self._tables: list[tuple[int, list[tuple[int, npt.NDArray]]]] = []
-        for width in widths:
-            parts = [
-                (axis_of[unit], np.asarray(steps[axis_of[unit]][1], dtype=self.dtype) * per_step)
-                for unit, per_step in width.per_step
-            ]
-            self._tables.append((width.constant, parts))
+        self._tables = [
+            (width.constant, [(self._place[key], self._steps(key) * each) for key, each in width.per_step])
+            for width in widths
+        ]
         position = {width: i for i, width in enumerate(widths)}
         variable = [term for term in terms if term.widths]
         self._factors = [tuple(position[width] for width in term.widths) for term in variable]
@@ -80,8 +86,11 @@ class CostModel:
         )
         constant = [term.coefficients for term in terms if not term.widths]
         self._constant = np.array(constant, dtype=np.int64).reshape(-1, len(COSTS)).sum(0)
+        self._masked = [
+            _Masked(network, network.layer[axis.name], axis, self._place, self._values) for axis in patterned.values()
+        ]
 
-    def __call__(self, rows: npt.NDArray) -> dict[str, npt.NDArray[np.int64]]:
+    def __call__(self, rows: npt.NDArray) -> dict[str, Ints]:
         """Return each of `COSTS` as an int64 array of length n.
 
         Parameters
@@ -100,8 +109,14 @@ class CostModel:
                 for other in rest:
                     product *= widths[other]
             total = self._coefficients @ products[:, : block.shape[1]]
-            out[:, start : start + _BLOCK] = total + self._constant[:, None]
+            part = out[:, start : start + _BLOCK]
+            part[:] = total + self._constant[:, None]
+            for masked in self._masked:
+                part += masked(block)
         return dict(zip(COSTS, out, strict=True))
+
+    def _steps(self, key: Key) -> npt.NDArray:
+        return np.asarray(self._values[self._place[key]], dtype=self.dtype)
 
     def _width(self, block: npt.NDArray, constant: int, parts: list[tuple[int, npt.NDArray]]) -> npt.NDArray:
         axis, table = parts[0]
@@ -113,13 +128,75 @@ class CostModel:
         return width
 
 
+class _Masked:
+    """What the weight of one layer costs, by the choices of all axes that it depends on."""
+
+    def __init__(
+        self, network: Network, layer: Layer, axis: Axis, place: Mapping[Key, int], values: Sequence[Sequence[Any]]
+    ) -> None:
+        tensor = network.tensor[layer.weight]
+        self._gemm = Gemm.of(network, layer)
+        self._widths = [_width(network, dim, place.keys()) for dim in tensor.dims]
+        self._alive = _alive(network, tensor.name, place.keys())
+        keys = [axis.key, *(key for width in (*self._widths, *self._alive) for key, _ in width.per_step)]
+        self._keys = list(dict.fromkeys(keys))
+        self._axes = [place[key] for key in self._keys]
+        self._choices = [values[i] for i in self._axes]
+        self._itemsize = tensor.itemsize
+        self._parameter = tensor.parameter
+        self._positions = layer.positions
+        shape = [len(choices) for choices in self._choices]
+        self._strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
+        self._table: Ints | None = None
+        if prod(shape) <= _TABLE:
+            self._table = self._costs(np.stack(np.unravel_index(np.arange(prod(shape)), shape)))
+
+    def __call__(self, block: npt.NDArray) -> Ints:
+        """Return the (costs, n) costs of an (axes, n) block of choices."""
+        if self._table is None:
+            return self._costs(block[self._axes])
+        index = block[self._axes[0]].astype(np.int64) * self._strides[0]
+        for axis, stride in zip(self._axes[1:], self._strides[1:], strict=True):
+            index += block[axis].astype(np.int64) * stride
+        return self._table.take(index, axis=1)
+
+    def _costs(self, chosen: npt.NDArray) -> Ints:
+        """Return the (costs, n) costs of the (keys, n) choices of the axes the layer depends on."""
+        known = {
+            key: np.asarray(values, dtype=np.int64)[chosen[i]]
+            for i, (key, values) in enumerate(zip(self._keys, self._choices, strict=True))
+            if i
+        }
+
+        def evaluated(width: Width) -> Any:
+            return width.constant + sum(each * known[key] for key, each in width.per_step)
+
+        count = chosen.shape[1]
+        lengths = [np.broadcast_to(evaluated(width), count) for width in self._widths]
+        alive = prod((evaluated(width) for width in self._alive), start=np.ones(count, dtype=np.int64))
+        out = np.empty((len(COSTS), count), dtype=np.int64)
+        for choice, pattern in enumerate(self._choices[0]):
+            mine = np.flatnonzero(chosen[0] == choice)
+            sizes = self._gemm.matrices([length[mine] for length in lengths[:2]])
+            if pattern is None:
+                kept = sizes.entries
+                stored = kept * self._itemsize
+            else:
+                kept = kept_entries(pattern, sizes)
+                stored, _ = best_encoding(pattern, sizes, kept, self._itemsize)
+            out[:, mine] = np.stack([kept * self._positions, kept * self._parameter, stored]) * alive[mine]
+        return out
+
+
 def costs_of(network: Network, recipe: Recipe) -> dict[str, int]:
     """Return FLOPs, parameters and bytes of one recipe of any space of `network`."""
-    kept = {unit.name: kept_steps(recipe.ratios.get(unit.name, 1.0), unit.steps) for unit in network.units}
-    totals = (
-        np.array([term.coefficients for term in _terms(network, kept)], dtype=object).reshape(-1, len(COSTS)).sum(0)
-    )
-    return {name: int(total) for name, total in zip(COSTS, totals, strict=True)}
+    axes = [
+        *(Axis("channels", unit, (ratio,)) for unit, ratio in recipe.channels),
+        *(Axis("weights", layer, (pattern,)) for layer, pattern in recipe.weights),
+        *(Axis("blocks", block, (0,)) for block in recipe.blocks),
+    ]
+    costs = CostModel(network, axes)(np.zeros((1, len(axes)), dtype=np.int16))
+    return {name: int(value[0]) for name, value in costs.items()}
 
 
 def dense_costs(network: Network) -> dict[str, int]:
@@ -127,19 +204,41 @@ def dense_costs(network: Network) -> dict[str, int]:
     return costs_of(network, Recipe())
 
 
-def _terms(network: Network, known: Mapping[str, int]) -> list[Term]:
-    """Return the cost polynomial with the units in `known` at that many steps, one term a distinct product."""
+def _values(network: Network, axis: Axis) -> list[Any]:
+    """Return what the choices of an axis are in a cost: steps kept, 1 or 0 for a block, or patterns."""
+    if axis.part == "channels":
+        return [kept_steps(ratio, network.unit[axis.name].steps) for ratio in axis.choices]  # type: ignore[arg-type]
+    return list(axis.choices)
+
+
+def _dense_flops(network: Network) -> int:
+    """Return the dense network's multiply-adds or, if more, its bytes, in Python's unbounded integers."""
+    sizes = {tensor.name: prod(dim.length for dim in tensor.dims) for tensor in network.tensors}
+    flops = sum(layer.positions * sizes[layer.weight] for layer in network.layers)
+    flops += sum(product.flops * prod(dim.length for dim in product.dims) for product in network.products)
+    return max(flops, sum(tensor.itemsize * sizes[tensor.name] for tensor in network.tensors))
+
+
+def _terms(network: Network, free: Any, patterned: Any) -> list[Term]:
+    """Return the cost polynomial over the `free` (part, name) keys, one term a distinct product.
+
+    Weights that can have a pattern are left out.
+    """
     positions: dict[str, int] = {}
     for layer in network.layers:
         positions[layer.weight] = positions.get(layer.weight, 0) + layer.positions
-    summed: dict[tuple[Width, ...], npt.NDArray] = {
-        (): np.array([sum(p.flops for p in network.products), 0, 0], dtype=object)
-    }
-    for tensor in network.tensors:
-        coefficients = np.array([positions.get(tensor.name, 0), tensor.parameter, tensor.itemsize], dtype=object)
-        widths = []
-        for dim in tensor.dims:
-            width = _width(network, dim, known)
+    items: list[tuple[str, tuple[Dim, ...], tuple[int, int, int]]] = [
+        (product.name, product.dims, (product.flops, 0, 0)) for product in network.products
+    ]
+    items += [(tensor.name, tensor.dims, _coefficients(tensor, positions)) for tensor in network.tensors]
+    summed: dict[tuple[Width, ...], npt.NDArray] = {}
+    for name, dims, each in items:
+        if name in patterned:
+            continue
+        coefficients = np.array(each, dtype=object)
+        widths = _alive(network, name, free)
+        for dim in dims:
+            width = _width(network, dim, free)
             if width.per_step:
                 widths.append(width)
             else:
@@ -149,7 +248,20 @@ def _terms(network: Network, known: Mapping[str, int]) -> list[Term]:
     return [Term(widths, tuple(int(value) for value in coefficients)) for widths, coefficients in summed.items()]
 
 
-def _width(network: Network, dim: Dim, known: Mapping[str, int]) -> Width:
+def _coefficients(tensor: Tensor, positions: Mapping[str, int]) -> tuple[int, int, int]:
+    return positions.get(tensor.name, 0), int(tensor.parameter), tensor.itemsize
+
+
+def _alive(network: Network, name: str, free: Any) -> list[Width]:
+    """Return a factor for each block that holds `name` and can be dropped."""
+    return [
+        Width(0, ((("blocks", block.name), 1),))
+        for block in network.blocks
+        if ("blocks", block.name) in free and block.holds(name)
+    ]
+
+
+def _width(network: Network, dim: Dim, free: Any) -> Width:
     constant = 0
     entries: dict[str, int] = {}
     for run in dim.runs:
@@ -159,9 +271,8 @@ def _width(network: Network, dim: Dim, known: Mapping[str, int]) -> Width:
             entries[run.unit] = entries.get(run.unit, 0) + run.entries
     per_step = {}
     for unit, count in entries.items():
-        each = count // (network.unit[unit].steps * dim.groups)
-        if unit in known:
-            constant += each * known[unit] * dim.groups
+        if ("channels", unit) in free:
+            per_step["channels", unit] = count // (network.unit[unit].steps * dim.groups)
         else:
-            per_step[unit] = each
+            constant += count
     return Width(constant // dim.groups, tuple(sorted(per_step.items())))

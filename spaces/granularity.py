@@ -55,7 +55,7 @@ PATTERNS = tuple(name for name, row in GRANULARITIES.items() if row.part == "wei
 class Pattern:
     """What is kept of one weight, seen as a GEMM matrix: a granularity, its parameters and the ratio kept.
 
-    `of` makes and checks it. A parameter that the granularity does not have is None.
+    `of` makes and checks it. A parameter that the granularity does not have is 0.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ class Pattern:
 
     granularity: str
     ratio: float
-    n: int | None = None
-    m: int | None = None
-    height: int | None = None
-    width: int | None = None
-    delta: float | None = None
+    n: int = 0
+    m: int = 0
+    height: int = 0
+    width: int = 0
+    delta: float = 0.0
 
     @classmethod
     def of(cls, config: Mapping[str, Any], key: str = "pattern") -> Pattern:
@@ -136,8 +136,10 @@ class Pattern:
         return plain if self.granularity == "vector" else plain | {"ratio": self.ratio}
 
 
-def checked_parameters(key: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def checked_parameters(key: str, name: str, given: Mapping[str, Any], beside: str = "ratio") -> dict[str, Any]:
     """Return a granularity's parameters with the defaults of those not given.
+
+    `beside` is what the key of the ratio is called, for errors.
 
     Raises
     ------
@@ -147,7 +149,7 @@ def checked_parameters(key: str, name: str, given: Mapping[str, Any]) -> dict[st
     defaults = GRANULARITIES[name].parameters
     for parameter in given:
         if parameter not in defaults:
-            raise unknown(f"{key}: {name}", parameter, [*defaults, *([] if name == "vector" else ["ratio"])])
+            raise unknown(key, parameter, [*defaults, *([] if name == "vector" else [beside])])
     values = {**defaults, **given}
     for parameter, value in values.items():
         number = not isinstance(value, bool) and isinstance(value, int if parameter != "delta" else int | float)

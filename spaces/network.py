@@ -252,6 +252,21 @@ class Network:
         return {block.name: block for block in self.blocks}
 
     @cached_property
+    def enclosing(self) -> Mapping[str, tuple[str, ...]]:
+        """For every unit the blocks that hold all of it: without one of them the unit decides nothing."""
+        homes: dict[str, list[str]] = {unit.name: [] for unit in self.units}
+        for tensor in self.tensors:
+            for name in tensor.units:
+                homes[name].append(tensor.name)
+        for leaf in self.leaves:
+            for name in leaf.reads.units | leaf.writes.units:
+                homes[name].append(leaf.name)
+        return {
+            unit: tuple(block.name for block in self.blocks if names and all(map(block.holds, names)))
+            for unit, names in homes.items()
+        }
+
+    @cached_property
     def identity(self) -> str:
         """Sixteen hexadecimal digits that change with anything in the network but its name."""
         body = {key: value for key, value in self._plain().items() if key != "name"}

@@ -203,6 +203,7 @@ def _walk(
         jump = rng.random(_WALKERS) < 0.1
         near = np.clip(rows[walkers, axis] + rng.choice([-1, 1], _WALKERS), 0, shape[axis] - 1)
         moved[walkers, axis] = np.where(jump, rng.integers(0, shape[axis]), near)
+        moved = space.canonical(moved)
         proposed = limits.violation(space, moved)
         better = proposed <= violation
         rows, violation = np.where(better[:, None], moved, rows), np.where(better, proposed, violation)
@@ -221,14 +222,13 @@ def _walk(
 
 def _refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise if the space's least or greatest cost, both exact, already lies outside a bound."""
-    ends = space.costs(np.stack([np.zeros(len(space.axes), np.int16), np.array(space.shape, np.int16) - 1]))
     dense = space.dense
     both: dict[str, tuple[float, float]] = {}
     for metric, low, high in limits.absolute(dense):
         others = both.get(metric, (low, high))
         both[metric] = max(low, others[0]), min(high, others[1])
     for metric, (low, high) in both.items():
-        most, least = ends[metric]
+        least, most = space.bounds[metric]
         if high + 0.5 < least or low - 0.5 > most or low > high + 1:
             raise PruningError(
                 f"budget.{metric}: [{low / dense[metric]:.4g}, {high / dense[metric]:.4g}] of dense holds no recipe, "

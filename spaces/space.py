@@ -2,72 +2,51 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spaces.cost import CostModel, dense_costs
+from spaces.axis import Axis
+from spaces.binding import bind
+from spaces.cost import COSTS, CostModel, dense_costs
 from spaces.errors import PruningError, unknown
-from spaces.granularity import checked_ratio, kept_steps
-from spaces.network import ChannelUnit, Network
-from spaces.recipe import Recipe, realised_ratio
+from spaces.files import SpaceFile
+from spaces.granularity import Pattern
+from spaces.network import Network
+from spaces.recipe import Recipe
 from spaces.regime import Budget
+from spaces.tree import Tree
 
-__all__ = ["Axis", "PruningSpace"]
+__all__ = ["PruningSpace"]
 
 Row = npt.NDArray[np.int16]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One choice of a recipe: the steps kept of a channel unit, widest first."""
-
-    unit: str
-    kept: tuple[int, ...]
-    steps: int
-
-    @cached_property
-    def ratios(self) -> tuple[float, ...]:
-        """The ratios the choices realise, descending."""
-        return tuple(realised_ratio(kept, self.steps) for kept in self.kept)
-
-    @classmethod
-    def of(cls, unit: ChannelUnit, ratios: Sequence[float]) -> Axis:
-        """Return the axis of `ratios` on `unit`; ratios that give the same width are merged."""
-        kept = {kept_steps(ratio, unit.steps) for ratio in ratios}
-        return cls(unit.name, tuple(sorted(kept, reverse=True)), unit.steps)
-
-    def nearest(self, ratio: float) -> int:
-        """Return the index of the choice nearest to `ratio`, the wider one of two equally near."""
-        return min(range(len(self.kept)), key=lambda i: (abs(self.kept[i] - ratio * self.steps), i))
 
 
 @dataclass(frozen=True)
 class PruningSpace:
     """A set of recipes of one network: the axes' product, of which `constraints` keep a part.
 
-    A recipe is a *row*, one index an axis, wherever many are handled at once: (n, axes) integer arrays.
+    A recipe is a *row*, one index an axis, wherever many are handled at once: (n, axes) integer arrays. Rows are
+    canonical: the axes inside a dropped block stand at 0.
 
     Parameters
     ----------
     network
         The network that is pruned.
     axes
-        The choices; at most one axis a unit.
+        The choices; at most one axis a unit, weight or block.
     constraints
         Costs that members of the space respect. `size`, `unrank` and `enumerate` are of the whole product.
     skipped
-        (layer, reason) of every fixed layer that a glob matched, and (glob, reason) of globs that decided nothing.
+        (name or glob, reason) of whatever the space file matched in vain.
 
     Examples
     --------
-    >>> from spaces.network import Network
+    >>> from spaces.network import ChannelUnit
     >>> net = Network("two", units=(ChannelUnit("a", 8, writers=("a",)), ChannelUnit("b", 4, writers=("b",))))
     >>> space = PruningSpace.from_config(
     ...     net, {"channels": [{"match": "*", "choices": [{"granularity": "filter", "ratios": [1, 0.75, 0.5, 0.4]}]}]}
@@ -92,57 +71,38 @@ class PruningSpace:
         network
             The network.
         config
-            ``channels`` (an ordered list of ``{match, choices}``) and optionally ``constraints`` (a budget).
+            ``channels``, ``weights``, ``blocks`` (ordered lists of ``{match, choices}``, at least one of them) and
+            optionally ``constraints`` (a budget).
 
         Raises
         ------
         PruningError
-            If a key or granularity is unknown, a ratio is out of range, nothing matches, or two writers of a
-            unit are given different choices.
+            If a key or granularity is unknown, a parameter or ratio is out of range, the globs of a list match
+            nothing, or two writers of a unit are given different choices.
         """
-        entries, constraints = _checked(config)
-        if not network.units:
-            raise PruningError(f"space: network {network.name!r} has nothing to prune ({_first_reason(network)})")
-        axes, used = [], set()
-        for unit in network.units:
-            chosen = {writer: entry for writer in unit.writers if (entry := _first(entries, writer)) is not None}
-            if len(set(chosen.values())) > 1:
-                first, second = list(chosen)[:2]
-                raise PruningError(
-                    f"space.channels: {first!r} and {second!r} write one unit but match different entries"
-                )
-            used |= set(chosen.values())
-            if chosen:
-                axes.append(Axis.of(unit, entries[next(iter(chosen.values()))][1]))
-        if not axes:
-            globs = ", ".join(match for match, _ in entries)
-            raise PruningError(
-                f"space.channels: {globs!r} matches none of the units "
-                f"{', '.join(unit.name for unit in network.units[:12])}"
-            )
-        skipped = [(entry.name, entry.reason) for entry in network.fixed if _first(entries, entry.name) is not None]
-        hit = {_first(entries, entry.name) for entry in network.fixed}
-        skipped += [
-            (match, "a glob that is first to match no layer")
-            for i, (match, _) in enumerate(entries)
-            if i not in used | hit
-        ]
-        return cls(network, tuple(axes), constraints, tuple(skipped))
+        file = SpaceFile.parse(config)
+        axes, skipped = bind(network, file)
+        return cls(network, axes, file.constraints, skipped)
 
     @staticmethod
     def check(config: Mapping[str, Any]) -> None:
         """Check all of a space file that can be checked without a network; errors are those of `from_config`."""
-        _checked(config)
+        SpaceFile.parse(config)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Number of choices on every axis."""
-        return tuple(len(axis.kept) for axis in self.axes)
+        return tuple(len(axis.choices) for axis in self.axes)
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Which axes depend on which blocks."""
+        return Tree.of(self.network, self.axes)
 
     @property
     def size(self) -> int:
         """Exact number of recipes (before the constraints)."""
-        return prod(self.shape)
+        return self.tree.size
 
     def __len__(self) -> int:
         """Return `size`; Python allows that up to 2**63 - 1 only."""
@@ -151,17 +111,50 @@ class PruningSpace:
     @cached_property
     def costs(self) -> CostModel:
         """FLOPs, parameters and bytes of rows."""
-        return CostModel(self.network, [(axis.unit, axis.kept) for axis in self.axes])
+        return CostModel(self.network, self.axes)
 
     @cached_property
     def dense(self) -> dict[str, int]:
         """FLOPs, parameters and bytes of the dense network."""
         return dense_costs(self.network)
 
+    @cached_property
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """The least and the greatest of each cost over all recipes, exact.
+
+        Costs rise with widths and kept blocks, and given those every layer's pattern counts for itself.
+        """
+        ends = []
+        for pick, last in ((np.argmin, -1), (np.argmax, 0)):
+            kept = {"channels": last, "weights": 0, "blocks": last}
+            base = np.array([range(len(axis.choices))[kept[axis.part]] for axis in self.axes], dtype=np.int16)
+            best = {name: base.copy() for name in COSTS}
+            for place, axis in enumerate(self.axes):
+                if axis.part == "weights":
+                    rows = np.repeat(base[None], self.shape[place], 0)
+                    rows[:, place] = np.arange(self.shape[place])
+                    for name, values in self.costs(rows).items():
+                        best[name][place] = pick(values)
+            ends.append({name: int(self.costs(row[None])[name][0]) for name, row in best.items()})
+        return {name: (ends[0][name], ends[1][name]) for name in COSTS}
+
+    def canonical(self, rows: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Return the (n, axes) rows with the axes inside dropped blocks at 0; the array itself is changed."""
+        for block in self.tree.blocks:
+            dropped = np.flatnonzero(block.dropped(rows))
+            rows[dropped[:, None], block.inner] = 0
+        return rows
+
     def recipe(self, row: npt.ArrayLike) -> Recipe:
         """Return the recipe of one row."""
-        indices = np.asarray(row).tolist()
-        return Recipe.of({axis.unit: axis.ratios[i] for axis, i in zip(self.axes, indices, strict=True)})
+        chosen: dict[str, dict[str, Any]] = {"channels": {}, "weights": {}, "blocks": {}}
+        rows = np.asarray(row)[None]
+        hidden = {place for block in self.tree.blocks if block.dropped(rows)[0] for place in block.inner}
+        for place, (axis, i) in enumerate(zip(self.axes, np.asarray(row).tolist(), strict=True)):
+            if place not in hidden and axis.choices[i] is not None:
+                chosen[axis.part][axis.name] = axis.choices[i]
+        dropped = [name for name, kept in chosen["blocks"].items() if not kept]
+        return Recipe.of(chosen["channels"], chosen["weights"], dropped)
 
     def row(self, recipe: Recipe) -> Row:
         """Return the row of `recipe`.
@@ -169,19 +162,33 @@ class PruningSpace:
         Raises
         ------
         PruningError
-            If a ratio is no choice of its axis, or a unit has no axis.
+            If a choice of the recipe is none of its axis, or has no axis.
         """
-        ratios = dict(recipe.canonical(self.network).channels)
+        known = recipe.canonical(self.network)
+        given: dict[tuple[str, str], Any] = {
+            **{("channels", name): ratio for name, ratio in known.channels},
+            **{("weights", name): pattern for name, pattern in known.weights},
+            **{("blocks", name): 0 for name in known.blocks},
+        }
+        default = {"channels": 1.0, "weights": None, "blocks": 1}
         row = np.zeros(len(self.axes), dtype=np.int16)
+        hidden = {
+            place
+            for block in self.tree.blocks
+            if block.axis is not None and self.axes[block.axis].name in known.blocks
+            for place in block.inner
+        }
         for i, axis in enumerate(self.axes):
-            ratio = ratios.pop(axis.unit, 1.0)
-            if ratio not in axis.ratios:
-                raise PruningError(
-                    f"recipe: {axis.unit} kept {ratio} is no choice of the space, allowed is {list(axis.ratios)}"
-                )
-            row[i] = axis.ratios.index(ratio)
-        if ratios:
-            raise PruningError(f"recipe: the space leaves {next(iter(ratios))} dense")
+            choice = given.pop(axis.key, default[axis.part])
+            if i in hidden:
+                continue
+            if choice not in axis.choices:
+                kept = choice if isinstance(choice, Pattern) else f"kept {choice}"
+                allowed = ", ".join(f"{one}" for one in axis.choices)
+                raise PruningError(f"recipe: {axis.name} {kept} is no choice of the space, allowed is {allowed}")
+            row[i] = axis.choices.index(choice)
+        if given:
+            raise PruningError(f"recipe: the space leaves {next(iter(given))[1]} dense")
         return row
 
     def __contains__(self, recipe: object) -> bool:
@@ -203,36 +210,23 @@ class PruningSpace:
         """
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} is outside a space of {self.size} recipes")
-        index %= self.size
-        row = np.zeros(len(self.axes), dtype=np.int16)
-        for axis in reversed(range(len(self.axes))):
-            index, row[axis] = divmod(index, self.shape[axis])
-        return row
+        rows = np.zeros((1, len(self.axes)), dtype=np.int16)
+        # object: positions may need more than 64 bits
+        self.tree.write(np.array([index % self.size], dtype=object), rows)
+        return rows[0]
 
     def rank(self, row: npt.ArrayLike) -> int:
         """Return the position of a row in the order of `unrank`."""
-        index = 0
-        for choices, choice in zip(self.shape, np.asarray(row).tolist(), strict=True):
-            index = index * choices + choice
-        return index
+        return self.tree.rank(np.asarray(row).tolist())
 
     def __getitem__(self, index: int) -> Recipe:
         return self.recipe(self.unrank(index))
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.int16]:
         """Return the rows at positions `start` to `stop` as a (stop - start, axes) array."""
-        first = _fast_axes(self.shape)
-        block = prod(self.shape[first:])
-        rows = np.empty((stop - start, len(self.axes)), dtype=np.int16)
-        low = start
-        while low < stop:
-            # the slow axes, whose positions may need big integers, are constant between multiples of the block
-            inner = low % block
-            high = min(stop, low - inner + block)
-            part = rows[low - start : high - start]
-            part[:, :first] = self.unrank(low)[:first]
-            part[:, first:] = np.stack(np.unravel_index(np.arange(inner, inner + high - low), self.shape[first:]), 1)
-            low = high
+        rows = np.zeros((stop - start, len(self.axes)), dtype=np.int16)
+        small = self.size < 2**62
+        self.tree.write(np.arange(start, stop) if small else np.array(range(start, stop), dtype=object), rows)
         return rows
 
     def enumerate(self) -> Iterator[Recipe]:
@@ -252,83 +246,57 @@ class PruningSpace:
         rng
             The source of randomness.
         measure
-            ``recipes``: uniform over distinct recipes; ``axes``: uniform on every axis. The two differ once
-            axes depend on one another (blocks that can be dropped).
+            ``recipes``: uniform over distinct recipes, which seldom drops a block with many axes inside; ``axes``:
+            uniform on every axis, then canonical.
         """
         if measure not in ("recipes", "axes"):
             raise unknown("measure", measure, ["recipes", "axes"])
-        return rng.integers(0, np.array(self.shape), size=(n, len(self.axes)), dtype=np.int16)
+        rows = rng.integers(0, np.array(self.shape), size=(n, len(self.axes)), dtype=np.int16)
+        if measure == "recipes":
+            for block in self.tree.blocks:
+                dropped = rng.random(n) < (block.size - block.kept) / block.size
+                rows[:, block.axis] = np.where(dropped, block.choices.index(0), 0) if 0 in block.choices else 0
+        return self.canonical(rows)
 
     def neighbours(self, row: npt.ArrayLike) -> npt.NDArray[np.int16]:
-        """Return the rows one choice away on one axis, as a (k, axes) array with k <= 2 axes."""
+        """Return the rows one choice away on one axis, as a (k, axes) array.
+
+        A pattern's neighbours are the next ratios of its kind and its own ratio in other kinds.
+        """
         base = np.asarray(row, dtype=np.int16)
-        eye = np.eye(len(base), dtype=np.int16)
-        moved = np.concatenate([base - eye, base + eye])
-        return moved[((moved >= 0) & (moved < np.array(self.shape))).all(1)]
+        moves = [(place, i) for place, axis in enumerate(self.axes) for i in axis.neighbours[base[place]]]
+        rows = np.repeat(base[None], len(moves), 0)
+        for moved, (place, i) in zip(rows, moves, strict=True):
+            moved[place] = i
+        rows = np.unique(self.canonical(rows), axis=0)
+        return rows[(rows != base).any(1)]
 
-    def uniform(self, ratio: float) -> Row:
-        """Return the row that keeps as nearly as possible the same `ratio` on every axis."""
-        return np.array([axis.nearest(ratio) for axis in self.axes], dtype=np.int16)
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """What recipes can be made of uniformly: ``channels``, every kind of pattern, ``blocks``."""
+        kinds = [kind for axis in self.axes for kind in axis.kinds]
+        parts = {axis.part for axis in self.axes}
+        return tuple(dict.fromkeys([*({"channels"} & parts), *kinds, *({"blocks"} & parts)]))
 
+    def uniform(self, ratio: float, family: str | None = None) -> Row:
+        """Return the row that keeps as nearly as possible the same `ratio` on every axis of a family.
 
-def _fast_axes(shape: Sequence[int]) -> int:
-    """Return the first of the last axes whose product stays below 2**40, so that int64 positions suffice."""
-    first, total = len(shape) - 1, shape[-1]
-    while first > 0 and total * shape[first - 1] < 2**40:
-        first -= 1
-        total *= shape[first]
-    return first
-
-
-def _checked(config: Any) -> tuple[list[tuple[str, tuple[float, ...]]], Budget]:
-    """Return the (glob, ratios) entries and the constraints of a space file."""
-    if not isinstance(config, Mapping):
-        raise PruningError(f"space: expected a mapping with channels and constraints, got {config!r}")
-    for key in config:
-        if key not in ("channels", "constraints"):
-            raise unknown("space", key, ["channels", "constraints"])
-    return _entries(config.get("channels")), Budget.parse(config.get("constraints") or {}, "space.constraints")
-
-
-def _entries(channels: Any) -> list[tuple[str, tuple[float, ...]]]:
-    if not isinstance(channels, Sequence) or isinstance(channels, str) or not channels:
-        raise PruningError("space.channels: expected a list of {match, choices}")
-    return [_entry(f"space.channels[{i}]", entry) for i, entry in enumerate(channels)]
-
-
-def _entry(key: str, entry: Any) -> tuple[str, tuple[float, ...]]:
-    if not isinstance(entry, Mapping):
-        raise PruningError(f"{key}: expected the two keys match and choices, got {entry!r}")
-    for name in entry:
-        if name not in ("match", "choices"):
-            raise unknown(key, name, ["match", "choices"])
-    if len(entry) < 2:
-        raise PruningError(f"{key}: expected the two keys match and choices, got {dict(entry)!r}")
-    ratios: list[float] = []
-    for choice in _list(f"{key}.choices", entry["choices"]):
-        if not isinstance(choice, Mapping) or "granularity" not in choice:
-            raise PruningError(f"{key}.choices: expected {{granularity, ratios}}, got {choice!r}")
-        if choice["granularity"] != "filter":
-            raise unknown(f"{key}.choices.granularity", choice["granularity"], ["filter"])
-        for name in choice:
-            if name not in ("granularity", "ratios"):
-                raise unknown(f"{key}.choices", name, ["granularity", "ratios"])
-        given = _list(f"{key}.choices.ratios", choice.get("ratios", []))
-        ratios += [checked_ratio(f"{key}.choices.ratios", ratio) for ratio in given]
-    if not ratios:
-        raise PruningError(f"{key}.choices: no ratios given, allowed is a list of 0 < ratio <= 1")
-    return str(entry["match"]), tuple(ratios)
-
-
-def _list(key: str, value: Any) -> list[Any]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise PruningError(f"{key}: expected a list, got {value!r}")
-    return list(value)
-
-
-def _first(entries: Sequence[tuple[str, tuple[float, ...]]], layer: str) -> int | None:
-    return next((i for i, (match, _) in enumerate(entries) if fnmatch.fnmatchcase(layer, match)), None)
-
-
-def _first_reason(network: Network) -> str:
-    return f"{network.fixed[0].name}: {network.fixed[0].reason}" if network.fixed else "no layer writes channels"
+        Parameters
+        ----------
+        ratio
+            Of channels or weights; of blocks the share kept, the dropped ones evenly spread.
+        family
+            One of `families`, the first by default. Axes of others keep the most they can.
+        """
+        chosen = self.families[0] if family is None else family
+        row = np.array([axis.nearest(1) for axis in self.axes], dtype=np.int16)
+        mine = [place for place, axis in enumerate(self.axes) if chosen in (axis.part, *axis.kinds)]
+        # place i is dropped where the running share of dropped blocks passes a whole number
+        drops = np.diff(np.floor(np.arange(len(mine) + 1) * (1 - ratio) + 0.5 + 1e-9)) > 0
+        for place, drop in zip(mine, drops, strict=True):
+            axis = self.axes[place]
+            if chosen == "blocks":
+                row[place] = axis.nearest(1 - drop)
+            else:
+                row[place] = axis.nearest(ratio, axis.kinds.index(chosen) if chosen in axis.kinds else 0)
+        return self.canonical(row[None])[0]

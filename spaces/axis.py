@@ -1,0 +1,102 @@
+"""Axis: one choice of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import cast
+
+from spaces.granularity import Pattern, kept_steps, rounded
+from spaces.network import ChannelUnit
+
+__all__ = ["Axis", "Choice"]
+
+Choice = float | int | Pattern | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The choices for one channel unit, weight or block, what keeps most first.
+
+    Parameters
+    ----------
+    part
+        ``channels``, ``weights`` or ``blocks``.
+    name
+        The unit, layer or block.
+    choices
+        Channels: ratios that are realised, descending. Weights: patterns, kind by kind with descending ratios, and
+        before them None where the dense weight is a choice. Blocks: 1 (kept), 0 (dropped).
+    """
+
+    part: str
+    name: str
+    choices: tuple[Choice, ...]
+
+    @classmethod
+    def of(cls, unit: ChannelUnit, ratios: Sequence[float]) -> Axis:
+        """Return the axis of `ratios` on a channel unit; ratios that give the same width are merged."""
+        kept = {kept_steps(ratio, unit.steps) for ratio in ratios}
+        return cls("channels", unit.name, tuple(rounded(steps / unit.steps) for steps in sorted(kept, reverse=True)))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Part and name: what no two axes of a space share."""
+        return self.part, self.name
+
+    @property
+    def label(self) -> str:
+        """The key as text: a column of tables, a parameter of a sampler."""
+        return f"{self.part}.{self.name}"
+
+    @cached_property
+    def ratios(self) -> tuple[float, ...]:
+        """The ratio that each choice keeps, 1 for a dense weight."""
+        return tuple(
+            1.0 if choice is None else choice.ratio if isinstance(choice, Pattern) else float(choice)
+            for choice in self.choices
+        )
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of pattern among a weight's choices, in order; empty for channels and blocks."""
+        return tuple(dict.fromkeys(choice.kind for choice in self.choices if isinstance(choice, Pattern)))
+
+    @cached_property
+    def of_kind(self) -> tuple[tuple[int, ...], ...]:
+        """For each of `kinds` (or once) the choices that belong to it, descending; a dense weight is of each kind."""
+        if not self.kinds:
+            return (tuple(range(len(self.choices))),)
+        return tuple(
+            tuple(i for i, choice in enumerate(self.choices) if choice is None or cast(Pattern, choice).kind == kind)
+            for kind in self.kinds
+        )
+
+    @cached_property
+    def grid(self) -> tuple[float, ...]:
+        """The different ratios of all choices, descending."""
+        return tuple(sorted(set(self.ratios), reverse=True))
+
+    @property
+    def can_be_dense(self) -> bool:
+        """Whether the first choice keeps everything."""
+        return self.ratios[0] == 1
+
+    def nearest(self, ratio: float, kind: int = 0) -> int:
+        """Return the choice of a kind (see `of_kind`) nearest to `ratio`, the wider one of two equally near."""
+        return min(self.of_kind[kind], key=lambda i: (abs(self.ratios[i] - ratio), i))
+
+    @cached_property
+    def neighbours(self) -> tuple[tuple[int, ...], ...]:
+        """For every choice those one step away: the next ratios of its kind, and its own ratio in other kinds."""
+        near: list[set[int]] = [set() for _ in self.choices]
+        for kind, members in enumerate(self.of_kind):
+            for before, after in pairwise(members):
+                near[before].add(after)
+                near[after].add(before)
+            for choice, ratio in enumerate(self.ratios):
+                if choice not in members:
+                    near[choice].add(self.nearest(ratio, kind))
+        return tuple(tuple(sorted(found)) for found in near)

@@ -1,0 +1,133 @@
+"""Space files: three lists of globs and choices, checked as far as that is possible without a network."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spaces.errors import PruningError, unknown
+from spaces.granularity import (
+    GRANULARITIES,
+    Pattern,
+    checked_parameters,
+    checked_pattern_ratio,
+    checked_ratio,
+)
+from spaces.regime import Budget
+
+__all__ = ["PARTS", "Entry", "SpaceFile"]
+
+PARTS = ("channels", "weights", "blocks")
+"""The lists of a space file, in the order in which axes stand."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a glob offers: ratios for channels, patterns or None (dense) for weights, 1 and 0 for blocks."""
+
+    match: str
+    choices: tuple[float | int | Pattern | None, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the glob names one thing."""
+        return not any(sign in self.match for sign in "*?[")
+
+
+@dataclass(frozen=True)
+class SpaceFile:
+    """The entries of each of `PARTS`, and the constraints."""
+
+    channels: tuple[Entry, ...] = ()
+    weights: tuple[Entry, ...] = ()
+    blocks: tuple[Entry, ...] = ()
+    constraints: Budget = field(default_factory=Budget)
+
+    @classmethod
+    def parse(cls, config: Any) -> SpaceFile:
+        """Return what a space file says.
+
+        Raises
+        ------
+        PruningError
+            If a key or granularity is unknown, a parameter or ratio is out of range, or nothing is offered.
+        """
+        if not isinstance(config, Mapping):
+            raise PruningError(f"space: expected a mapping with {', '.join(PARTS)}, constraints; got {config!r}")
+        for key in config:
+            if key not in (*PARTS, "constraints"):
+                raise unknown("space", key, [*PARTS, "constraints"])
+        parts = {part: _entries(part, config[part]) for part in PARTS if config.get(part)}
+        if not parts:
+            raise PruningError(f"space: nothing to choose, expected a list in {', '.join(PARTS)}")
+        return cls(**parts, constraints=Budget.parse(config.get("constraints") or {}, "space.constraints"))
+
+    def first(self, part: str, name: str) -> int | None:
+        """Return the place of the first entry of a list whose glob matches `name`."""
+        entries: tuple[Entry, ...] = getattr(self, part)
+        return next((i for i, entry in enumerate(entries) if fnmatch.fnmatchcase(name, entry.match)), None)
+
+
+def _entries(part: str, listed: Any) -> tuple[Entry, ...]:
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        raise PruningError(f"space.{part}: expected a list of {{match, choices}}, got {listed!r}")
+    return tuple(_entry(part, f"space.{part}[{i}]", entry) for i, entry in enumerate(listed))
+
+
+def _entry(part: str, key: str, entry: Any) -> Entry:
+    if not isinstance(entry, Mapping):
+        raise PruningError(f"{key}: expected the two keys match and choices, got {entry!r}")
+    for name in entry:
+        if name not in ("match", "choices"):
+            raise unknown(key, name, ["match", "choices"])
+    if len(entry) < 2:
+        raise PruningError(f"{key}: expected the two keys match and choices, got {dict(entry)!r}")
+    listed = _list(f"{key}.choices", entry["choices"])
+    choices = [one for choice in listed for one in _choice(part, f"{key}.choices", choice)]
+    if not choices:
+        raise PruningError(f"{key}.choices: no ratios given, allowed is a list of 0 < ratio <= 1")
+    return Entry(str(entry["match"]), tuple(dict.fromkeys(choices)))
+
+
+def _choice(part: str, key: str, choice: Any) -> list[float | int | Pattern | None]:
+    """Return all that one item of a list of choices offers."""
+    if not isinstance(choice, Mapping) or "granularity" not in choice:
+        raise PruningError(f"{key}: expected {{granularity, ratios}}, got {choice!r}")
+    given = dict(choice)
+    name = given.pop("granularity")
+    if part == "weights" and name == "none":
+        for other in given:
+            raise PruningError(f"{key}: {other!r} beside granularity none, which takes nothing")
+        return [None]
+    allowed = [row.name for row in GRANULARITIES.values() if row.part == part]
+    if name not in allowed:
+        raise unknown(f"{key}.granularity", name, [*allowed, "none"] if part == "weights" else allowed)
+    if name == "vector":
+        return [_dense_as_none(Pattern.of(choice, key))]
+    ratios = _list(f"{key}.ratios", given.pop("ratios", []))
+    parameters = checked_parameters(key, name, given, beside="ratios")
+    if part == "blocks":
+        return [_kept(f"{key}.ratios", ratio) for ratio in ratios]
+    if part == "channels":
+        return [checked_ratio(f"{key}.ratios", ratio) for ratio in ratios]
+    for ratio in ratios:
+        checked_pattern_ratio(f"{key}.ratios", name, parameters, ratio)
+    return [_dense_as_none(Pattern(name, float(ratio), **parameters)) for ratio in ratios]
+
+
+def _dense_as_none(pattern: Pattern) -> Pattern | None:
+    return pattern if pattern.ratio < 1 else None
+
+
+def _kept(key: str, ratio: Any) -> int:
+    if isinstance(ratio, bool) or ratio not in (0, 1):
+        raise PruningError(f"{key}: {ratio!r}, allowed is 1 (kept) and 0 (dropped)")
+    return int(ratio)
+
+
+def _list(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise PruningError(f"{key}: expected a list, got {value!r}")
+    return list(value)

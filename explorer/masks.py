@@ -108,7 +108,7 @@ def pattern_mask(scores: Tensor, pattern: Pattern, kernel: int = 1) -> Mask:
     scores = scores.detach()
     # half precision can't be ordered everywhere, and float32 holds every value of it
     scores = scores if scores.dtype == torch.float64 else scores.float()
-    least, greatest = (float(bound) for bound in scores.aminmax())
+    least, greatest = (float(bound) for bound in scores.transpose(1, 2).aminmax())
     if not (least >= 0 and math.isfinite(greatest)):
         raise PruningError(f"scores: from {least:g} to {greatest:g}, allowed are finite numbers >= 0")
     return _MASKS[pattern.granularity](scores, pattern.ratio, kernel, **pattern.parameters)
@@ -241,13 +241,13 @@ class _Tiles:
 
 
 def _key(scores: Tensor, dims: tuple[int, ...], sizes: Tensor | None = None) -> Tensor:
-    """Return the units' scores, L2 / sqrt(size), as int64 of the same order; without `sizes` all are of one size."""
-    norms = torch.linalg.vector_norm(scores, dim=dims, dtype=torch.float64)
+    """Return int64 in the order of the units' scores, L2 / sqrt(size); without `sizes` all are of one size."""
+    squares = scores.double().square().sum(dims)
     if sizes is not None:
-        norms = norms / sizes.double().sqrt()
+        squares = squares / sizes
     # sums of one kind, but in another order (threads, devices) or of another length, must tie: positive floats are
     # ordered like their bits, of which the last 12 are rounded away
-    return (norms.view(torch.int64) + 2**11) >> 12
+    return (squares.view(torch.int64) + 2**11) >> 12
 
 
 def _top(values: Tensor, count: int) -> Tensor:

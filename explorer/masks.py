@@ -21,7 +21,7 @@ from torch import Tensor
 from spaces import PruningError
 from spaces.granularity import Pattern, kept_steps
 
-__all__ = ["Mask", "gemm_view", "pattern_mask", "tiles", "weight_view"]
+__all__ = ["Mask", "gemm_view", "pattern_mask", "tile_places", "tiles", "weight_view"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +129,23 @@ def tiles(keep: Tensor, width: int) -> list[tuple[Tensor, Tensor]]:
     return [(keep[:, chunk].any(1).nonzero().squeeze(1), chunk) for chunk in chunks]
 
 
+def tile_places(alive: Tensor, width: int) -> tuple[Tensor, int]:
+    """Return the place of every surviving column in the row of all tiles, and how many tiles there are.
+
+    Parameters
+    ----------
+    alive
+        Which columns of which group survive, ``[groups, N]``.
+    width
+        Surviving columns a tile. Column ``c`` of tile ``t`` is at place ``t * width + c``; a group starts a tile of
+        its own, and one without columns has none.
+    """
+    ordinal = alive.cumsum(1) - 1
+    used = -(-alive.sum(1) // width)
+    before = (used.cumsum(0) - used)[:, None]
+    return (before * width + ordinal)[alive], int(used.sum())
+
+
 def _element(scores: Tensor, ratio: float, kernel: int) -> Mask:
     return Mask(_top(scores, kept_steps(ratio, scores.numel())))
 
@@ -214,15 +231,10 @@ class _Tiles:
         groups, K, N = scores.shape
         width = min(width, N)
         alive = _top(_key(scores, (1,)), _columns_kept(share, groups * N))
-        ordinal = alive.cumsum(1) - 1
-        used = -(-alive.sum(1) // width)
-        # a group starts a tile of its own; one without columns has none
-        tile = (ordinal // width + (used.cumsum(0) - used)[:, None])[alive]
-        place = tile * width + (ordinal % width)[alive]
-        columns = alive.flatten().nonzero().squeeze(1)
-        count = int(used.sum())
+        places, count = tile_places(alive, width)
+        columns, tile = alive.flatten().nonzero().squeeze(1), places // width
         compact = scores.new_zeros(count * width, K)
-        compact[place] = scores.transpose(1, 2).flatten(0, 1)[columns]
+        compact[places] = scores.transpose(1, 2).flatten(0, 1)[columns]
         wide = torch.bincount(tile, minlength=count)[:, None].expand(count, K)
         keys = _key(compact.unflatten(0, (count, width)), (1,), wide)
         best = keys.new_zeros(keys.shape, dtype=torch.bool).scatter_(1, keys.argmax(1, keepdim=True), True)

@@ -34,6 +34,8 @@ Config = dict[str, Any]
 RESULTS = Path("results")
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = ("trials", "timeout", "name", "device", "storage")
+# keys of conf/space that the lists below them are made of
+_KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
 GROUPS = ("model", "data", "space", "criterion", "evaluator", "sampler", "storage")
 
 
@@ -110,8 +112,8 @@ def space_of(config: Config) -> Mapping[str, Any]:
         except yaml.YAMLError as error:
             raise PruningError(f"space.path: {str(path)!r} is no YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(space, Mapping):
-            raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels")
-    return {key: value for key, value in space.items() if key != "name"}
+            raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels, weights or blocks")
+    return {key: value for key, value in space.items() if key not in _KNOBS}
 
 
 def identity(config: Config) -> dict[str, Any]:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from explorer.evaluation import OverBudgetError
 from explorer.metrics import OBJECTIVES
-from explorer.samplers import Past, make_sampler
+from explorer.samplers import Parameters, Past, make_sampler
 from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
 __all__ = ["Record", "Search"]
@@ -99,13 +98,11 @@ class Search:
         self._objectives = list(objectives)
         self._sampler, self._options, self._seed = sampler, dict(options), seed
         self._ladder = [row for row in ladder if self.limits.inside(space, row[None])[0]]
-        self._distributions: dict[str, BaseDistribution] = {
-            axis.unit: optuna.distributions.IntDistribution(0, len(axis.kept) - 1) for axis in space.axes
-        }
+        self._parameters = Parameters(space)
         self._feasible = self._enumerate()
         self._records: list[Record] = []
         self._seen: dict[bytes, _Known] = {}
-        if all(axis.kept[0] == axis.steps for axis in space.axes):
+        if all(axis.can_be_dense for axis in space.axes):
             row = np.zeros(len(space.axes), dtype=np.int16)
             self._seen[row.tobytes()] = _Known("dense", self._values(row, dense))
         self._proposed = self._stale = 0
@@ -226,19 +223,17 @@ class Search:
         return True
 
     def _queue(self, row: npt.NDArray[np.int16], source: str) -> None:
-        params = dict(zip(self._distributions, row.tolist(), strict=True))
-        self.study.enqueue_trial(params, user_attrs={"source": source})
+        self.study.enqueue_trial(self._parameters.of(row), user_attrs={"source": source})
         self._waiting = True
 
     def _step(self) -> bool:
         """Ask, evaluate and tell once; return whether a recipe was evaluated."""
         past = Past(self.space, self.limits, self._seen.keys(), self._seed, self._proposed)
         self.study.sampler = make_sampler(self._sampler, past, self._options)
-        trial = self.study.ask(self._distributions)
+        trial = self.study.ask(self._parameters.distributions)
         trial.set_user_attr("driver", _driver())
         self._waiting = False
-        params = trial.params
-        row = np.array([params[axis.unit] for axis in self.space.axes], dtype=np.int16)
+        row = self._parameters.row(trial.params)
         excess = self.limits.excess(self.space.costs(row[None]), self.space.dense) if self.limits else {}
         known = self._seen.get(row.tobytes())
         if any(value[0] > 0 for value in excess.values()):

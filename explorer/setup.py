@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from optuna.distributions import IntDistribution
 from torch import nn
 
 from explorer.budgets import split_budget
@@ -20,7 +19,7 @@ from explorer.dense import dense_network
 from explorer.evaluation import check_classifier
 from explorer.models import load_weights
 from explorer.problem import Problem, refuse_empty
-from explorer.samplers import Past, make_sampler
+from explorer.samplers import Parameters, Past, make_sampler
 from explorer.storage import open_study
 from explorer.tracing import trace
 from explorer.training import Epoch, train
@@ -239,7 +238,7 @@ class Setup:
         study = open_study(None, "trial", objectives)
         study.sampler = make_sampler(sampler["name"], Past(space, limits, (), 0, 0), sampler["options"])
         try:
-            study.ask({axis.unit: IntDistribution(0, len(axis.kept) - 1) for axis in space.axes})
+            study.ask(Parameters(space).distributions)
         except (TypeError, ValueError) as error:
             line = (str(error).splitlines() or [""])[0]
             raise PruningError(f"sampler.options: {sampler['name']} can't work with them ({line})") from None

@@ -43,7 +43,8 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
 
     Columns: ``trial``, ``state``, ``reason``, ``source``, the measured metrics, every cost absolute and as
     ``_ratio`` to dense, ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense), ``seconds``, and
-    the ratio kept on every axis as ``ratio.UNIT``.
+    what is kept on every axis: ``channels.UNIT`` and ``blocks.BLOCK`` a ratio, ``weights.LAYER`` a pattern as text or
+    nothing where the weight is dense. ``granularity`` is the recipe's only one, ``dense`` or ``mixed``.
     """
     rows = np.array([record.row for record in records], dtype=np.int16).reshape(len(records), len(space.axes))
     dense, costs = space.dense, space.costs(rows)
@@ -63,8 +64,10 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
     columns["mcb"] = costs["flops"] / costs["params"]
     columns["rho"] = columns["mcb"] / (dense["flops"] / dense["params"])  # type: ignore[operator]
     columns["seconds"] = np.array([record.metrics.get("seconds", np.nan) for record in records], dtype=float)
+    columns["granularity"] = [space.recipe(row).granularity for row in rows]
     for i, axis in enumerate(space.axes):
-        columns[f"ratio.{axis.unit}"] = np.array(axis.ratios)[rows[:, i]]
+        named = [str(choice) if axis.part == "weights" and choice is not None else choice for choice in axis.choices]
+        columns[axis.label] = np.array(named)[rows[:, i]]
     return pd.DataFrame(columns)
 
 

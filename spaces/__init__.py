@@ -6,6 +6,7 @@ Knows numpy and YAML; neither torch nor the explorer.
 from spaces.axis import Axis
 from spaces.cost import COSTS, CostModel, costs_of, dense_costs
 from spaces.errors import PruningError, unknown
+from spaces.files import PARTS
 from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
 from spaces.network import (
@@ -28,6 +29,7 @@ from spaces.space import PruningSpace
 __all__ = [
     "COSTS",
     "GRANULARITIES",
+    "PARTS",
     "PATTERNS",
     "Axis",
     "BlockUnit",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import cast
 
 from spaces.granularity import Pattern, kept_steps, rounded
 from spaces.network import ChannelUnit
@@ -65,14 +64,17 @@ class Axis:
         return tuple(dict.fromkeys(choice.kind for choice in self.choices if isinstance(choice, Pattern)))
 
     @cached_property
-    def of_kind(self) -> tuple[tuple[int, ...], ...]:
-        """For each of `kinds` (or once) the choices that belong to it, descending; a dense weight is of each kind."""
-        if not self.kinds:
-            return (tuple(range(len(self.choices))),)
-        return tuple(
-            tuple(i for i, choice in enumerate(self.choices) if choice is None or cast(Pattern, choice).kind == kind)
+    def families(self) -> Mapping[str, tuple[int, ...]]:
+        """For each of several `kinds`, else for the part, the choices that belong to it.
+
+        A dense weight is of each kind.
+        """
+        if len(self.kinds) < 2:
+            return {self.part: tuple(range(len(self.choices)))}
+        return {
+            kind: tuple(i for i, choice in enumerate(self.choices) if choice is None or choice.kind == kind)  # type: ignore[union-attr]
             for kind in self.kinds
-        )
+        }
 
     @cached_property
     def grid(self) -> tuple[float, ...]:
@@ -84,19 +86,19 @@ class Axis:
         """Whether the first choice keeps everything."""
         return self.ratios[0] == 1
 
-    def nearest(self, ratio: float, kind: int = 0) -> int:
-        """Return the choice of a kind (see `of_kind`) nearest to `ratio`, the wider one of two equally near."""
-        return min(self.of_kind[kind], key=lambda i: (abs(self.ratios[i] - ratio), i))
+    def nearest(self, ratio: float, family: str) -> int:
+        """Return the choice of one of `families` nearest to `ratio`, the wider one of two equally near."""
+        return min(self.families[family], key=lambda i: (abs(self.ratios[i] - ratio), i))
 
     @cached_property
     def neighbours(self) -> tuple[tuple[int, ...], ...]:
         """For every choice those one step away: the next ratios of its kind, and its own ratio in other kinds."""
         near: list[set[int]] = [set() for _ in self.choices]
-        for kind, members in enumerate(self.of_kind):
+        for family, members in self.families.items():
             for before, after in pairwise(members):
                 near[before].add(after)
                 near[after].add(before)
             for choice, ratio in enumerate(self.ratios):
                 if choice not in members:
-                    near[choice].add(self.nearest(ratio, kind))
+                    near[choice].add(self.nearest(ratio, family))
         return tuple(tuple(sorted(found)) for found in near)

@@ -106,13 +106,12 @@ class Pattern:
         name = given.pop("granularity", None)
         if name not in PATTERNS:
             raise unknown(f"{key}.granularity", name, PATTERNS)
-        parameters = checked_parameters(key, name, {k: v for k, v in given.items() if k != "ratio"})
+        asked = None if name == "vector" else given.pop("ratio", None)
+        parameters = checked_parameters(key, name, given)
         if name == "vector":
-            if "ratio" in given:
-                raise PruningError(f"{key}.ratio: the ratio of vector is n / m, allowed are n and m only")
             ratio = rounded(parameters["n"] / parameters["m"])
         else:
-            ratio = checked_pattern_ratio(f"{key}.ratio", name, parameters, given.get("ratio"))
+            ratio = checked_pattern_ratio(f"{key}.ratio", name, parameters, asked)
         return cls(name, ratio, **parameters)
 
     @property
@@ -148,6 +147,8 @@ def checked_parameters(key: str, name: str, given: Mapping[str, Any], beside: st
     """
     defaults = GRANULARITIES[name].parameters
     for parameter in given:
+        if name == "vector" and parameter in ("ratio", "ratios"):
+            raise PruningError(f"{key}.{parameter}: the ratio of vector is n / m, allowed are n and m only")
         if parameter not in defaults:
             raise unknown(key, parameter, [*defaults, *([] if name == "vector" else [beside])])
     values = {**defaults, **given}

@@ -86,6 +86,14 @@ class Recipe:
         """Patterns by layer."""
         return dict(self.weights)
 
+    @property
+    def granularity(self) -> str:
+        """The only granularity of what is removed; ``dense`` where that is nothing, ``mixed`` if there are several."""
+        used = {pattern.granularity for _, pattern in self.weights}
+        used |= {"filter"} if self.channels else set()
+        used |= {"layer"} if self.blocks else set()
+        return "mixed" if len(used) > 1 else next(iter(used), "dense")
+
     def canonical(self, network: Network) -> Recipe:
         """Return the recipe with every choice replaced by what it realises in `network`.
 

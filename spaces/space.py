@@ -271,12 +271,14 @@ class PruningSpace:
         rows = np.unique(self.canonical(rows), axis=0)
         return rows[(rows != base).any(1)]
 
+    def is_dense(self, row: npt.ArrayLike) -> bool:
+        """Tell whether a row keeps everything."""
+        return all(axis.ratios[i] == 1 for axis, i in zip(self.axes, np.asarray(row).tolist(), strict=True))
+
     @cached_property
     def families(self) -> tuple[str, ...]:
-        """What recipes can be made of uniformly: ``channels``, every kind of pattern, ``blocks``."""
-        kinds = [kind for axis in self.axes for kind in axis.kinds]
-        parts = {axis.part for axis in self.axes}
-        return tuple(dict.fromkeys([*({"channels"} & parts), *kinds, *({"blocks"} & parts)]))
+        """What recipes can be made of uniformly: ``channels``, ``weights`` or several kinds of pattern, ``blocks``."""
+        return tuple(dict.fromkeys(family for axis in self.axes for family in axis.families))
 
     def uniform(self, ratio: float, family: str | None = None) -> Row:
         """Return the row that keeps as nearly as possible the same `ratio` on every axis of a family.
@@ -289,14 +291,10 @@ class PruningSpace:
             One of `families`, the first by default. Axes of others keep the most they can.
         """
         chosen = self.families[0] if family is None else family
-        row = np.array([axis.nearest(1) for axis in self.axes], dtype=np.int16)
-        mine = [place for place, axis in enumerate(self.axes) if chosen in (axis.part, *axis.kinds)]
+        row = np.zeros(len(self.axes), dtype=np.int16)
+        mine = [place for place, axis in enumerate(self.axes) if chosen in axis.families]
         # place i is dropped where the running share of dropped blocks passes a whole number
         drops = np.diff(np.floor(np.arange(len(mine) + 1) * (1 - ratio) + 0.5 + 1e-9)) > 0
         for place, drop in zip(mine, drops, strict=True):
-            axis = self.axes[place]
-            if chosen == "blocks":
-                row[place] = axis.nearest(1 - drop)
-            else:
-                row[place] = axis.nearest(ratio, axis.kinds.index(chosen) if chosen in axis.kinds else 0)
+            row[place] = self.axes[place].nearest(1 - int(drop) if chosen == "blocks" else ratio, chosen)
         return self.canonical(row[None])[0]

@@ -13,10 +13,11 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 
+from explorer.samplers.parameters import Parameters
 from explorer.samplers.sequence import Past, exhaustive, qmc
 from spaces import PruningError, unknown
 
-__all__ = ["SAMPLERS", "Past", "make_sampler"]
+__all__ = ["SAMPLERS", "Parameters", "Past", "make_sampler"]
 
 
 def _tpe(past: Past, **options: Any) -> BaseSampler:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from explorer.samplers.parameters import Parameters
 from spaces import Budget, PruningSpace
 
 __all__ = ["Past", "exhaustive", "qmc"]
@@ -41,16 +41,16 @@ class _RowSampler(BaseSampler):
     """Proposes the row that `propose` returns."""
 
     def __init__(self, space: PruningSpace, propose: Callable[[], npt.NDArray]) -> None:
-        self._space = space
+        self._parameters = Parameters(space)
         self._propose = propose
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {axis.unit: optuna.distributions.IntDistribution(0, len(axis.kept) - 1) for axis in self._space.axes}
+        return self._parameters.distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return dict(zip(search_space, self._propose().tolist(), strict=True))
+        return self._parameters.of(self._propose())
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -67,7 +67,7 @@ def qmc(past: Past) -> BaseSampler:
         engine = sequences.Sobol(len(past.space.axes), rng=np.random.default_rng(past.seed))
         if past.proposed:
             engine.fast_forward(past.proposed)
-        return (engine.random(1)[0] * np.array(past.space.shape)).astype(np.int16)
+        return past.space.canonical((engine.random(1) * np.array(past.space.shape)).astype(np.int16))[0]
 
     return _RowSampler(past.space, propose)
 

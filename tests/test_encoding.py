@@ -89,6 +89,11 @@ def test_kept_zeros_and_dropped_infinities_are_what_they_were() -> None:
     check(weight, Mask(torch.tensor([[[True, False], [True, False]]])), None, 1)
 
 
+def test_a_weight_that_is_nearly_whole_stays_dense() -> None:
+    pattern, weight = of("element", ratio=0.99), torch.randn(1, 20, 10).half()
+    assert check(weight, pattern_mask(weight.abs(), pattern), pattern, 1) == "dense"
+
+
 def test_a_mask_of_any_kind_has_an_encoding() -> None:
     weight = torch.randn(1, 64, 64)
     assert check(weight, Mask(weight > 0), None, 1) == "bitmap"

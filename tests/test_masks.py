@@ -292,6 +292,15 @@ def test_equal_scores_are_taken_by_index(pattern: Pattern, expected: str) -> Non
     assert " ".join("".join(str(int(x)) for x in row) for row in keep[0]) == expected
 
 
+def test_units_of_the_same_weights_in_another_order_are_equal() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(9, generator=generator, dtype=torch.float64)
+    shuffled = torch.stack([values[torch.randperm(9, generator=generator)] for _ in range(200)], 1)
+    keep = pattern_mask(shuffled[None], of("kernel", ratio=0.5), 9).keep
+    assert keep[..., :100].all()
+    assert not keep[..., 100:].any()
+
+
 @pytest.mark.parametrize(("ratio", "columns"), [(0.25, 50), (0.49, 70), (0.81, 90), (0.36, 60), (0.3, 55), (0.01, 10)])
 def test_columns_are_counted_without_float_error(ratio: float, columns: int) -> None:
     keep = pattern_mask(torch.ones(1, 100, 100), of("tile", width=10, ratio=ratio)).keep

@@ -97,6 +97,10 @@ def _hydra(command: str, arguments: list[str]) -> int:
         os.environ |= {"EXPLORE_COMMAND": command, "EXPLORE_ROOT": str(root), "EXPLORE_FAILURES": str(failures)}
         # what Hydra writes of a multirun, passwords included, goes where nothing stays
         _launch([*arguments, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else arguments)
+        if multirun and command == "run" and root.is_dir():
+            from explorer.sweep import gather
+
+            gather(root)
         codes = [int(line.split()[0]) for line in failures.read_text().splitlines()] if failures.exists() else []
     return max(codes, default=0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from explorer.budgets import LatencyLimit
 from explorer.data import Batch
+from explorer.energy import joules
 from explorer.importance import Ranking
 from explorer.latency import measure
+from explorer.patterns import Masks, make_masks, put_on, realised_costs
+from explorer.sparse import Executed, execute
 from explorer.surgery import Surgeon
 from explorer.training import Evaluation, evaluate, reestimate_bn
 from spaces import Network, PruningError, Recipe
@@ -40,6 +43,8 @@ class Evaluator:
         What `trace` said of it.
     ranking
         Which channels a recipe keeps.
+    score
+        From a weight to the scores of its entries, by which patterns keep them; of `CRITERIA`.
     calibration
         Unaugmented training batches for batch-norm statistics, the same for every candidate.
     validation
@@ -51,6 +56,7 @@ class Evaluator:
     model: nn.Module
     network: Network
     ranking: Ranking
+    score: Callable[[Tensor], Tensor]
     calibration: Sequence[Batch]
     validation: Sequence[Batch]
     latency: LatencyLimit | None = None
@@ -63,13 +69,32 @@ class Evaluator:
         self.validation = [(_fast_layout(x), y) for x, y in self.validation]
 
     def build(self, recipe: Recipe) -> nn.Module:
-        """Return the sub-network with re-estimated batch-norm statistics, in eval mode."""
-        module = self._sliced(recipe)
-        reestimate_bn(module, self.calibration)
-        return module
+        """Return the sub-network with re-estimated batch-norm statistics, in eval mode.
 
-    def _sliced(self, recipe: Recipe) -> nn.Module:
-        return self._prepared(self._surgeon.build(self.ranking.kept(recipe)))
+        Blocks are dropped, channels sliced, and weights that a pattern removes zero; training keeps them zero.
+        """
+        return self.masked(recipe)[0]
+
+    def masked(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
+        """Return what `build` does, and the masks of its weights."""
+        module, masks = self._pruned(recipe)
+        reestimate_bn(module, self.calibration)
+        return module, masks
+
+    def masks(self, recipe: Recipe) -> Masks:
+        """Return the masks of the recipe's patterns."""
+        return self._pruned(recipe)[1]
+
+    def executed(self, recipe: Recipe) -> Executed:
+        """Return the sub-network as it runs fastest here: masked layers computing with their patterns."""
+        module, masks = self.masked(recipe)
+        return execute(module, masks, self.validation[0][0])
+
+    def _pruned(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
+        module = self._surgeon.build(self.ranking.kept(recipe), recipe.blocks)
+        masks = make_masks(module, self.network, recipe, self.score)
+        put_on(module, self.network, masks)
+        return self._prepared(module), masks
 
     def _prepared(self, module: nn.Module) -> nn.Module:
         """Return the module as all are measured: in eval mode, and in the batches' memory layout."""
@@ -79,6 +104,8 @@ class Evaluator:
 
     def __call__(self, recipe: Recipe) -> dict[str, float]:
         """Return the recipe's ``error``, ``error_se`` and ``loss``, and its latency where that is asked for.
+
+        With patterns on weights also the realised costs, see `explorer.patterns.realised_costs`.
 
         Raises
         ------
@@ -92,7 +119,10 @@ class Evaluator:
             metrics = self.timings(recipe, batch=False)
             if (excess := self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])) > 0:
                 raise OverBudgetError(excess)
-        return metrics | _metrics(evaluate(self.build(recipe), self.validation))
+        module, masks = self.masked(recipe)
+        if masks:
+            metrics |= realised_costs(self.network, recipe, masks)
+        return metrics | _metrics(evaluate(module, self.validation))
 
     def dense(self) -> dict[str, float]:
         """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics.
@@ -112,13 +142,17 @@ class Evaluator:
     def timings(self, recipe: Recipe, *, batch: bool = True) -> dict[str, float]:
         """Return latencies in ms, median and quartiles, measured in turns with the dense network.
 
-        ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch.
+        ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch, of the network as it
+        runs fastest here, patterns used where that helps. Beside them ``_dense_ms`` is the dense network's, and of a
+        network with patterns ``_masked_ms`` is the latency with dense kernels, that compute with the zeros too.
         """
-        module = self._sliced(recipe)
+        module, masks = self._pruned(recipe)
         whole = self.validation[0][0]
         out: dict[str, float] = {}
         for name, inputs in [("latency", whole[:1])] + ([("latency_batch", whole)] if batch else []):
-            small, dense = measure([module, self.model], inputs)
+            executed = execute(module, masks, inputs)
+            contestants = [executed.module, self.model] + ([module] if masks else [])
+            small, dense, *rest = measure(contestants, inputs)
             out |= {
                 f"{name}_ms": small.median,
                 f"{name}_ms_q1": small.lower,
@@ -126,7 +160,17 @@ class Evaluator:
                 f"{name}_dense_ms": dense.median,
                 f"{name}_ratio": small.median / dense.median,
             }
+            for masked in rest:
+                out |= {f"{name}_masked_ms": masked.median, f"{name}_sparse_layers": len(executed.layers)}
+            energies = self._energy(executed.module, inputs)
+            out |= {} if energies is None else {f"{name.replace('latency', 'energy')}_mj": energies}
         return out
+
+    def _energy(self, module: nn.Module, inputs: Tensor) -> float | None:
+        """Return millijoules a forward pass, where the machine tells."""
+        with torch.inference_mode():
+            energy = joules(lambda: module(inputs), inputs.device)
+        return None if energy is None else 1000 * energy
 
 
 def _metrics(result: Evaluation) -> dict[str, float]:

@@ -14,10 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from explorer.files import atomic
+from explorer.masks import Mask
+from explorer.patterns import Masks, gemm_of, put_on, weight_of
 from explorer.setup import Setup, build_model
+from explorer.sparse import execute
+from explorer.sparse.encoding import decode, encode
 from explorer.study import best_within
 from explorer.surgery import Surgeon
-from spaces import Network, PruningError, Recipe
+from explorer.tables import without_choices
+from spaces import Gemm, Network, PruningError, Recipe
 from spaces.granularity import kept_steps
 
 __all__ = ["Program", "export_run", "load", "save"]
@@ -59,14 +64,16 @@ def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None)
     if problem.space.network.identity != network.identity:
         raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
     test = problem.evaluator.test(recipe, list(setup.batches("test")))
-    metrics = {key: value for key, value in row.dropna().items() if not str(key).startswith("ratio.")}
+    metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
     metrics |= {"test_error": test.error, "test_error_se": test.error_se}
     target = out or folder / "export" / f"trial-{trial:04d}"
+    module, masks = problem.evaluator.masked(recipe)
     save(
-        problem.evaluator.build(recipe),
+        module,
         recipe,
         network,
         target,
+        masks=masks,
         factory=config["model"]["_target_"],
         arguments=setup.arguments,
         example=setup.example,
@@ -81,6 +88,7 @@ def save(
     network: Network,
     folder: Path,
     *,
+    masks: Masks | None = None,
     factory: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     example: torch.Tensor | None = None,
@@ -97,6 +105,8 @@ def save(
     folder
         Created if it is not there. Gets recipe.yaml, network.yaml, weights.safetensors, model.json and, where
         there is no factory, program.pt2.
+    masks
+        The masks of the recipe's patterns. Their weights are written in the encoding that takes least bytes.
     factory, arguments
         Import path of what makes the dense model, and its keyword arguments.
     example
@@ -107,12 +117,27 @@ def save(
     Raises
     ------
     PruningError
-        If there is neither a factory nor an example, or the folder can't be written.
+        If there is neither a factory nor an example, a pattern of the recipe has no mask, or the folder can't be
+        written.
     """
+    masks = masks or {}
+    for name, _ in recipe.canonical(network).weights:
+        if name not in masks:
+            raise PruningError(f"masks: none for {name}, and the recipe has a pattern for it")
     if factory is None and example is None:
         raise PruningError("export: a model without an import path needs an example input to be exported as a program")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module).items()}
-    record = {"format": _FORMAT, "factory": factory, "arguments": dict(arguments or {}), **(facts or {})}
+    encodings = {}
+    for name, (pattern, mask) in masks.items():
+        layer = network.layer[name]
+        gemm, kernel = gemm_of(network, layer, tensors[layer.weight]), Gemm.of(network, layer).kernel
+        encoding, parts = encode(gemm, mask, pattern, kernel)
+        if encoding != "dense":
+            del tensors[layer.weight]
+            tensors |= {f"{layer.weight}.{part}": tensor.contiguous() for part, tensor in parts.items()}
+            encodings[name] = encoding
+    record = {"format": _FORMAT, "factory": factory, "arguments": dict(arguments or {}), "encodings": encodings}
+    record |= facts or {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / "weights.safetensors") as temporary:
@@ -129,8 +154,10 @@ def save(
         raise PruningError(f"out: {str(folder)!r} can't be written ({error.strerror})") from None
 
 
-def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
+def load(folder: str | Path, *, model: nn.Module | None = None, example: torch.Tensor | None = None) -> nn.Module:
     """Return the sub-network that `save` wrote, in eval mode, without the dense weights and without unpickling.
+
+    Weights with a pattern are zero where it removes them, and stay so in training.
 
     Parameters
     ----------
@@ -139,6 +166,9 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     model
         A dense skeleton (its weights do not matter), for a sub-network of a model without an import path;
         without it such a sub-network comes back as the module of its exported program, which cannot be trained.
+    example
+        An input. If given, layers with a pattern compute with it wherever that is faster on this machine for such
+        inputs; the module cannot be trained then.
 
     Raises
     ------
@@ -162,9 +192,33 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
         per_group = unit.atoms // unit.groups
         first = torch.arange(kept_steps(ratio, unit.steps))
         kept[name] = (torch.arange(unit.groups)[:, None] * per_group + first).reshape(-1)
-    module = Surgeon(skeleton, network).build(kept)
+    module = Surgeon(skeleton, network).build(kept, recipe.blocks)
+    _decode(module, network, recipe, record["encodings"], tensors)
     _fill(module, tensors, folder)
-    return module.eval()
+    masks = {
+        name: (pattern, Mask(gemm_of(network, network.layer[name], tensors[network.layer[name].weight]) != 0))
+        for name, pattern in recipe.weights
+    }
+    put_on(module, network, masks)
+    return module.eval() if example is None else execute(module.eval(), masks, example).module
+
+
+def _decode(
+    module: nn.Module,
+    network: Network,
+    recipe: Recipe,
+    encodings: Mapping[str, str],
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    """Replace the tensors of every encoding by the weight they describe."""
+    for name, encoding in encodings.items():
+        layer = network.layer[name]
+        weight = module.get_parameter(layer.weight)
+        prefix = f"{layer.weight}."
+        parts = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
+        groups, rows, columns = gemm_of(network, layer, weight).shape
+        gemm = decode(encoding, parts, (groups, rows, columns), recipe.patterns[name], Gemm.of(network, layer).kernel)
+        tensors[layer.weight] = weight_of(network, layer, gemm, weight).contiguous()
 
 
 class Program(nn.Module):

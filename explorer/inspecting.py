@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +14,7 @@ from explorer.progress import console
 from explorer.setup import Setup
 from explorer.tracing import trace
 from explorer.training import evaluate
-from spaces import Network, PruningError, PruningSpace, count_inside, dense_costs
+from spaces import Axis, Network, Pattern, PruningError, PruningSpace, count_inside, dense_costs
 
 __all__ = ["inspect_model"]
 
@@ -44,9 +45,12 @@ def inspect_model(config: Config) -> None:
     except PruningError:
         console.print(_fixed_table(network))
         raise
-    console.print(_unit_table(space))
-    console.print(_layer_table(network))
-    if network.fixed:
+    if network.units:
+        console.print(_unit_table(space))
+    console.print(_layer_table(space))
+    if network.blocks:
+        console.print(_block_table(space))
+    if network.fixed or network.fixed_blocks:
         console.print(_fixed_table(network))
     for layer, reason in space.skipped:
         console.print(f"skipped by the space: {layer} ({reason})")
@@ -76,28 +80,59 @@ def _unit_table(space: PruningSpace) -> Table:
         table.add_column(header, justify=justify)  # type: ignore[arg-type]
     table.add_column("ratios kept")
     table.add_column("also written by", overflow="fold")
-    axes = {axis.unit: axis for axis in space.axes}
+    axes = {axis.name: axis for axis in space.axes if axis.part == "channels"}
     for unit in space.network.units:
         axis = axes.get(unit.name)
-        ratios = " ".join(f"{ratio:.4g}" for ratio in axis.ratios) if axis else "stays dense"
+        ratios = _ratios(axis.ratios) if axis else "stays dense"
         others = ", ".join(writer for writer in unit.writers if writer != unit.name)
-        count = str(len(axis.kept)) if axis else "1"
+        count = str(len(axis.choices)) if axis else "1"
         table.add_row(unit.name, str(unit.channels), str(unit.step), count, ratios, others)
     return table
 
 
-def _layer_table(network: Network) -> Table:
+def _layer_table(space: PruningSpace) -> Table:
+    network = space.network
     table = Table(title="layers", title_justify="left")
     table.add_column("layer")
     table.add_column("kind")
     table.add_column("weight", justify="right")
     table.add_column("multiply-adds", justify="right")
     table.add_column("of all", justify="right")
+    table.add_column("choices", justify="right")
+    table.add_column("patterns", overflow="fold")
+    axes = {axis.name: axis for axis in space.axes if axis.part == "weights"}
     total = max(1, dense_costs(network)["flops"])
     for layer in network.layers:
         shape = "x".join(str(dim.length) for dim in network.tensor[layer.weight].dims)
         flops = layer.positions * _entries(network, layer.weight)
-        table.add_row(layer.name, layer.kind, shape, f"{flops:,}", f"{100 * flops / total:.1f} %")
+        axis = axes.get(layer.name)
+        count, patterns = ("1", "stays dense") if axis is None else (str(len(axis.choices)), _patterns(axis))
+        table.add_row(layer.name, layer.kind, shape, f"{flops:,}", f"{100 * flops / total:.1f} %", count, patterns)
+    return table
+
+
+def _patterns(axis: Axis) -> str:
+    """Return the ratios of each kind of pattern."""
+    kinds = (
+        (kind, [c.ratio for c in axis.choices if isinstance(c, Pattern) and c.kind == kind]) for kind in axis.kinds
+    )
+    return ", ".join(f"{kind} {_ratios(ratios)}" for kind, ratios in kinds)
+
+
+def _ratios(ratios: Iterable[float]) -> str:
+    return " ".join(f"{ratio:.4g}" for ratio in ratios)
+
+
+def _block_table(space: PruningSpace) -> Table:
+    table = Table(title="residual blocks", title_justify="left")
+    table.add_column("block")
+    table.add_column("choices", justify="right")
+    table.add_column("can be")
+    axes = {axis.name: axis for axis in space.axes if axis.part == "blocks"}
+    for block in space.network.blocks:
+        choices = axes[block.name].choices if block.name in axes else (1,)
+        names = {(1,): "kept", (0,): "dropped", (1, 0): "kept or dropped"}
+        table.add_row(block.name, str(len(choices)), names[tuple(int(c) for c in choices)])  # type: ignore[arg-type]
     return table
 
 
@@ -108,6 +143,8 @@ def _fixed_table(network: Network) -> Table:
     table.add_column("why", overflow="fold")
     for entry in network.fixed:
         table.add_row(entry.name, str(entry.channels), entry.reason)
+    for block in network.fixed_blocks:
+        table.add_row(block.name, "block", block.reason)
     return table
 
 

@@ -15,7 +15,7 @@ from explorer.budgets import LatencyLimit, split_budget
 from explorer.checks import checked_objectives
 from explorer.data import Batch
 from explorer.evaluation import Evaluator, check_classifier
-from explorer.importance import Ranking, channel_scores
+from explorer.importance import CRITERIA, Ranking, channel_scores
 from explorer.search import Search
 from explorer.tables import Scale
 from explorer.tracing import trace
@@ -91,6 +91,7 @@ class Problem:
             module,
             space.network,
             Ranking(space.network, channel_scores(module, space.network, criterion)),
+            CRITERIA[criterion],
             calibration,
             validation,
             latency if "latency" in objectives or latency != LatencyLimit() else None,
@@ -125,10 +126,17 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
 
 
 def ladder(space: PruningSpace, rungs: int) -> list[npt.NDArray[np.int16]]:
-    """Return the rows of `rungs` uniform ratios, evenly spaced from the space's least to 1, without the dense one."""
-    least = min(min(axis.ratios) for axis in space.axes)
-    rows = [space.uniform(ratio) for ratio in np.linspace(least, 1, rungs)] if rungs else []
-    pruned = [row for row in rows if any(axis.kept[i] < axis.steps for axis, i in zip(space.axes, row, strict=True))]
+    """Return the rows of `rungs` uniform ratios, evenly spaced from the space's least to 1, without the dense one.
+
+    A space of several families (channels, kinds of pattern, blocks) has a ladder of each: at least two rungs below
+    1, and together about as many as asked for.
+    """
+    each = rungs if len(space.families) == 1 else max(3, -(-rungs // len(space.families)))
+    rows = []
+    for family in space.families if rungs else ():
+        least = min(axis.ratios[i] for axis in space.axes for i in axis.families.get(family, ()))
+        rows += [space.uniform(ratio, family) for ratio in np.linspace(least, 1, each)]
+    pruned = [row for row in rows if not space.is_dense(row)]
     return list({row.tobytes(): row for row in pruned}.values())
 
 
@@ -140,7 +148,7 @@ def named_space(name: str) -> Mapping[str, Any]:
     PruningError
         If there is none of that name.
     """
-    import yaml
+    from omegaconf import OmegaConf
 
     from explorer.config import conf, space_of
 
@@ -149,4 +157,6 @@ def named_space(name: str) -> Mapping[str, Any]:
     files = {path.stem: path for path in (conf() / "space").glob("*.yaml") if path.stem != "file"}
     if name not in files:
         raise unknown("space", name, sorted(files))
-    return {key: value for key, value in yaml.safe_load(files[name].read_text()).items() if key != "name"}
+    # the lists of a preset are made of the keys above them
+    plain = OmegaConf.to_container(OmegaConf.create({"space": OmegaConf.load(files[name])}), resolve=True)
+    return space_of(plain)  # type: ignore[arg-type]

@@ -20,7 +20,8 @@ import yaml
 
 from explorer.config import Config, default_name, differences, identity
 from explorer.files import atomic
-from explorer.progress import console, frontier_view, progress
+from explorer.outcome import show_outcome, write_outcome
+from explorer.progress import console, progress
 from explorer.storage import driving, journal, open_study, redacted, shared_storage
 from spaces import PruningError
 
@@ -62,7 +63,7 @@ def execute(config: Config, root: Path) -> Path:
     enough = summary is not None and summary["trials"] >= config["trials"] and summary["ended"] != "interrupted"
     if summary is not None and (enough or summary["ended"] == "exhausted"):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials")
-        _report(folder)
+        show_outcome(folder)
         return folder
     if folder.exists():
         # before anything long is loaded
@@ -118,7 +119,7 @@ class _Run:
                 log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
                 self._write(Study(self.problem, search.records), ended)
                 if search.records:
-                    _report(self.folder)
+                    show_outcome(self.folder)
         return self.folder
 
     def _identity(self) -> str:
@@ -172,33 +173,13 @@ class _Run:
         """Write everything, then measure what is measured once, at the end, and write it again with that."""
         front, dense = study.frontier, dict(self.problem.dense)
         if ended == "interrupted":
-            self._write_files(study, front, dense, ended)
+            write_outcome(self.folder, self.config, study, front, dense, ended)
             return
         # a second Ctrl-C during the measurements leaves these
-        self._write_files(study, front, dense, "interrupted")
+        write_outcome(self.folder, self.config, study, front, dense, "interrupted")
         front = self._with_latency(study, front)
         dense["test_error"] = self.problem.evaluator.test(None, list(self.setup.batches("test"))).error
-        self._write_files(study, front, dense, ended)
-
-    def _write_files(self, study: Study, front: pd.DataFrame, dense: dict[str, float], ended: str) -> None:
-        trials = study.trials
-        for name, table in (("trials", trials), ("frontier", front)):
-            with atomic(self.folder / f"{name}.csv") as temporary:
-                table.to_csv(temporary, index=False)
-        with atomic(self.folder / "trials.parquet") as temporary:
-            trials.to_parquet(temporary, index=False)
-        self._write_recipes(study, front)
-        self._write_plots(study)
-        summary = {
-            "trials": len(trials),
-            "ended": ended,
-            "hypervolume": study.hypervolume,
-            "hypervolume_ladder": self.problem.scale.hypervolume(trials[trials["source"] == "ladder"]),
-            "failed": int((trials["state"] == "FAIL").sum()),
-            "dense": dense,
-        }
-        with atomic(self.folder / "summary.json") as temporary:
-            temporary.write_text(json.dumps(summary, indent=1) + "\n")
+        write_outcome(self.folder, self.config, study, front, dense, ended)
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
         measured = []
@@ -210,53 +191,6 @@ class _Run:
         columns = pd.DataFrame(measured, index=front.index)
         # where latency was an objective or a budget, what it was then stays
         return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
-
-    def _write_recipes(self, study: Study, front: pd.DataFrame) -> None:
-        recipes = self.folder / "recipes"
-        recipes.mkdir(exist_ok=True)
-        names = set()
-        for _, row in front.iterrows():
-            recipe = self.problem.space.recipe(study.records[int(row["trial"])].row)
-            path = recipes / f"trial-{int(row['trial']):04d}.yaml"
-            names.add(path.name)
-            remark = (
-                f"# error {row['error']:.4f}, {int(row['flops']):,} multiply-adds ({row['flops_ratio']:.4f} of dense)\n"
-            )
-            with atomic(path) as temporary:
-                temporary.write_text(remark + recipe.to_yaml())
-        for path in recipes.glob("trial-*.yaml"):
-            if path.name not in names:
-                path.unlink()
-
-    def _write_plots(self, study: Study) -> None:
-        from explorer.plots import pareto_figure, save
-
-        plots = self.folder / "plots"
-        plots.mkdir(exist_ok=True)
-        chosen = [cost for cost in ("flops", "params", "bytes") if cost in self.config["objectives"]] or ["flops"]
-        if "latency_ms" in study.trials:
-            chosen.append("latency_ms")
-        for cost in chosen:
-            title = f"{self.config['model']['name']} on {self.config['data']['name']}, {len(study.records)} trials"
-            figure = pareto_figure(study.trials, self.problem.dense, self.problem.scale, x=cost, title=title)
-            save(figure, plots / f"pareto-{cost}")
-
-
-def _report(folder: Path) -> None:
-    """Print what the folder holds."""
-    front, summary = pd.read_csv(folder / "frontier.csv"), json.loads((folder / "summary.json").read_text())
-    if len(front):
-        console.print(frontier_view(front, summary["dense"]))
-    test = summary["dense"].get("test_error")
-    dense = f", dense test accuracy {100 * (1 - test):.2f} %" if test is not None else ""
-    failed = f", {summary['failed']} failed" if summary["failed"] else ""
-    volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
-    beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""
-    console.print(f"{summary['trials']} trials{failed}, hypervolume {volume:.4f}{beside}{dense}")
-    again = ", the same command continues" if summary["ended"] in ("interrupted", "timeout") else ""
-    console.print(f"ended: {summary['ended']}{again}", highlight=False)
-    for path in sorted((folder / "plots").glob("*.png")):
-        console.print(f"plot: {path}", soft_wrap=True)
 
 
 def _summary(folder: Path) -> dict[str, Any] | None:

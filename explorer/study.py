@@ -22,8 +22,9 @@ from explorer.metrics import METRICS
 from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
 from explorer.search import Record
+from explorer.sparse import Executed
 from explorer.storage import open_study
-from explorer.tables import frontier_table, trials_table
+from explorer.tables import frontier_table, trials_table, without_choices
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
 __all__ = ["Candidate", "Study", "best_within", "explore"]
@@ -40,11 +41,15 @@ class Candidate:
 
     def __repr__(self) -> str:
         cost, error = self.metrics["flops_ratio"], self.metrics["error"]
-        return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {dict(self.recipe.channels)}>"
+        return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {self.recipe.to_dict()}>"
 
     def build(self) -> nn.Module:
         """Return the sub-network as a plain module, batch norm re-estimated, in eval mode."""
         return self.evaluator.build(self.recipe)
+
+    def executed(self) -> Executed:
+        """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
+        return self.evaluator.executed(self.recipe)
 
     def save(self, folder: str | Path) -> None:
         """Export the sub-network so that `explorer.load` gives it back.
@@ -59,12 +64,21 @@ class Candidate:
         """
         from explorer.export import save
 
-        row = pd.Series(self.metrics).dropna()
-        metrics = {key: value for key, value in row.items() if not str(key).startswith("ratio.")}
+        metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
         example = self.evaluator.validation[0][0][:1]
         network = self.evaluator.network
         facts = {"metrics": metrics}
-        save(self.build(), self.recipe, network, Path(folder), factory=self.factory, example=example, facts=facts)
+        module, masks = self.evaluator.masked(self.recipe)
+        save(
+            module,
+            self.recipe,
+            network,
+            Path(folder),
+            masks=masks,
+            factory=self.factory,
+            example=example,
+            facts=facts,
+        )
 
 
 @dataclass(frozen=True)
@@ -246,7 +260,7 @@ def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
 
 def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arguments: Sequence[Any]) -> str:
     """Return a study's name: a hash of all that its values depend on."""
-    axes = [(axis.unit, axis.kept) for axis in problem.space.axes]
+    axes = [(axis.label, axis.choices) for axis in problem.space.axes]
     text = repr([problem.space.network.identity, axes, problem.space.constraints, *arguments])
     digest = hashlib.sha256(text.encode())
     for tensor in (*module.state_dict().values(), *(part for batch in batches for part in batch)):

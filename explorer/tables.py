@@ -10,9 +10,9 @@ import pandas as pd
 from explorer.frontier import hypervolume, non_dominated
 from explorer.metrics import OBJECTIVES
 from explorer.search import Record
-from spaces import PruningSpace
+from spaces import PARTS, PruningSpace
 
-__all__ = ["Scale", "frontier_table", "trials_table"]
+__all__ = ["Scale", "frontier_table", "trials_table", "without_choices"]
 
 
 class Scale:
@@ -76,3 +76,9 @@ def frontier_table(trials: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     finished = trials[trials["state"] == "COMPLETE"]
     best = finished[non_dominated(finished[scale.columns].to_numpy(dtype=float))]
     return best.sort_values([scale.columns[-1], scale.columns[0]], kind="stable").reset_index(drop=True)
+
+
+def without_choices(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what was measured or counted: a table without the columns of the axes."""
+    choices = tuple(f"{part}." for part in PARTS)
+    return table[[column for column in table if not column.startswith(choices)]]

@@ -14,8 +14,7 @@ from random_masks import layers, of, patterns
 from torch import Tensor
 
 from explorer.masks import Mask, pattern_mask
-from explorer.plots import save
-from explorer.plots_masks import STATES, MaskPanel, draw_mask, mask_data, mask_figure
+from explorer.plots import STATES, MaskPanel, draw_mask, mask_data, mask_figure, save
 from spaces import Pattern
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from explorer.masks import Mask
-from explorer.plots import STYLE
+from explorer.plots.style import STYLE
 from spaces import Pattern
 
 __all__ = ["STATES", "MaskPanel", "draw_mask", "mask_data", "mask_figure"]

@@ -1,10 +1,8 @@
-"""Plots: a function that prepares the data and one that draws it, and one style for all."""
+"""The Pareto plot: what was explored, the ladder, the frontier and the dense network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,27 +10,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.files import atomic
 from explorer.metrics import METRICS
+from explorer.plots.style import STYLE
 from explorer.tables import Scale, frontier_table
 
-__all__ = ["COLOURS", "draw_pareto", "pareto_data", "pareto_figure", "save"]
+__all__ = ["COLOURS", "draw_pareto", "pareto_data", "pareto_figure"]
 
 COLOURS = {"search": "#56B4E9", "ladder": "#E69F00", "frontier": "#0072B2", "dense": "#000000"}
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
-
-_STYLE = {
-    "figure.dpi": 150,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "pruning-spaces",
-}
 
 
 def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, x: str, y: str) -> pd.DataFrame:
@@ -104,7 +89,7 @@ def pareto_figure(
     trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, *, x: str, y: str = "error", title: str = ""
 ) -> Figure:
     """Return the figure of `y` over the cost `x` for all trials, the frontier, the ladder and the dense network."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         ax = figure.add_subplot()
         draw_pareto(pareto_data(trials, dense, scale, x, y), ax)
@@ -112,15 +97,3 @@ def pareto_figure(
         ax.set_ylabel(METRICS[y].label)
         ax.set_title(title, fontsize=10, loc="left")
     return figure
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure beside `stem` as png, svg and pdf, and return the paths."""
-    paths = []
-    for suffix, metadata in [(".png", {}), (".svg", {"Date": None}), (".pdf", {"CreationDate": None})]:
-        path = stem.with_suffix(suffix)
-        options: dict[str, Any] = {"metadata": metadata} if metadata else {}
-        with mpl.rc_context(_STYLE), atomic(path) as temporary:
-            figure.savefig(temporary, **options)
-        paths.append(path)
-    return paths

@@ -1,0 +1,136 @@
+"""What a run leaves in its folder: tables, recipes, plots and a summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from explorer.files import atomic
+from explorer.progress import console, frontier_view
+
+if TYPE_CHECKING:
+    from explorer.plots import MaskPanel
+    from explorer.study import Study
+
+# torch and what needs it are imported inside: a finished run is shown without them
+
+__all__ = ["show_outcome", "write_outcome"]
+
+
+def write_outcome(
+    folder: Path, config: Mapping[str, Any], study: Study, front: pd.DataFrame, dense: Mapping[str, float], ended: str
+) -> None:
+    """Write the files of a run, each at once.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    config
+        Its configuration.
+    study
+        What was explored.
+    front
+        The study's frontier, with latencies where they were measured.
+    dense
+        The dense network's metrics and costs.
+    ended
+        Why it ended, see `explorer.search.Search.run`.
+    """
+    trials, scale = study.trials, study.problem.scale
+    for name, table in (("trials", trials), ("frontier", front)):
+        with atomic(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+    with atomic(folder / "trials.parquet") as temporary:
+        trials.to_parquet(temporary, index=False)
+    _write_recipes(folder / "recipes", study, front)
+    _write_plots(folder / "plots", config, study, front)
+    summary = {
+        "trials": len(trials),
+        "ended": ended,
+        "hypervolume": study.hypervolume,
+        "hypervolume_ladder": scale.hypervolume(trials[trials["source"] == "ladder"]),
+        "failed": int((trials["state"] == "FAIL").sum()),
+        "dense": dict(dense),
+    }
+    with atomic(folder / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _write_recipes(folder: Path, study: Study, front: pd.DataFrame) -> None:
+    folder.mkdir(exist_ok=True)
+    names = set()
+    for _, row in front.iterrows():
+        recipe = study.problem.space.recipe(study.records[int(row["trial"])].row)
+        path = folder / f"trial-{int(row['trial']):04d}.yaml"
+        names.add(path.name)
+        remark = (
+            f"# error {row['error']:.4f}, {int(row['flops']):,} multiply-adds ({row['flops_ratio']:.4f} of dense)\n"
+        )
+        with atomic(path) as temporary:
+            temporary.write_text(remark + recipe.to_yaml())
+    for path in folder.glob("trial-*.yaml"):
+        if path.name not in names:
+            path.unlink()
+
+
+def _write_plots(folder: Path, config: Mapping[str, Any], study: Study, front: pd.DataFrame) -> None:
+    from explorer.plots import comparison_figure, mask_figure, pareto_figure, save
+
+    folder.mkdir(exist_ok=True)
+    problem, trials = study.problem, study.trials
+    costs = [cost for cost in ("flops", "params", "bytes") if cost in config["objectives"]] or ["flops"]
+    if "latency_ms" in trials:
+        costs.append("latency_ms")
+    title = f"{config['model']['name']} on {config['data']['name']}, {len(study.records)} trials"
+    for cost in costs:
+        figure = pareto_figure(trials, problem.dense, problem.scale, x=cost, title=title)
+        save(figure, folder / f"pareto-{cost}")
+    if "latency_batch_ratio" in front:
+        figure = comparison_figure(front, problem.dense["error"], title=f"{title}: the frontier")
+        save(figure, folder / "theory-and-machine")
+        # masks are made with the measurements, at the end
+        if panels := _mask_panels(study, front):
+            save(mask_figure(panels, title=title), folder / "masks")
+
+
+def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
+    """Return a mask of every granularity on the frontier: of the largest layer that has it, at the lowest ratio."""
+    from explorer.plots import MaskPanel
+    from spaces import Gemm
+
+    space, evaluator = study.problem.space, study.problem.evaluator
+    best: dict[str, tuple[tuple[int, float], int, str]] = {}
+    for trial in front["trial"].astype(int):
+        for layer, pattern in space.recipe(study.records[trial].row).weights:
+            size = Gemm.of(space.network, space.network.layer[layer]).dense.entries
+            rank = (size, -pattern.ratio)
+            if pattern.granularity not in best or rank > best[pattern.granularity][0]:
+                best[pattern.granularity] = (rank, trial, layer)
+    panels = []
+    for _, trial, layer in best.values():
+        pattern, mask = evaluator.masks(space.recipe(study.records[trial].row))[layer]
+        kernel = Gemm.of(space.network, space.network.layer[layer]).kernel
+        panels.append(MaskPanel.of(mask, pattern, kernel, layer=layer))
+    return panels
+
+
+def show_outcome(folder: Path) -> None:
+    """Print what the folder of a run holds."""
+    front, summary = pd.read_csv(folder / "frontier.csv"), json.loads((folder / "summary.json").read_text())
+    if len(front):
+        console.print(frontier_view(front, summary["dense"]))
+    test = summary["dense"].get("test_error")
+    dense = f", dense test accuracy {100 * (1 - test):.2f} %" if test is not None else ""
+    failed = f", {summary['failed']} failed" if summary["failed"] else ""
+    volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
+    beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""
+    console.print(f"{summary['trials']} trials{failed}, hypervolume {volume:.4f}{beside}{dense}")
+    again = ", the same command continues" if summary["ended"] in ("interrupted", "timeout") else ""
+    console.print(f"ended: {summary['ended']}{again}", highlight=False)
+    for path in sorted((folder / "plots").glob("*.png")):
+        console.print(f"plot: {path}", soft_wrap=True)

@@ -1,0 +1,98 @@
+"""Granularities side by side: what is theory, multiply-adds, next to what this machine makes of it, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from explorer.plots.style import STYLE
+
+__all__ = ["LOOKS", "comparison_data", "comparison_figure", "draw_comparison"]
+
+# Okabe and Ito's colours; where two granularities share one, marker and line tell them apart
+LOOKS: Mapping[str, tuple[str, str, str]] = {
+    "element": ("#0072B2", "o", "-"),
+    "vector": ("#56B4E9", "v", "-"),
+    "kernel": ("#CC79A7", "D", "-"),
+    "tile_element": ("#009E73", "P", "-"),
+    "tile": ("#009E73", "s", "--"),
+    "tile_vector": ("#E69F00", "^", "--"),
+    "block": ("#D55E00", "X", "-"),
+    "filter": ("#666666", "h", "-"),
+    "layer": ("#666666", "*", ":"),
+    "mixed": ("#F0E442", "o", "-"),
+}
+"""Colour, marker and line of every granularity."""
+
+_PANELS = (("flops_ratio", "multiply-adds (relative to dense)"), ("latency_ratio", "latency, {} (relative to dense)"))
+
+
+def comparison_data(points: pd.DataFrame, latency: str = "latency_batch_ratio") -> pd.DataFrame:
+    """Return what the comparison shows: job, granularity, cost, x and error (%), one row a point and cost.
+
+    Parameters
+    ----------
+    points
+        Rows with ``granularity``, ``error`` (0..1), ``flops_ratio`` and, if there, the column `latency` and ``job``.
+    latency
+        The column of measured latency, relative to the dense network.
+    """
+    frames = []
+    for (cost, _), column in zip(_PANELS, ("flops_ratio", latency), strict=True):
+        if column in points:
+            part = points[["granularity"]].assign(job=points.get("job", ""), x=points[column])
+            frames.append(part.assign(error=100 * points["error"], cost=cost).dropna())
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw_comparison(data: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw the points of one cost, a line for every granularity of every job."""
+    for name, (colour, marker, line) in LOOKS.items():
+        for _, mine in data[data["granularity"] == name].sort_values("x").groupby("job"):
+            ax.plot(mine["x"], mine["error"], line, marker=marker, color=colour, ms=5, lw=1.3, label=name)
+    return ax
+
+
+def comparison_figure(
+    points: pd.DataFrame,
+    dense_error: float,
+    *,
+    latency: str = "latency_batch_ratio",
+    what: str = "a batch",
+    title: str = "",
+) -> Figure:
+    """Return error over multiply-adds beside error over measured latency, both relative to the dense network.
+
+    Parameters
+    ----------
+    points
+        As `comparison_data` takes them.
+    dense_error
+        The dense network's error, 0..1.
+    latency, what
+        The column of measured latency, and what it was measured on, for the label.
+    title
+        Above the figure.
+    """
+    data = comparison_data(points, latency)
+    panels = [(cost, label) for cost, label in _PANELS if (data["cost"] == cost).any()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.6 + 3.9 * len(panels), 4.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (cost, label) in zip(axes, panels, strict=True):
+            draw_comparison(data[data["cost"] == cost], ax)
+            ax.axhline(100 * dense_error, color="black", lw=1, ls=":", zorder=0)
+            ax.plot(1, 100 * dense_error, "*", color="black", ms=11, zorder=5, clip_on=False, label="dense network")
+            ax.set_xlabel(label.format(what))
+            ax.set_xlim(left=0)
+        axes[0].set_ylim(bottom=0)
+        axes[0].set_ylabel("validation error (%)")
+        handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
+        if title:
+            figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure

@@ -1,0 +1,60 @@
+"""What the jobs of a multirun found, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from explorer.files import atomic
+from explorer.progress import console
+from explorer.tables import without_choices
+
+__all__ = ["gather", "gather_frontiers"]
+
+
+def gather(folder: Path) -> None:
+    """Write the frontiers of a multirun's jobs as one table, and a figure of them for every model and data.
+
+    Parameters
+    ----------
+    folder
+        The multirun's folder. Gets ``frontiers.csv`` and ``plots/granularities-MODEL-DATA``.
+    """
+    from explorer.plots import comparison_figure, save
+
+    table = gather_frontiers(folder)
+    if not len(table):
+        return
+    with atomic(folder / "frontiers.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    console.print(f"frontiers of {table['job'].nunique()} jobs: {folder / 'frontiers.csv'}", soft_wrap=True)
+    for (model, data), part in table.groupby(["model", "data"], sort=False):
+        (folder / "plots").mkdir(exist_ok=True)
+        figure = comparison_figure(part, part["dense_error"].iloc[0], title=f"{model} on {data}: frontiers")
+        path = save(figure, folder / "plots" / f"granularities-{model}-{data}")[0]
+        console.print(f"plot: {path}", soft_wrap=True)
+
+
+def gather_frontiers(folder: Path) -> pd.DataFrame:
+    """Return the frontiers of all finished jobs, one row a point, with job, model, data, space and seed.
+
+    Parameters
+    ----------
+    folder
+        The multirun's folder.
+    """
+    frames = []
+    for path in sorted(folder.glob("*/frontier.csv")):
+        config = yaml.safe_load((path.parent / "config.yaml").read_text())
+        dense = json.loads((path.parent / "summary.json").read_text())["dense"]
+        named = {"job": path.parent.name} | {key: config[key]["name"] for key in ("model", "data", "space")}
+        front = without_choices(pd.read_csv(path))
+        frames.append(front.assign(**named, seed=config["seed"], dense_error=dense["error"]))
+    if not frames:
+        return pd.DataFrame()
+    table = pd.concat(frames, ignore_index=True)
+    first = ["job", "model", "data", "space", "seed", "dense_error"]
+    return table[[*first, *(column for column in table if column not in first)]]

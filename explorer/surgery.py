@@ -8,16 +8,17 @@ referenced.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces import Dim, Network, PruningError, Run
+from explorer.stand_ins import PLAIN, ChannelSlice, Skip, returned
+from spaces import BlockUnit, Dim, Network, PruningError, Run
 
-__all__ = ["Atoms", "ChannelSlice", "Kept", "Surgeon", "masked"]
+__all__ = ["Atoms", "ChannelSlice", "Kept", "Skip", "Surgeon", "masked"]
 
 Kept = Mapping[str, Tensor]
 """Sorted indices of the atoms kept, by unit; units that are not named stay whole."""
@@ -94,37 +95,48 @@ class Surgeon:
         # many tensor dimensions are alike: what stays of them is found once a build
         numbers: dict[tuple[Run, ...], int] = {}
         self._plan = [
-            (self._tensors[tensor.name], [(numbers.setdefault(dim.runs, len(numbers)), dim) for dim in tensor.dims])
+            (
+                tensor.name,
+                self._tensors[tensor.name],
+                [(numbers.setdefault(dim.runs, len(numbers)), dim) for dim in tensor.dims],
+            )
             for tensor in network.tensors
         ]
-        alike = {number: dim for _, dims in self._plan for number, dim in dims}
+        alike = {number: dim for _, _, dims in self._plan for number, dim in dims}
         self._dims = [alike[number] for number in range(len(alike))]
-        self._skeleton = _Skeleton(model, [dense for dense, _ in self._plan])
+        self._skeleton = _Skeleton(model, [dense for _, dense, _ in self._plan])
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
+        self._blocks = {block.name: (modules[block.name], block.returns) for block in network.blocks}
 
-    def build(self, kept: Kept) -> nn.Module:
-        """Return a module of the dense model's class that has the kept channels only.
+    def build(self, kept: Kept, dropped: Collection[str] = ()) -> nn.Module:
+        """Return a module of the dense model's class that has the kept channels and blocks only.
 
         Parameters
         ----------
         kept
             Sorted atom indices by unit; equally many in each of a unit's groups.
+        dropped
+            Names of the blocks that are left out.
         """
         alive = self.atoms.alive(kept)
         # None: all of it
         stay = [None if dim.units.isdisjoint(kept.keys()) else self._entries(dim, alive) for dim in self._dims]
-        replaced: dict[int, Any] = {}
+        inside = tuple(f"{name}." for name in dropped)
+        outermost = (self._blocks[name] for name in dropped if not name.startswith(inside))
+        replaced: dict[int, Any] = {id(block): Skip(block, returns) for block, returns in outermost}
         with torch.no_grad():
-            for dense, dims in self._plan:
+            for name, dense, dims in self._plan:
+                if name.startswith(inside):
+                    continue
                 moved = [(axis, index, dim) for axis, (n, dim) in enumerate(dims) if (index := stay[n]) is not None]
                 small = _sliced(dense, moved)
                 if isinstance(dense, nn.Parameter):
                     small = nn.Parameter(small, requires_grad=dense.requires_grad)
                 replaced[id(dense)] = small
-        module = self._skeleton.copy(replaced)
+        module = self._skeleton.copy(replaced, dropped)
         for leaf, entry in self._leaves:
-            if kept.keys() & (entry.reads.units | entry.writes.units):
+            if kept.keys() & (entry.reads.units | entry.writes.units) and not entry.name.startswith(inside):
                 reads = alive[self.atoms.labels(entry.reads)]
                 spread = torch.where(reads, reads.cumsum(0) - 1, reads.sum())
                 sliced = ChannelSlice(replaced[id(leaf)], spread, self._entries(entry.writes, alive))
@@ -137,10 +149,11 @@ class Surgeon:
         return alive.index_select(0, self.atoms.labels(dim)).nonzero().squeeze(1)
 
 
-def masked(model: nn.Module, network: Network, kept: Kept) -> nn.Module:
+def masked(model: nn.Module, network: Network, kept: Kept, dropped: Collection[str] = ()) -> nn.Module:
     """Return a copy of the dense model in which every reader of a removed channel sees zero.
 
-    It computes what the sliced network computes, at the dense cost.
+    A dropped block runs, and what it returns is overwritten with what it was given. So the copy computes what
+    the sliced network computes, at the dense cost.
     """
     masked_model = copy.deepcopy(model)
     atoms = Atoms(network)
@@ -161,37 +174,28 @@ def masked(model: nn.Module, network: Network, kept: Kept) -> nn.Module:
         removed = (~alive[atoms.labels(leaf.reads)]).nonzero().squeeze(1)
         if len(removed):
             masked_model = _swap(masked_model, leaf.name, _ChannelMask(masked_model.get_submodule(leaf.name), removed))
+    for name in dropped:
+        _overwrite(masked_model.get_submodule(name), network.block[name])
     return masked_model
 
 
-class ChannelSlice(nn.Module):
-    """A leaf that moves channels, between sliced neighbours.
+def _overwrite(module: nn.Module, block: BlockUnit) -> None:
+    """Hook a module so that it returns, wherever it returns a tensor, a copy of the argument that a skip returns."""
+    given: list[list[Any]] = []
 
-    The leaf's code knows the dense widths only. So its input is spread out to them, zero where a channel was
-    removed, and of its output the kept channels are taken.
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # copied before the block can write to it
+        chosen = returned(block.returns, args, kwargs)
+        given.append([arg.clone() if isinstance(arg, Tensor) else arg for arg in chosen])
 
-    Parameters
-    ----------
-    leaf
-        The dense network's own module.
-    spread
-        For each dense input channel its position in the sliced input, or the number of those where removed.
-    keep
-        The output channels kept.
-    """
+    def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        operands = given.pop()
+        if isinstance(out, Tensor):
+            return operands[0]
+        return type(out)(new if isinstance(old, Tensor) else old for new, old in zip(operands, out, strict=True))
 
-    def __init__(self, leaf: nn.Module, spread: Tensor, keep: Tensor) -> None:
-        super().__init__()
-        self.leaf = leaf
-        self.spread: Tensor
-        self.keep: Tensor
-        # not in the state: that has the dense network's keys, and an export keeps all buffers
-        self.register_buffer("spread", spread, persistent=False)
-        self.register_buffer("keep", keep, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        zero = x.new_zeros(x.size(0), 1, *x.shape[2:])
-        return self.leaf(torch.cat([x, zero], 1).index_select(1, self.spread)).index_select(1, self.keep)
+    module.register_forward_pre_hook(before, with_kwargs=True)
+    module.register_forward_hook(after, with_kwargs=True)
 
 
 class _ChannelMask(nn.Module):
@@ -238,9 +242,6 @@ def _swap(module: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
     return module
 
 
-_SHARED = (bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device, torch.Size)
-
-
 class _Skeleton:
     """A model's module tree without its tensors, copied for every candidate.
 
@@ -258,19 +259,34 @@ class _Skeleton:
     def __init__(self, model: nn.Module, tensors: Iterable[Tensor]) -> None:
         self._root = id(model)
         known = {id(part) for part in (None, *tensors, *model.modules())}
-        self._parts = [_Part(module, known) for module in model.modules()]
+        names: dict[int, list[str]] = {}
+        for name, module in model.named_modules(remove_duplicate=False):
+            names.setdefault(id(module), []).append(f"{name}.")
+        self._parts = [_Part(module, names[id(module)], known) for module in model.modules()]
 
-    def copy(self, replaced: dict[int, Any]) -> nn.Module:
-        """Return the copy; `replaced` maps the id of every dense tensor to its new one, and gains the modules."""
+    def copy(self, replaced: dict[int, Any], dropped: Collection[str] = ()) -> nn.Module:
+        """Return the copy.
+
+        Parameters
+        ----------
+        replaced
+            The id of every dense tensor and its new one, and of every dropped module and what takes its place;
+            it gains the other modules.
+        dropped
+            Names of the dropped modules.
+        """
         replaced[id(None)] = None
+        inside = tuple(f"{name}." for name in dropped)
+        # a module that another place still holds stays
+        parts = [part for part in self._parts if not all(name.startswith(inside) for name in part.names)]
         clones = []
-        for part in self._parts:
+        for part in parts:
             clone = replaced[id(part.module)] = object.__new__(type(part.module))
             clone.__dict__.update(part.shared)
             for name, kind in part.empty:
                 clone.__dict__[name] = kind()
             clones.append(clone)
-        for part, clone in zip(self._parts, clones, strict=True):
+        for part, clone in zip(parts, clones, strict=True):
             for name, ids in part.tables:
                 clone.__dict__[name] = {key: replaced[i] for key, i in ids}
             for name in part.other:
@@ -281,16 +297,16 @@ class _Skeleton:
 
 
 class _Part:
-    """One module of a skeleton: its attributes by the way they are copied."""
+    """One module of a skeleton: its names, each with a dot, and its attributes by the way they are copied."""
 
-    def __init__(self, module: nn.Module, known: set[int]) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, names: list[str], known: set[int]) -> None:
+        self.module, self.names = module, names
         self.shared: dict[str, Any] = {}
         self.empty: list[tuple[str, type]] = []
         self.tables: list[tuple[str, list[tuple[str, int]]]] = []
         self.other: list[str] = []
         for name, value in vars(module).items():
-            if isinstance(value, _SHARED) or _is_plain_tuple(value):
+            if isinstance(value, PLAIN) or _is_plain_tuple(value):
                 self.shared[name] = value
             elif isinstance(value, dict | set | list) and not value:
                 self.empty.append((name, type(value)))
@@ -302,7 +318,7 @@ class _Part:
 
 
 def _is_plain_tuple(value: Any) -> bool:
-    return type(value) is tuple and all(isinstance(part, _SHARED) for part in value)
+    return type(value) is tuple and all(isinstance(part, PLAIN) for part in value)
 
 
 _SIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.PReLU, nn.Embedding)

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
-from explorer.tracing.assemble import assemble
+from explorer.tracing.assemble import assemble, find_atoms
+from explorer.tracing.blocks import find_blocks
 from explorer.tracing.recorder import Recorder, tensors_in
 from explorer.tracing.verify import verified
 from spaces import FixedChannels, Network, PruningError
@@ -67,6 +68,7 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
         if not tensors_in(output):
             raise TypeError(f"it returned {type(output).__name__} without a tensor")
         recorder.fix_output(output)
+        results = [recorder.tape.value(tensor) for tensor in tensors_in(output)]
     except Exception as error:
         raise PruningError(
             f"model: forward raised {type(error).__name__} on the example input ({_first_line(error)})"
@@ -76,11 +78,12 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
         for module, training in modes.items():
             module.training = training
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-    network = assemble(
-        name or type(model).__name__, recorder.graph, {**parameters, **buffers}, recorder.leaves, set(buffers)
-    )
+    graph, state = recorder.graph, {**parameters, **buffers}
+    atoms = find_atoms(graph)
+    network = assemble(name or type(model).__name__, graph, atoms, state, recorder.leaves, set(buffers))
+    blocks, fixed_blocks = find_blocks(recorder.tape, model, atoms.alike, results)
     idle = _idle(model, recorder.ran, {tensor for tensor, _ in recorder.graph.blocks})
-    network = replace(network, fixed=(*network.fixed, *idle))
+    network = replace(network, fixed=(*network.fixed, *idle), blocks=blocks, fixed_blocks=fixed_blocks)
     return verified(model, network, example, training=bool(idle)) if verify else network
 
 

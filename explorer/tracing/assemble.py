@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from math import lcm
 
 import numpy as np
@@ -16,13 +15,13 @@ from scipy.sparse.csgraph import connected_components
 from explorer.tracing.labels import Block, Graph
 from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Run, Tensor
 
-__all__ = ["assemble"]
+__all__ = ["Atoms", "assemble", "find_atoms"]
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass
-class _Atoms:
+class Atoms:
     """For every node its unit (-1: fixed) and its atom's number in the unit."""
 
     unit: Ints
@@ -30,10 +29,17 @@ class _Atoms:
     units: list[ChannelUnit]
     fixed: list[FixedChannels]
 
+    def alike(self, first: torch.Tensor, second: torch.Tensor) -> bool:
+        """Tell whether two arrays of labels always keep the same channels."""
+        a, b = (labels.numpy() for labels in torch.broadcast_tensors(first, second))
+        pruned = self.unit[a] >= 0
+        return bool((self.unit[a] == self.unit[b]).all() and (self.atom[a] == self.atom[b])[pruned].all())
+
 
 def assemble(
     name: str,
     graph: Graph,
+    atoms: Atoms,
     tensors: Mapping[str, torch.Tensor],
     leaves: Mapping[str, tuple[Block, Block]],
     buffers: set[str],
@@ -46,6 +52,8 @@ def assemble(
         The network's name.
     graph
         What the recorder learned.
+    atoms
+        What `find_atoms` made of it.
     tensors
         All parameters and buffers by name.
     leaves
@@ -53,7 +61,6 @@ def assemble(
     buffers
         The names in `tensors` that are buffers.
     """
-    atoms = _find_atoms(graph)
     labelled: dict[str, dict[int, Dim]] = {}
     for block in graph.blocks.values():
         labelled.setdefault(block.tensor, {})[block.dim] = _dim(block, atoms)
@@ -82,7 +89,8 @@ def assemble(
     )
 
 
-def _find_atoms(graph: Graph) -> _Atoms:
+def find_atoms(graph: Graph) -> Atoms:
+    """Return the atoms and units of a graph: its connected components, and those alike."""
     edges = graph.edges
     while True:
         component = _components(graph.size, edges)
@@ -99,7 +107,7 @@ def _components(size: int, edges: Ints) -> Ints:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _units(graph: Graph, component: Ints) -> tuple[_Atoms, list[Ints]]:
+def _units(graph: Graph, component: Ints) -> tuple[Atoms, list[Ints]]:
     """Return units for these components, and the balance rules (as groups x channels nodes) they cannot express."""
     reasons: dict[int, str] = {}
     for node, reason in graph.reasons.items():
@@ -132,7 +140,7 @@ def _units(graph: Graph, component: Ints) -> tuple[_Atoms, list[Ints]]:
     kept = [unit for unit in units if unit is not None]
     renumber = np.cumsum([unit is not None for unit in units]) - 1 if units else np.empty(0, np.int64)
     unit_of = np.where(unit_of >= 0, renumber[unit_of], -1) if units else unit_of
-    return _Atoms(unit_of[component], atom_of[component], kept, fixed), unclean
+    return Atoms(unit_of[component], atom_of[component], kept, fixed), unclean
 
 
 def _describe(graph: Graph, component: Ints) -> tuple[Ints, npt.NDArray[np.uint64]]:
@@ -181,7 +189,7 @@ def _named(
     return units, [FixedChannels(layer, channels, reason) for (layer, reason), channels in fixed.items()]
 
 
-def _dim(block: Block, atoms: _Atoms) -> Dim:
+def _dim(block: Block, atoms: Atoms) -> Dim:
     span = _span(block)
     runs = _runs(atoms.unit[span], atoms.atom[span], atoms.units)
     # with every input fixed the stored shape is all there is to know
@@ -195,20 +203,13 @@ def _runs(unit: Ints, atom: Ints, units: list[ChannelUnit]) -> tuple[Run, ...]:
     if not len(unit):
         return ()
     cuts = np.flatnonzero((np.diff(unit) != 0) | ((np.diff(atom) != 0) & (unit[1:] >= 0))) + 1
-    bounds = np.concatenate([[0], cuts, [len(unit)]]).tolist()
-    runs: list[Run] = []
-    for low, high in pairwise(bounds):
-        length = high - low
-        if unit[low] < 0:
-            runs.append(Run(None, 0, length))
-            continue
-        name, start = units[unit[low]].name, int(atom[low])
-        last = runs[-1] if runs else None
-        if last and last.unit == name and last.each == length and last.start + last.count == start:
-            runs[-1] = Run(name, last.start, last.count + 1, length)
-        else:
-            runs.append(Run(name, start, 1, length))
-    return tuple(runs)
+    starts = np.concatenate([[0], cuts])
+    unit, atom, each = unit[starts], atom[starts], np.diff(np.append(starts, len(unit)))
+    follows = (np.diff(unit) == 0) & (unit[1:] >= 0) & (np.diff(atom) == 1) & (np.diff(each) == 0)
+    firsts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
+    counts = np.diff(np.append(firsts, len(unit)))
+    parts = zip(unit[firsts].tolist(), atom[firsts].tolist(), counts.tolist(), each[firsts].tolist(), strict=True)
+    return tuple(Run(units[u].name, a, count, n) if u >= 0 else Run(None, 0, n) for u, a, count, n in parts)
 
 
 def _span(block: Block) -> slice:

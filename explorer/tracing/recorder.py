@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from explorer.tracing.calls import Call, unknown
 from explorer.tracing.labels import INPUT, NONE, Block, Graph, varying
 from explorer.tracing.operators import rule_for
+from explorer.tracing.tape import Key, Operand, Tape, tensors_in
 
 __all__ = ["Recorder", "tensors_in"]
 
@@ -33,7 +35,7 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, batch: int) -> None:
         super().__init__()
-        self.graph = Graph()
+        self.graph, self.tape = Graph(), Tape()
         self.batch = batch
         self.leaves: dict[str, tuple[Block, Block]] = {}
         self.ran: set[str] = set()
@@ -51,9 +53,10 @@ class Recorder(TorchDispatchMode):
         call = Call(func, name, tuple(args), kwargs, out)
         counted = self.graph.counted
         self._follow(call)
-        if self.graph.counted == counted and (flops := _flops(call) // self.batch):
-            module = self._stack[-1] if self._stack else ""
+        module, flops = self._stack[-1] if self._stack else "", _flops(call) // self.batch
+        if flops and self.graph.counted == counted:
             self.graph.products[module] = self.graph.products.get(module, 0) + flops
+        self.tape.record(call, _plain(name), self._name_of, module, flops)
         return out
 
     def _follow(self, call: Call) -> None:
@@ -64,7 +67,7 @@ class Recorder(TorchDispatchMode):
         written_view = func._schema.is_mutable and any(
             t._base is not None and t.numel() < t._base.numel() for t in tree_leaves(out) if isinstance(t, Tensor)
         )
-        rule_for(func, name.removesuffix("_") if name != "copy_" else name)(self, call)
+        rule_for(func, _plain(name))(self, call)
         if written_view:
             unknown(self, call)
 
@@ -114,6 +117,9 @@ class Recorder(TorchDispatchMode):
     def is_parameter(self, tensor: Tensor) -> bool:
         return tensor in self._parameters and tensor not in self._labels
 
+    def _name_of(self, tensor: Tensor) -> str | None:
+        return self.parameter_name(tensor) if self.is_parameter(tensor) else None
+
     def parameter_name(self, tensor: Tensor) -> str:
         return self._parameters[tensor][0]
 
@@ -156,18 +162,20 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Keep track of the running module, and treat modules that pad channels as leaves with an index map."""
-        running: list[Tensor | None] = []
+        running: list[tuple[Tensor | None, tuple[int, dict[Key, Operand]]]] = []
 
-        def before(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        def before(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._stack.append(name)
             self.ran.add(name)
             follow = _may_move_channels(module) and len(args) == 1 and isinstance(args[0], Tensor)
             labels = self.labels(args[0]) if follow else None
-            running.append(labels if labels is not None and varying(labels) == [1] else None)
+            opened = self.tape.open(_given(args, kwargs), self.labels)
+            running.append((labels if labels is not None and varying(labels) == [1] else None, opened))
 
-        def after(name: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        def after(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
             self._stack.pop()
-            labels = running.pop()
+            labels, opened = running.pop()
+            self.tape.close(name, opened, _given(args, kwargs), out, self.labels)
             if labels is None or not isinstance(out, Tensor) or out.dim() < 2:
                 return
             moved = self.labels(out)
@@ -184,8 +192,8 @@ class Recorder(TorchDispatchMode):
 
         handles = []
         for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda m, a, name=name: before(name, m, a)))
-            handles.append(module.register_forward_hook(lambda m, a, o, name=name: after(name, m, a, o)))
+            handles.append(module.register_forward_pre_hook(partial(before, name), with_kwargs=True))
+            handles.append(module.register_forward_hook(partial(after, name), with_kwargs=True))
         try:
             yield
         finally:
@@ -205,21 +213,8 @@ class Recorder(TorchDispatchMode):
             self.fix(leaf, "tied to the model's output")
 
 
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors of a model's input or output, in containers and in objects of any class."""
-    found: list[Tensor] = []
-    seen: set[int] = set()
-    rest = [value]
-    while rest:
-        part = rest.pop()
-        if isinstance(part, Tensor):
-            found.append(part)
-        elif id(part) not in seen and not isinstance(part, str | bytes | type | nn.Module):
-            seen.add(id(part))
-            inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple | set) else ()
-            slots = [getattr(part, name, None) for name in getattr(type(part), "__slots__", ())]
-            rest += reversed([*inner, *getattr(part, "__dict__", {}).values(), *slots])
-    return found
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Key, Any]:
+    return dict([*enumerate(args), *kwargs.items()])
 
 
 def _may_move_channels(module: nn.Module) -> bool:
@@ -236,6 +231,11 @@ def _flops(call: Call) -> int:
     if "scaled_dot_product" in call.name and "backward" not in call.name:
         return int(sdpa_flop_count(*(call[name].shape for name in ("query", "key", "value")))) // 2
     return 0
+
+
+def _plain(name: str) -> str:
+    """Return an operator's name without the mark of those that write in place."""
+    return name if name == "copy_" else name.removesuffix("_")
 
 
 def _swapped(index: Tensor, first: int, second: int) -> Tensor:

@@ -65,7 +65,7 @@ def test_a_row_a_record_with_every_cost_and_ratio():
     assert trials["reason"].iloc[5] == "out of memory"
     assert np.isnan(trials["error"].iloc[5])
     row = trials.iloc[1]
-    assert row[["ratio.l0", "ratio.l1", "ratio.l2"]].tolist() == [0.75] * 3
+    assert row[["channels.l0", "channels.l1", "channels.l2"]].tolist() == [0.75] * 3
     assert row["flops"] == 3 * 6 + 6 * 6 + 6 * 6 + 6 * 10 == row["params"]
     assert row["bytes"] == 4 * row["params"] + 4 * 8
     assert row["flops_ratio"] == row["flops"] / (3 * 8 + 8 * 8 + 8 * 8 + 8 * 10)

@@ -8,7 +8,7 @@ edge between their nodes. The connected components are then what can only be pru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,12 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["INPUT", "NONE", "Block", "Graph", "compact", "varying"]
+__all__ = ["INPUT", "NONE", "OUTSIDE", "Block", "Graph", "Use", "compact", "varying"]
 
 NONE = 0
 """Label of elements that belong to no channel: constants, padding."""
 INPUT = 1
 """The one node of everything that comes from the model's input."""
+OUTSIDE = -1
+"""The step of what happens before and after the run."""
 
 
 @dataclass
@@ -41,17 +43,35 @@ class Block:
         return torch.arange(self.first, self.first + self.length)
 
 
+@dataclass(frozen=True)
+class Use:
+    """One run of a layer: `length` rows of its weight from `start` on, each entry multiplied `positions` times."""
+
+    kind: str
+    positions: int
+    groups: int
+    start: int
+    length: int
+    module: str
+
+
 @dataclass
 class Graph:
-    """What one run of the model told: blocks of nodes, ties between them, reasons why some cannot be pruned."""
+    """What one run of the model told: blocks of nodes, ties between them, reasons why some cannot be pruned.
+
+    `step` numbers the operation that is running. `products` are (module, multiply-adds, nodes): equally many of
+    them for each of the nodes, or for none in particular. `splits` are (groups, channels) nodes that a view
+    divided: where it is not whole groups that leave, the i-th channels of all groups leave together.
+    """
 
     blocks: dict[tuple[str, int], Block] = field(default_factory=dict)
     size: int = 2
-    reasons: dict[int, str] = field(default_factory=dict)
+    step: int = OUTSIDE
+    fixes: list[tuple[int, npt.NDArray[np.int64], str]] = field(default_factory=list)
     balanced: list[tuple[npt.NDArray[np.int64], int]] = field(default_factory=list)
-    layers: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-    counted: int = 0
-    products: dict[str, int] = field(default_factory=dict)
+    splits: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    uses: dict[str, list[Use]] = field(default_factory=dict)
+    products: list[tuple[str, int, npt.NDArray[np.int64]]] = field(default_factory=list)
     _edges: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def block(self, tensor: str, dim: int, length: int) -> Block:
@@ -66,7 +86,7 @@ class Graph:
     def node(self, reason: str) -> int:
         """Return a new node that is fixed for `reason`."""
         self.size += 1
-        self.reasons[self.size - 1] = reason
+        self.fix(torch.tensor([self.size - 1]), reason)
         return self.size - 1
 
     def tie(self, first: Tensor, second: Tensor) -> None:
@@ -81,18 +101,29 @@ class Graph:
 
     def fix(self, labels: Tensor, reason: str) -> None:
         """Record that none of these channels can be pruned; the first reason given to a channel stays."""
-        for node in torch.unique(labels).tolist():
-            if node != NONE:
-                self.reasons.setdefault(node, reason)
+        self.fixes.append((self.step, torch.unique(labels).numpy(), reason))
 
     def balance(self, nodes: Tensor, groups: int) -> None:
         """Record that `groups` equal, consecutive parts of `nodes` must keep equally many."""
         self.balanced.append((nodes.numpy(), groups))
 
-    def ran(self, layer: str, kind: str, positions: int, groups: int = 1) -> None:
-        """Count `positions` multiply-adds for each entry of a layer's weight."""
-        self.counted += 1
-        self.layers[layer] = (kind, self.layers.get(layer, (kind, 0, groups))[1] + positions, groups)
+    def split(self, groups: Tensor) -> None:
+        """Record that a view divided channels into groups: (groups, channels) nodes."""
+        self.splits.append(torch.unique(groups, dim=0).numpy())
+
+    def ran(self, weight: str, use: Use) -> None:
+        """Record one run of the layer with that weight."""
+        self.uses.setdefault(weight, []).append(use)
+
+    def reasons(self, live: Collection[int]) -> dict[int, str]:
+        """Return why nodes are fixed, by what ran outside of all steps and in those that are `live`."""
+        found: dict[int, str] = {}
+        for step, nodes, reason in self.fixes:
+            if step == OUTSIDE or step in live:
+                for node in nodes.tolist():
+                    if node != NONE:
+                        found.setdefault(node, reason)
+        return found
 
     @property
     def edges(self) -> npt.NDArray[np.int64]:

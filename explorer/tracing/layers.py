@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from explorer.tracing.calls import Call, unknown
-from explorer.tracing.labels import varying
 
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder
@@ -26,15 +25,15 @@ def batch_norm(rec: Recorder, call: Call) -> None:
         if not rec.is_parameter(tensor):
             rec.graph.fix(labels, f"normalised with computed statistics{rec.where()}")
             continue
-        rec.graph.tie(rec.parameter_block(tensor, 0).nodes, labels)
+        rec.graph.tie(rec.parameter_nodes(tensor, 0), labels)
     rec.set(out, labels.reshape([1, -1] + [1] * (out.dim() - 2)))
 
 
 def layer_norm(rec: Recorder, call: Call) -> None:
     source, out = call["input"], call.out[0]
     labels = rec.labels(source)
-    if varying(labels, range(source.dim() - len(call["normalized_shape"]), source.dim())):
-        rec.graph.fix(labels, f"normalised over the channels by a layer norm{rec.where()}")
+    dims = range(source.dim() - len(call["normalized_shape"]), source.dim())
+    rec.join(labels, dims, f"normalised over the channels by a layer norm{rec.where()}")
     rec.set(out, labels)
 
 
@@ -46,7 +45,7 @@ def group_norm(rec: Recorder, call: Call) -> None:
 
 def convolution(rec: Recorder, call: Call) -> None:
     source, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
-    if not rec.is_parameter(weight) or (call["transposed"] and groups not in (1, source.size(1))):
+    if not rec.is_whole(weight) or (call["transposed"] and groups not in (1, source.size(1))):
         unknown(rec, call)
         return
     channels = source.size(1)
@@ -72,7 +71,7 @@ def convolution(rec: Recorder, call: Call) -> None:
         _tie_bias(rec, bias, written.nodes)
     positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0) // rec.batch
     kind = "conv_transposed" if call["transposed"] else "conv"
-    rec.graph.ran(rec.parameter_name(weight), kind, positions, groups)
+    rec.ran(weight, kind, positions, written.nodes, groups)
     rec.set(call.out, written.nodes.reshape([1, -1] + [1] * (call.out.dim() - 2)))
 
 
@@ -89,25 +88,25 @@ def _matrix_product(rec: Recorder, call: Call, source: Tensor, weight: Tensor, b
         unknown(rec, call)
         return
     labels = rec.channel_labels(source, 1)
-    read, written = rec.parameter_block(weight, 0), rec.parameter_block(weight, 1)
-    read.reads = written.writes = True
-    rec.graph.tie(read.nodes, labels)
+    rec.parameter_block(weight, 0).reads = rec.parameter_block(weight, 1).writes = True
+    written = rec.parameter_nodes(weight, 1)
+    rec.graph.tie(rec.parameter_nodes(weight, 0), labels)
     if bias is not None:
-        _tie_bias(rec, bias, written.nodes)
-    rec.graph.ran(rec.parameter_name(weight), "linear", max(1, source.size(0) // rec.batch))
-    rec.set(call.out, written.nodes.reshape(1, -1))
+        _tie_bias(rec, bias, written)
+    rec.ran(weight, "linear", max(1, source.size(0) // rec.batch), written)
+    rec.set(call.out, written.reshape(1, -1))
 
 
 def _tie_bias(rec: Recorder, bias: Tensor, nodes: Tensor) -> None:
     if rec.is_parameter(bias) and bias.dim() == 1:
-        rec.graph.tie(rec.parameter_block(bias, 0).nodes, nodes)
+        rec.graph.tie(rec.parameter_nodes(bias, 0), nodes)
     else:
         rec.graph.fix(nodes, f"added to a computed bias{rec.where()}")
 
 
 def embedding(rec: Recorder, call: Call) -> None:
     weight = call["weight"]
-    if not rec.is_parameter(weight):
+    if not rec.is_whole(weight):
         unknown(rec, call)
         return
     written = rec.parameter_block(weight, 1)

@@ -38,12 +38,17 @@ class Recorder(TorchDispatchMode):
         self.graph, self.tape = Graph(), Tape()
         self.batch = batch
         self.leaves: dict[str, tuple[Block, Block]] = {}
+        # the nodes whose products the running operation makes
+        self.heads = NO_HEADS
+        self._explained = False
         self.ran: set[str] = set()
         self._labels = WeakTensorKeyDictionary()
-        # value: (tensor name, for every dimension of this view the parameter's dimension or None)
+        # value: (tensor name, for every dimension of this view what it is of the parameter)
         self._parameters = WeakTensorKeyDictionary()
+        self._shapes: dict[str, torch.Size] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            self._parameters[tensor] = (name, tuple(range(tensor.dim())))
+            self._shapes[name] = tensor.shape
+            self._parameters[tensor] = (name, tuple((dim, 0, length) for dim, length in enumerate(tensor.shape)))
         self._stack: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -51,12 +56,13 @@ class Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         call = Call(func, name, tuple(args), kwargs, out)
-        counted = self.graph.counted
+        self.graph.step, self._explained, self.heads = len(self.tape.steps), False, NO_HEADS
         self._follow(call)
-        module, flops = self._stack[-1] if self._stack else "", _flops(call) // self.batch
-        if flops and self.graph.counted == counted:
-            self.graph.products[module] = self.graph.products.get(module, 0) + flops
-        self.tape.record(call, _plain(name), self._name_of, module, flops)
+        flops = _flops(call) // self.batch
+        if flops and not self._explained:
+            self.graph.products.append((self.module, flops, self.heads.numpy()))
+        self.tape.record(call, _plain(name), self._name_of, self.module, flops)
+        self.graph.step = OUTSIDE
         return out
 
     def _follow(self, call: Call) -> None:
@@ -71,9 +77,14 @@ class Recorder(TorchDispatchMode):
         if written_view:
             unknown(self, call)
 
+    @property
+    def module(self) -> str:
+        """The innermost module that is running."""
+        return self._stack[-1] if self._stack else ""
+
     def where(self) -> str:
         """Return " in MODULE" for the innermost module that is running, for reasons."""
-        return f" in {self._stack[-1]}" if self._stack and self._stack[-1] else ""
+        return f" in {self.module}" if self.module else ""
 
     def set(self, tensor: Tensor, labels: Tensor) -> None:
         """Label an activation; `labels` must be broadcastable to it."""
@@ -113,6 +124,27 @@ class Recorder(TorchDispatchMode):
             for dim in range(tensor.dim()):
                 if self._parameters[tensor][1][dim] is not None:
                     self.graph.fix(self.parameter_block(tensor, dim).nodes, reason)
+
+    def join(self, labels: Tensor, dims: Iterable[int], reason: str) -> None:
+        """Tie channels along dimensions that are computed with as a whole.
+
+        Channels that lie along other dimensions too, heads for example, can still leave group by group; without
+        groups all are fixed for the reason.
+        """
+        over = varying(labels, dims)
+        if len(over) == len(varying(labels)):
+            self.graph.fix(labels if over else labels[:0], reason)
+            return
+        first = labels
+        for dim in over:
+            first = first.narrow(dim, 0, 1)
+        self.graph.tie(first, labels)
+
+    def ran(self, weight: Tensor, kind: str, positions: int, written: Tensor, groups: int = 1) -> None:
+        """Record that a layer with this weight ran, which explains the multiply-adds of the running operation."""
+        self._explained = True
+        name = self.parameter_name(weight)
+        block = self.graph.blocks...
 
     def is_parameter(self, tensor: Tensor) -> bool:
         return tensor in self._parameters and tensor not in self._labels

@@ -145,7 +145,7 @@ def test_a_multirun_is_a_folder_a_job_and_grows(explore, folder):
     assert code == 0
     assert out.count("is finished") == 4
     assert list((folder / "results").glob("sweep-*")) == [root]
-    runs = list(root.glob("*/config.yaml"))
+    runs = [path.parent for path in root.glob("*/config.yaml")]
     assert len(runs) == 6
     assert all(len(table(run)) == 4 for run in runs)
 

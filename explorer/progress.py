@@ -45,20 +45,33 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
 
 def frontier_view(front: pd.DataFrame, dense: Mapping[str, float]) -> Table:
     """Return the frontier as a table to print, the dense network last."""
-    latency = "latency_ms" in front
     table = Table(title="frontier", title_justify="left", header_style="bold")
-    headers = ["trial", "error %", "± s.e.", "FLOPs M", "ratio", "params k", "ratio", "KiB"]
-    for header in headers + (["batch-1 ms", "dense ms"] if latency else []):
+    latencies = {key: header for key, header in _LATENCIES.items() if key in front}
+    headers = ["trial", "error %", "± s.e.", "FLOPs M", "ratio", "params k", "ratio", "KiB", *latencies.values()]
+    for header in headers:
         table.add_column(header, justify="right")
+    # what all points have in common needs no column
+    named = len(set(front["granularity"])) > 1
+    if named:
+        table.add_column("granularity")
     for _, row in front.iterrows():
         cells = [str(row["trial"]), *_cells(row)]
-        if latency:
-            cells += [f"{row['latency_ms']:.2f}", f"{row['latency_dense_ms']:.2f}"]
-        table.add_row(*cells)
+        cells += ["" if pd.isna(row[key]) else f"{row[key]:.2f}" for key in latencies]
+        table.add_row(*cells, *([row["granularity"]] if named else []))
     table.add_section()
     ratios = {f"{cost}_ratio": 1.0 for cost in ("flops", "params")}
-    table.add_row("dense", *_cells({**dense, **ratios}), *(["", ""] if latency else []))
+    table.add_row("dense", *_cells({**dense, **ratios}), *[""] * (len(latencies) + named))
     return table
+
+
+# of one input and of a batch; of a network with patterns also with dense kernels
+_LATENCIES = {
+    "latency_ms": "batch-1 ms",
+    "latency_dense_ms": "dense",
+    "latency_batch_ms": "batch ms",
+    "latency_batch_masked_ms": "masked",
+    "latency_batch_dense_ms": "dense",
+}
 
 
 def _cells(row: Mapping[str, float] | pd.Series) -> list[str]:

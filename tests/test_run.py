@@ -147,6 +147,10 @@ def test_a_multirun_is_a_folder_a_job_and_grows(explore, folder):
     assert list((folder / "results").glob("sweep-*")) == [root]
     runs = [path.parent for path in root.glob("*/config.yaml")]
     assert len(runs) == 6
+    fronts = pd.read_csv(root / "frontiers.csv")
+    assert set(fronts["job"]) == {run.name for run in runs}
+    assert len(fronts) == sum(len(pd.read_csv(run / "frontier.csv")) for run in runs)
+    assert (root / "plots" / "granularities-resnet_digits-digits.png").exists()
     assert all(len(table(run)) == 4 for run in runs)
 
 

@@ -128,15 +128,14 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
 def ladder(space: PruningSpace, rungs: int) -> list[npt.NDArray[np.int16]]:
     """Return the rows of `rungs` uniform ratios, evenly spaced from the space's least to 1, without the dense one.
 
-    A space of several families (channels, kinds of pattern, blocks) has a short ladder of each, between the ends: two
-    rungs at least, and together about as many as asked for.
+    A space of several families (channels, kinds of pattern, blocks) has a ladder of each: at least two rungs below
+    1, and together about as many as asked for.
     """
-    several = len(space.families) > 1
+    each = rungs if len(space.families) == 1 else max(3, -(-rungs // len(space.families)))
     rows = []
     for family in space.families if rungs else ():
         least = min(axis.ratios[i] for axis in space.axes for i in axis.families.get(family, ()))
-        inner = np.linspace(least, 1, max(2, -(-rungs // len(space.families))) + 2)[1:-1]
-        rows += [space.uniform(ratio, family) for ratio in (inner if several else np.linspace(least, 1, rungs))]
+        rows += [space.uniform(ratio, family) for ratio in np.linspace(least, 1, each)]
     pruned = [row for row in rows if not space.is_dense(row)]
     return list({row.tobytes(): row for row in pruned}.values())
 

@@ -1,0 +1,132 @@
+"""Linear layers, and convolutions that are linear layers at every position, as products with a masked matrix."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from explorer.sparse.matrix import Form, Layer, transposed
+from explorer.sparse.products import Product, Tiles
+from spaces import Pattern
+
+__all__ = ["BlockLinear", "ChannelsLast", "ProductLinear", "SemiStructuredLinear", "TileLinear"]
+
+# rows at a time: what is gathered of them stays in a core's second cache
+_ROWS = 256
+# so many reads of each input pay for transposing them: then gathers copy runs
+_READS = 4
+
+
+class TileLinear(Form):
+    """A linear layer as dense products of tiles, each with the columns of the input that it reads."""
+
+    def __init__(self, layer: Layer, tiles: Tiles) -> None:
+        super().__init__(layer)
+        self.tiles = tiles
+        self.transposing = sum(tiles.lengths) > _READS * self.weight.shape[1]
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., N] of an input [..., K]."""
+        flat = x.reshape(-1, x.shape[-1])
+        y = x.new_empty(len(flat), self.tiles.outputs)
+        step = _ROWS if x.device.type == "cpu" else max(1, len(flat))
+        for part, out in zip(flat.split(step), y.split(step), strict=True):
+            self._part(part, out)
+        if self.bias is not None:
+            y += self.bias
+        return y.view(*x.shape[:-1], -1)
+
+    def _part(self, x: Tensor, out: Tensor) -> None:
+        compact = x.new_empty(len(x), self.tiles.width + 1)
+        compact[:, -1] = 0
+        source = transposed(x) if self.transposing else None
+        for rows, (columns, entries) in zip(self.tiles.reads(), self.tiles.tiles(), strict=True):
+            taken = x.index_select(1, rows) if source is None else source.index_select(0, rows).t()
+            torch.mm(taken, entries, out=compact[:, columns])
+        torch.index_select(compact, 1, self.tiles.places, out=out)
+
+
+class ProductLinear(Form):
+    """A linear layer as any product with its transposed input."""
+
+    def __init__(self, layer: Layer, product: Product) -> None:
+        super().__init__(layer)
+        self.product = product
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., N] of an input [..., K]."""
+        flat = x.reshape(-1, x.shape[-1])
+        y = x.new_empty(len(flat), self.product.outputs)
+        step = self.product.positions if x.device.type == "cpu" else max(1, len(flat))
+        for part, rows in zip(flat.split(step), y.split(step), strict=True):
+            source = transposed(part)
+            out = x.new_empty(self.product.outputs, len(part))
+            self.product(lambda number, source=source: source.index_select(0, self.product.reads()[number]), out)
+            rows.copy_(transposed(out))
+        if self.bias is not None:
+            y += self.bias
+        return y.view(*x.shape[:-1], -1)
+
+
+class BlockLinear(Form):
+    """A linear layer with torch's block-sparse matrices (BSR).
+
+    Parameters
+    ----------
+    layer
+        The layer; blocks divide its weight.
+    pattern
+        The blocks' height (along the inputs) and width.
+    """
+
+    blocks: Tensor
+
+    def __init__(self, layer: nn.Linear, pattern: Pattern) -> None:
+        super().__init__(layer)
+        blocks = layer.weight.detach().to_sparse_bsr((pattern.width, pattern.height))
+        self.register_buffer("blocks", blocks, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., N] of an input [..., K]."""
+        if x.is_cuda:
+            return F.linear(x, self.blocks, self.bias)
+        flat = x.reshape(-1, x.shape[-1])
+        y = transposed((self.blocks @ flat.t()).contiguous())
+        if self.bias is not None:
+            y += self.bias
+        return y.view(*x.shape[:-1], -1)
+
+
+class SemiStructuredLinear(Form):
+    """A linear layer with 2:4 sparse tensor cores, where torch and the GPU have them for its type and sizes."""
+
+    structured: Tensor
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer)
+        structured = torch.sparse.to_sparse_semi_structured(layer.weight.detach())
+        self.register_buffer("structured", structured, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., N] of an input [..., K]."""
+        return F.linear(x, self.structured, self.bias)
+
+
+class ChannelsLast(Form):
+    """A convolution of single positions as a linear layer, on images with channels innermost."""
+
+    def __init__(self, conv: nn.Conv2d, linear: TileLinear) -> None:
+        super().__init__(conv)
+        self.linear, self.stride = linear, conv.stride
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, N, H', W'] of an input [B, C, H, W], with channels innermost."""
+        high, wide = self.stride
+        y: Tensor = self.linear(x[:, :, ::high, ::wide].permute(0, 2, 3, 1))
+        return y.permute(0, 3, 1, 2)

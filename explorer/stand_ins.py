@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PLAIN", "ChannelSlice", "Skip", "returned"]
+__all__ = ["PLAIN", "ChannelSlice", "Skip", "SmallerAttention", "returned"]
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device, torch.Size)
 """Types of attributes that cannot change, so that copies share them."""
@@ -85,3 +86,72 @@ class ChannelSlice(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         zero = x.new_zeros(x.size(0), 1, *x.shape[2:])
         return self.leaf(torch.cat([x, zero], 1).index_select(1, self.spread)).index_select(1, self.keep)
+
+
+class SmallerAttention(nn.MultiheadAttention):
+    """Torch's attention with fewer heads of the same size, or narrower inputs, which torch cannot express.
+
+    A copy of a dense module becomes one by taking its class; see `explorer.sizes`. The parameters keep their
+    names. It has no ``bias_k`` and ``add_zero_attn``.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the output and, if asked for, the weights: [N, L, S], or [N, heads, L, S] not averaged."""
+        batched = query.dim() == 3
+        if not batched:
+            query, key, value = (tokens.unsqueeze(0) for tokens in (query, key, value))
+        elif not self.batch_first:
+            query, key, value = (tokens.transpose(0, 1) for tokens in (query, key, value))
+        q, k, v = (
+            F.linear(tokens, weight, bias).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for tokens, weight, bias in zip((query, key, value), *self._projections(), strict=True)
+        )
+        mask = self._mask(attn_mask, key_padding_mask, q)
+        dropout = self.dropout if self.training else 0.0
+        weights = None
+        if need_weights:
+            scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
+            weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
+            out = weights @ v
+            weights = weights.mean(1) if average_attn_weights else weights
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+        out = self.out_proj(out.transpose(1, 2).flatten(2))
+        if not batched:
+            return out.squeeze(0), None if weights is None else weights.squeeze(0)
+        return out if self.batch_first else out.transpose(0, 1), weights
+
+    def _projections(self) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+        """Return the weights and the biases of query, key and value."""
+        packed = self.in_proj_weight is not None
+        weights = (
+            self.in_proj_weight.chunk(3) if packed else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        )
+        return weights, (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+
+    def _mask(self, mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
+        """Return what is added to the scores [N, heads, L, S] for both masks; True masks out."""
+        found: Tensor | None = None
+        if mask is not None:
+            found = _added(mask, q)
+            found = found if found.dim() == 2 else found.unflatten(0, (-1, self.num_heads))
+        if padding is not None:
+            unseen = _added(padding, q).reshape(-1, 1, 1, padding.size(-1))
+            found = unseen if found is None else found + unseen
+        return found
+
+
+def _added(mask: Tensor, like: Tensor) -> Tensor:
+    return (
+        torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf")) if mask.dtype == torch.bool else mask
+    )

@@ -8,14 +8,16 @@ referenced.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explorer.stand_ins import PLAIN, ChannelSlice, Skip, returned
+from explorer.sizes import head_sizes
+from explorer.skeleton import Skeleton
+from explorer.stand_ins import ChannelSlice, Skip, returned
 from spaces import BlockUnit, Dim, Network, PruningError, Run
 
 __all__ = ["Atoms", "ChannelSlice", "Kept", "Skip", "Surgeon", "masked"]
@@ -104,9 +106,10 @@ class Surgeon:
         ]
         alike = {number: dim for _, _, dims in self._plan for number, dim in dims}
         self._dims = [alike[number] for number in range(len(alike))]
-        self._skeleton = _Skeleton(model, [dense for _, dense, _ in self._plan])
+        self._skeleton = Skeleton(model, [dense for _, dense, _ in self._plan])
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
+        self._sizes = head_sizes(model, network)
         self._blocks = {block.name: (modules[block.name], block.returns) for block in network.blocks}
 
     def build(self, kept: Kept, dropped: Collection[str] = ()) -> nn.Module:
@@ -135,6 +138,10 @@ class Surgeon:
                     small = nn.Parameter(small, requires_grad=dense.requires_grad)
                 replaced[id(dense)] = small
         module = self._skeleton.copy(replaced, dropped)
+        for size in self._sizes:
+            if size.unit in kept and id(size.module) in replaced:
+                atoms = self.network.unit[size.unit].atoms
+                vars(replaced[id(size.module)])[size.attribute] = size.value * len(kept[size.unit]) // atoms
         for leaf, entry in self._leaves:
             if kept.keys() & (entry.reads.units | entry.writes.units) and not entry.name.startswith(inside):
                 reads = alive[self.atoms.labels(entry.reads)]
@@ -240,119 +247,3 @@ def _swap(module: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, replacement)
     return module
-
-
-class _Skeleton:
-    """A model's module tree without its tensors, copied for every candidate.
-
-    Attributes that cannot change (numbers, strings) are shared; anything else is deep-copied with the tensors
-    and modules already replaced, so that lists of modules or tied weights point into the copy.
-
-    Parameters
-    ----------
-    model
-        The dense model.
-    tensors
-        Those of its tensors that every copy replaces.
-    """
-
-    def __init__(self, model: nn.Module, tensors: Iterable[Tensor]) -> None:
-        self._root = id(model)
-        known = {id(part) for part in (None, *tensors, *model.modules())}
-        names: dict[int, list[str]] = {}
-        for name, module in model.named_modules(remove_duplicate=False):
-            names.setdefault(id(module), []).append(f"{name}.")
-        self._parts = [_Part(module, names[id(module)], known) for module in model.modules()]
-
-    def copy(self, replaced: dict[int, Any], dropped: Collection[str] = ()) -> nn.Module:
-        """Return the copy.
-
-        Parameters
-        ----------
-        replaced
-            The id of every dense tensor and its new one, and of every dropped module and what takes its place;
-            it gains the other modules.
-        dropped
-            Names of the dropped modules.
-        """
-        replaced[id(None)] = None
-        inside = tuple(f"{name}." for name in dropped)
-        # a module that another place still holds stays
-        parts = [part for part in self._parts if not all(name.startswith(inside) for name in part.names)]
-        clones = []
-        for part in parts:
-            clone = replaced[id(part.module)] = object.__new__(type(part.module))
-            clone.__dict__.update(part.shared)
-            for name, kind in part.empty:
-                clone.__dict__[name] = kind()
-            clones.append(clone)
-        for part, clone in zip(parts, clones, strict=True):
-            for name, ids in part.tables:
-                clone.__dict__[name] = {key: replaced[i] for key, i in ids}
-            for name in part.other:
-                clone.__dict__[name] = copy.deepcopy(vars(part.module)[name], replaced)
-            if part.sized:
-                _update_sizes(clone)
-        return replaced[self._root]
-
-
-class _Part:
-    """One module of a skeleton: its names, each with a dot, and its attributes by the way they are copied."""
-
-    def __init__(self, module: nn.Module, names: list[str], known: set[int]) -> None:
-        self.module, self.names = module, names
-        self.shared: dict[str, Any] = {}
-        self.empty: list[tuple[str, type]] = []
-        self.tables: list[tuple[str, list[tuple[str, int]]]] = []
-        self.other: list[str] = []
-        for name, value in vars(module).items():
-            if isinstance(value, PLAIN) or _is_plain_tuple(value):
-                self.shared[name] = value
-            elif isinstance(value, dict | set | list) and not value:
-                self.empty.append((name, type(value)))
-            elif type(value) is dict and known.issuperset(map(id, value.values())):
-                self.tables.append((name, [(key, id(entry)) for key, entry in value.items()]))
-            else:
-                self.other.append(name)
-        self.sized = isinstance(module, _SIZED)
-
-
-def _is_plain_tuple(value: Any) -> bool:
-    return type(value) is tuple and all(isinstance(part, PLAIN) for part in value)
-
-
-_SIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.PReLU, nn.Embedding)
-
-
-def _update_sizes(module: nn.Module) -> None:
-    """Make the size attributes of torch's own layers agree with their tensors."""
-    # written past Module.__setattr__, which asks of every number whether it is a parameter
-    sizes, weight = vars(module), module._parameters.get("weight")
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        known = weight if weight is not None else module._buffers.get("running_mean")
-        if known is not None:
-            sizes["num_features"] = len(known)
-    elif weight is None:
-        pass
-    elif isinstance(module, nn.modules.conv._ConvNd):
-        _update_convolution(module, weight)
-    elif isinstance(module, nn.Linear):
-        sizes["out_features"], sizes["in_features"] = weight.shape
-    elif isinstance(module, nn.PReLU):
-        sizes["num_parameters"] = len(weight)
-    elif isinstance(module, nn.Embedding):
-        sizes["embedding_dim"] = weight.size(1)
-
-
-def _update_convolution(module: nn.modules.conv._ConvNd, weight: Tensor) -> None:
-    sizes = vars(module)
-    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
-    if module.groups > 1 and module.groups == module.in_channels:
-        # depthwise: filters for each channel it reads
-        per_channel = module.out_channels // module.in_channels
-        channels = weight.size(0) if transposed else weight.size(0) // per_channel
-        sizes.update(groups=channels, in_channels=channels, out_channels=channels * per_channel)
-        return
-    written, read = (1, 0) if transposed else (0, 1)
-    sizes["out_channels"] = weight.size(written) * (module.groups if transposed else 1)
-    sizes["in_channels"] = weight.size(read) * (1 if transposed else module.groups)

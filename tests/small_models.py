@@ -53,20 +53,21 @@ class StandardisedConv(nn.Conv2d):
 
 
 class Attention(nn.Module):
-    """Self-attention and a feed-forward layer, both residual."""
+    """Self-attention and a feed-forward layer, both residual; the width of all heads may be hard-coded."""
 
-    def __init__(self, dim: int = 8, heads: int = 2, inner: int = 12) -> None:
+    def __init__(self, dim: int = 8, heads: int = 2, inner: int = 12, width: int | None = None) -> None:
         super().__init__()
+        self.width = width
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.up, self.down = nn.Linear(dim, inner), nn.Linear(inner, dim)
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
-        n, length, dim = x.shape
+        n, length, _ = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         scores = (q @ k.transpose(-1, -2)) * q.size(-1) ** -0.5
-        x = x + self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, length, dim))
+        x = x + self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, length, self.width or -1))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
@@ -460,13 +461,20 @@ CASES: dict[str, Case] = {
     "attention": Case(
         lambda: nn.Sequential(nn.Linear(6, 8), Attention(), nn.Linear(8, 3)),
         tokens(6),
+        [("1.qkv", 24, 12, 1), ("1.up", 12, 1, 1)],
+        {"0": "layer norm", "1.proj": "layer norm"},
+    ),
+    "attention of hard-coded width": Case(
+        lambda: nn.Sequential(nn.Linear(6, 8), Attention(width=8), nn.Linear(8, 3)),
+        tokens(6),
         [("1.up", 12, 1, 1)],
-        {"0": "", "1.qkv": "", "1.proj": ""},
+        {"1.qkv": "raises"},
+        rescued=True,
     ),
     "transformer layer of torch": Case(
         lambda: nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), nn.Linear(8, 3)),
         tokens(),
-        [("0.linear1", 12, 1, 1)],
+        [("0.self_attn.in_proj_weight", 24, 12, 1), ("0.linear1", 12, 1, 1)],
     ),
     "conv1d": Case(
         lambda: nn.Sequential(

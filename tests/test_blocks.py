@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from explorer import models
 from explorer.surgery import Kept, Skip, Surgeon, masked
 from explorer.tracing import trace
-from spaces import BlockUnit, FixedBlock, Network
+from explorer.tracing.verify import verified
+from spaces import BlockUnit, FixedBlock, Network, Recipe, costs_of
 
 TOKENS = tokens()
 
@@ -459,12 +460,16 @@ def test_blocks_and_reasons(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_dropped_is_masked(name: str) -> None:
+def test_dropped_is_masked_and_costs_are_counted(name: str) -> None:
     case = CASES[name]
-    network, model = trace(_build(name), case.example), fresh(_build(name))
-    for seed, dropped in enumerate(_choices(network)):
+    network, model, rng = trace(_build(name), case.example), fresh(_build(name)), np.random.default_rng(0)
+    for dropped in _choices(network):
+        recipe = random_recipe(network, rng)
+        kept = random_kept(network, recipe, rng)
         assert_dropped_is_masked(model, network, case.example, {}, dropped)
-        assert_dropped_is_masked(model, network, case.example, _kept(network, seed), dropped)
+        assert_dropped_is_masked(model, network, case.example, kept, dropped)
+        small = Surgeon(_build(name), network).build(kept, dropped)
+        assert costs_of(network, Recipe.of(recipe.ratios, blocks=dropped)) == counted(small, case.example)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.blocks])
@@ -566,10 +571,6 @@ def test_a_false_claim_is_found() -> None:
     """What only seems to be residual: the output is another argument's."""
     model = around(mlp(lambda m, x, y: y + m.f(x)), forward=lambda m, x: m.blocks[0](x, m.g(x)), g=nn.Linear(8, 8))
     network = trace(model, TOKENS, verify=False)
-    from dataclasses import replace
-
-    from explorer.tracing.verify import verified
-
     wrong = replace(network, blocks=(BlockUnit("blocks.0", 0),), fixed_blocks=())
     found = verified(model, wrong, TOKENS)
     assert found.blocks == ()

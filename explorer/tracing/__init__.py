@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.assemble import assemble, find_atoms
-from explorer.tracing.blocks import find_blocks
+from explorer.tracing.blocks import find_blocks, live
 from explorer.tracing.recorder import Recorder, tensors_in
 from explorer.tracing.verify import verified
 from spaces import FixedChannels, Network, PruningError
@@ -79,7 +79,7 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
             module.training = training
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     graph, state = recorder.graph, {**parameters, **buffers}
-    atoms = find_atoms(graph)
+    atoms = find_atoms(graph, live(recorder.tape.steps, results))
     network = assemble(name or type(model).__name__, graph, atoms, state, recorder.leaves, set(buffers))
     blocks, fixed_blocks = find_blocks(recorder.tape, model, atoms.alike, results)
     idle = _idle(model, recorder.ran, {tensor for tensor, _ in recorder.graph.blocks})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import lcm
 
@@ -12,7 +12,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from explorer.tracing.labels import Block, Graph
+from explorer.tracing.labels import Block, Graph, Use
 from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Run, Tensor
 
 __all__ = ["Atoms", "assemble", "find_atoms"]
@@ -64,6 +64,13 @@ def assemble(
     labelled: dict[str, dict[int, Dim]] = {}
     for block in graph.blocks.values():
         labelled.setdefault(block.tensor, {})[block.dim] = _dim(block, atoms)
+    layers, products = [], [_product(*product, atoms) for product in graph.products]
+    for weight, uses in graph.uses.items():
+        positions = _positions(uses, tensors[weight].shape)
+        if positions is None:
+            products += _parts(graph, atoms, weight, uses)
+        else:
+            layers.append(Layer(_layer_name(weight), uses[0].kind, weight, positions, uses[0].groups))
     return Network(
         name=name,
         units=tuple(atoms.units),
@@ -80,26 +87,76 @@ def assemble(
             )
             for tensor_name, tensor in tensors.items()
         ),
-        layers=tuple(
-            Layer(_layer_name(weight), kind, weight, positions, groups)
-            for weight, (kind, positions, groups) in graph.layers.items()
-        ),
-        products=tuple(Product(module, flops) for module, flops in graph.products.items()),
+        layers=tuple(layers),
+        products=_summed(products),
         leaves=tuple(Leaf(leaf, _dim(reads, atoms), _dim(writes, atoms)) for leaf, (reads, writes) in leaves.items()),
     )
 
 
-def find_atoms(graph: Graph) -> Atoms:
-    """Return the atoms and units of a graph: its connected components, and those alike."""
-    edges = graph.edges
+def _product(module: str, flops: int, nodes: Ints, atoms: Atoms) -> Product:
+    """Return a product of activations with its dimension: the heads, if they can be pruned."""
+    unit, atom = atoms.unit[nodes], atoms.atom[nodes]
+    if not (unit >= 0).any():
+        return Product(module, flops)
+    heads, counts = np.unique(np.stack([unit, np.where(unit >= 0, atom, 0)]), axis=1, return_counts=True)
+    # queries that share a key, and the inputs of a batch, are the same head several times
+    unit, atom = np.repeat(heads, counts // np.gcd.reduce(counts), axis=1)
+    return Product(module, flops // len(unit), (Dim(_runs(unit, atom, atoms.units)),))
+
+
+def _summed(products: Iterable[Product]) -> tuple[Product, ...]:
+    """Return the products, those of the same module and dimensions as one."""
+    flops: dict[tuple[str, tuple[Dim, ...]], int] = {}
+    for product in products:
+        key = product.name, product.dims
+        flops[key] = flops.get(key, 0) + product.flops
+    return tuple(Product(module, count, dims) for (module, dims), count in flops.items())
+
+
+def _positions(uses: list[Use], shape: torch.Size) -> int | None:
+    """Return how often every entry of a weight is multiplied; None if some are more often than others."""
+    cut = {use.dim for use in uses if use.length < shape[use.dim]} or {uses[0].dim}
+    total = np.zeros(shape[min(cut)], dtype=np.int64)
+    for use in uses:
+        part = total[use.start : use.start + use.length] if use.dim in cut else total
+        part += use.positions
+    return int(total[0]) if len(cut) == 1 and (total == total[0]).all() else None
+
+
+def _parts(graph: Graph, atoms: Atoms, weight: str, uses: list[Use]) -> list[Product]:
+    """Return the products of a linear weight whose parts are multiplied unequally often, as in cross-attention."""
+    found = []
+    for use in uses:
+        block = graph.blocks[weight, use.dim]
+        other = graph.blocks[weight, 1 - use.dim]
+        part = Block(weight, use.dim, block.first + use.start, use.length)
+        whole = Block(weight, 1 - use.dim, other.first, other.length)
+        found.append(Product(use.module, use.positions, (_dim(part, atoms), _dim(whole, atoms))))
+    return found
+
+
+def find_atoms(graph: Graph, live: Collection[int]) -> Atoms:
+    """Return the atoms and units of a graph: its connected components, and those alike.
+
+    What steps that are not `live` did to channels fixes none.
+    """
+    edges, reasons = graph.edges, graph.reasons(live)
+    component = _components(graph.size, edges)
+    # of a view that divides channels either whole groups leave, as heads do, or equally many of every group
+    ties = [_columns(rows) for rows in graph.splits if (component[rows] != component[rows][:, :1]).any()]
+    edges = np.concatenate([edges, *ties])
     while True:
         component = _components(graph.size, edges)
-        atoms, unclean = _units(graph, component)
+        atoms, unclean = _units(graph, component, reasons)
         if not unclean:
             return atoms
         # a balance rule over a mixture of units: the i-th channels of all groups leave together
-        ties = [np.stack([np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel()], 1) for rows in unclean]
-        edges = np.concatenate([edges, *ties])
+        edges = np.concatenate([edges, *map(_columns, unclean)])
+
+
+def _columns(rows: Ints) -> Ints:
+    """Return the edges that tie the entries of each column."""
+    return np.stack([np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel()], 1)
 
 
 def _components(size: int, edges: Ints) -> Ints:
@@ -107,10 +164,10 @@ def _components(size: int, edges: Ints) -> Ints:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _units(graph: Graph, component: Ints) -> tuple[Atoms, list[Ints]]:
+def _units(graph: Graph, component: Ints, node_reasons: Mapping[int, str]) -> tuple[Atoms, list[Ints]]:
     """Return units for these components, and the balance rules (as groups x channels nodes) they cannot express."""
     reasons: dict[int, str] = {}
-    for node, reason in graph.reasons.items():
+    for node, reason in node_reasons.items():
         reasons.setdefault(int(component[node]), reason)
     first, signature = _describe(graph, component)
     writers = [block for block in graph.blocks.values() if block.writes]

@@ -216,7 +216,7 @@ def live(
     without: range = range(0),
     instead: Mapping[int, int] = MappingProxyType({}),
 ) -> set[int]:
-    """Return the numbers of the steps that the results depend on.
+    """Return the numbers of the steps that the results depend on, or code that asks for a tensor's values.
 
     The steps `without` are left out; a value they make and that is a key of `instead` is replaced by another.
     """
@@ -224,7 +224,7 @@ def live(
     for number in range(len(steps) - 1, -1, -1):
         if number in without:
             wanted |= {value for made, value in instead.items() if made in wanted}
-        elif not wanted.isdisjoint(steps[number].outputs):
+        elif not steps[number].outputs or not wanted.isdisjoint(steps[number].outputs):
             wanted.update(steps[number].inputs)
             found.add(number)
     return found

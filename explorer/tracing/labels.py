@@ -45,11 +45,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Use:
-    """One run of a layer: `length` rows of its weight from `start` on, each entry multiplied `positions` times."""
+    """One run of a layer in a module: each entry is multiplied `positions` times.
+
+    Of the weight `length` entries from `start` on along `dim`, which is written, took part.
+    """
 
     kind: str
     positions: int
     groups: int
+    dim: int
     start: int
     length: int
     module: str

@@ -71,7 +71,7 @@ def convolution(rec: Recorder, call: Call) -> None:
         _tie_bias(rec, bias, written.nodes)
     positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0) // rec.batch
     kind = "conv_transposed" if call["transposed"] else "conv"
-    rec.ran(weight, kind, positions, written.nodes, groups)
+    rec.multiplied(weight, kind, positions, writing, groups)
     rec.set(call.out, written.nodes.reshape([1, -1] + [1] * (call.out.dim() - 2)))
 
 
@@ -93,7 +93,7 @@ def _matrix_product(rec: Recorder, call: Call, source: Tensor, weight: Tensor, b
     rec.graph.tie(rec.parameter_nodes(weight, 0), labels)
     if bias is not None:
         _tie_bias(rec, bias, written)
-    rec.ran(weight, "linear", max(1, source.size(0) // rec.batch), written)
+    rec.multiplied(weight, "linear", max(1, source.size(0) // rec.batch), 1)
     rec.set(call.out, written.reshape(1, -1))
 
 

@@ -62,15 +62,9 @@ def movement(rec: Recorder, call: Call) -> None:
     for out, label in zip(tree_leaves(call.out), tree_leaves(labels), strict=True):
         rec.set(out, compact(label))
     if call.name in _VIEWS and len(moved) == 1 and len(varying(rec.labels(moved[0]))) == 1:
-        _tie_groups(rec, call.out)
-
-
-def _tie_groups(rec: Recorder, out: Tensor) -> None:
-    """Tie the i-th channels of all groups where a view divides channels in groups, as a channel shuffle does."""
-    labels = rec.labels(out)
-    split = varying(labels)
-    if len(split) == 2 and labels.size(split[0]) <= labels.size(split[1]):
-        rec.graph.tie(labels.narrow(split[0], 0, 1), labels)
+        divided = rec.labels(call.out).squeeze()
+        if divided.dim() == 2 and divided.size(0) <= divided.size(1):
+            rec.graph.split(divided)
 
 
 def channel_shuffle(rec: Recorder, call: Call) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from explorer.tracing.attention import attention, bmm
 from explorer.tracing.calls import Call, left_pad, unknown
 from explorer.tracing.labels import NONE, compact, varying
 from explorer.tracing.layers import addmm, batch_norm, convolution, embedding, group_norm, layer_norm, mm
@@ -59,8 +60,9 @@ def pointwise(rec: Recorder, call: Call) -> None:
     for i, (shape, labels) in enumerate(aligned):
         _fix_beside_padding(rec, labels, [other for j, (_, other) in enumerate(aligned) if j != i])
         others = [other for j, (_, other) in enumerate(aligned) if j != i]
-        if any(shape[d] == 1 and other.size(d) > 1 for other in others for d in range(out.dim())):
-            rec.graph.fix(labels, f"broadcast over the channels of another tensor{rec.where()}")
+        wider = [other for other in others if any(shape[d] == 1 < other.size(d) for d in range(out.dim()))]
+        if wider:
+            _broadcast(rec, labels, wider)
             continue
         rec.graph.tie(result, labels)
         result = torch.where(result != NONE, result, labels)
@@ -68,6 +70,16 @@ def pointwise(rec: Recorder, call: Call) -> None:
         if rec.is_parameter(tensor):
             result = _with_parameter(rec, tensor, compact(result), out.dim())
     rec.set(out, compact(result))
+
+
+def _broadcast(rec: Recorder, labels: Tensor, others: list[Tensor]) -> None:
+    """Tie what is computed for every head to the head's channels; anything else broadcast over channels is fixed."""
+    heads = varying(labels)
+    if heads and all(other.size(dim) > 1 for other in others for dim in heads):
+        for other in others:
+            rec.graph.tie(labels, other)
+    else:
+        rec.graph.fix(labels, f"broadcast over the channels of another tensor{rec.where()}")
 
 
 def _fix_beside_padding(rec: Recorder, labels: Tensor, others: list[Tensor]) -> None:
@@ -90,9 +102,12 @@ def _with_parameter(rec: Recorder, tensor: Tensor, result: Tensor, ndim: int) ->
             return torch.full((1,) * ndim, rec.graph.node(f"computed from a parameter{rec.where()}"))
         return rec.parameter_labels(tensor, long[0], ndim, offset) if long else result
     for dim in long:
-        if varies == [dim + offset]:
+        if varies[:1] == [dim + offset]:
             rec.graph.tie(rec.parameter_labels(tensor, dim, ndim, offset), result)
-        elif dim + offset in varies or not varies:
+        elif dim + offset in varies:
+            # one parameter for the channels of every head
+            rec.join(result, [dim + offset], "")
+        elif not varies:
             rec.graph.fix(result, f"combined with a parameter along several dimensions{rec.where()}")
     return result
 
@@ -118,8 +133,7 @@ def reduction(rec: Recorder, call: Call) -> None:
         dims = None
     dims = list(range(source.dim())) if dims in (None, []) else [dims] if isinstance(dims, int) else list(dims)
     labels = rec.labels(source)
-    if varying(labels, dims):
-        rec.graph.fix(labels, f"reduced over channels by {call.name}{rec.where()}")
+    rec.join(labels, dims, f"reduced over channels by {call.name}{rec.where()}")
     for dim in sorted((dim % source.dim() for dim in dims), reverse=True):
         labels = labels.narrow(dim, 0, 1) if out.dim() == source.dim() else labels.select(dim, 0)
     for leaf in tree_leaves(call.out):
@@ -129,8 +143,7 @@ def reduction(rec: Recorder, call: Call) -> None:
 def along(rec: Recorder, call: Call) -> None:
     """Keep the labels of an operation along one dimension (softmax, cumsum), fixed where channels lie along it."""
     labels = rec.labels(call["self"])
-    if varying(labels, [call["dim"]]):
-        rec.graph.fix(labels, f"{call.name} runs over the channels{rec.where()}")
+    rec.join(labels, [call["dim"]], f"{call.name} runs over the channels{rec.where()}")
     rec.set(call.out, labels)
 
 
@@ -151,6 +164,10 @@ _REDUCTION = "all amax amin any argmax argmin logsumexp max mean median min norm
 _POINTWISE = {"_prelu_kernel", "dropout", "hardswish", "log_sigmoid_forward", "masked_fill", "nan_to_num", "where"}
 _LIKE = "empty_like full_like ones_like rand_like randn_like zeros_like".split()
 _CONSTANT = "new_empty new_empty_strided new_full new_ones new_zeros".split()
+_ATTENTION = """
+    _scaled_dot_product_attention_math _scaled_dot_product_cudnn_attention _scaled_dot_product_efficient_attention
+    _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+""".split()
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_MOVEMENT, movement),
     **dict.fromkeys(_SPATIAL, spatial),
@@ -158,12 +175,15 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_CONSTANT, constant),
     **dict.fromkeys(["split", "unsafe_split"], split),
     **dict.fromkeys(_REDUCTION, reduction),
-    **dict.fromkeys(["_log_softmax", "_softmax", "cumsum", "log_softmax", "softmax"], along),
+    **dict.fromkeys(["_log_softmax", "_safe_softmax", "_softmax", "cumsum", "log_softmax", "softmax"], along),
+    **dict.fromkeys(_ATTENTION, attention),
     **dict.fromkeys(
         ["_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm", "native_batch_norm"],
         batch_norm,
     ),
     "addmm": addmm,
+    "baddbmm": bmm,
+    "bmm": bmm,
     "channel_shuffle": channel_shuffle,
     "constant_pad_nd": pad,
     "convolution": convolution,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,11 +16,14 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from explorer.tracing.calls import Call, unknown
-from explorer.tracing.labels import INPUT, NONE, Block, Graph, varying
+from explorer.tracing.labels import INPUT, NONE, OUTSIDE, Block, Graph, Use, varying
 from explorer.tracing.operators import rule_for
+from explorer.tracing.parameters import Part, parts_of_views
 from explorer.tracing.tape import Key, Operand, Tape, tensors_in
 
 __all__ = ["Recorder", "tensors_in"]
+
+_NO_HEADS = torch.empty(0, dtype=torch.int64)
 
 
 class Recorder(TorchDispatchMode):
@@ -39,7 +43,7 @@ class Recorder(TorchDispatchMode):
         self.batch = batch
         self.leaves: dict[str, tuple[Block, Block]] = {}
         # the nodes whose products the running operation makes
-        self.heads = NO_HEADS
+        self.heads = _NO_HEADS
         self._explained = False
         self.ran: set[str] = set()
         self._labels = WeakTensorKeyDictionary()
@@ -48,7 +52,7 @@ class Recorder(TorchDispatchMode):
         self._shapes: dict[str, torch.Size] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             self._shapes[name] = tensor.shape
-            self._parameters[tensor] = (name, tuple((dim, 0, length) for dim, length in enumerate(tensor.shape)))
+            self._parameters[tensor] = (name, tuple(Part(dim, 0, n) for dim, n in enumerate(tensor.shape)))
         self._stack: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,7 +60,7 @@ class Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         call = Call(func, name, tuple(args), kwargs, out)
-        self.graph.step, self._explained, self.heads = len(self.tape.steps), False, NO_HEADS
+        self.graph.step, self._explained, self.heads = len(self.tape.steps), False, _NO_HEADS
         self._follow(call)
         flops = _flops(call) // self.batch
         if flops and not self._explained:
@@ -123,7 +127,7 @@ class Recorder(TorchDispatchMode):
         if self.is_parameter(tensor):
             for dim in range(tensor.dim()):
                 if self._parameters[tensor][1][dim] is not None:
-                    self.graph.fix(self.parameter_block(tensor, dim).nodes, reason)
+                    self.graph.fix(self.parameter_nodes(tensor, dim), reason)
 
     def join(self, labels: Tensor, dims: Iterable[int], reason: str) -> None:
         """Tie channels along dimensions that are computed with as a whole.
@@ -132,19 +136,20 @@ class Recorder(TorchDispatchMode):
         groups all are fixed for the reason.
         """
         over = varying(labels, dims)
-        if len(over) == len(varying(labels)):
-            self.graph.fix(labels if over else labels[:0], reason)
-            return
-        first = labels
-        for dim in over:
-            first = first.narrow(dim, 0, 1)
-        self.graph.tie(first, labels)
+        if over and len(over) == len(varying(labels)):
+            self.graph.fix(labels, reason)
+        elif over:
+            first = labels
+            for dim in over:
+                first = first.narrow(dim, 0, 1)
+            self.graph.tie(first, labels)
 
-    def ran(self, weight: Tensor, kind: str, positions: int, written: Tensor, groups: int = 1) -> None:
-        """Record that a layer with this weight ran, which explains the multiply-adds of the running operation."""
+    def multiplied(self, weight: Tensor, kind: str, positions: int, written: int, groups: int = 1) -> None:
+        """Record that a layer ran whose weight writes along dimension `written`; that explains its multiply-adds."""
         self._explained = True
-        name = self.parameter_name(weight)
-        block = self.graph.blocks...
+        name, parts = self._parameters[weight]
+        dim, start, length = parts[written]
+        self.graph.ran(name, Use(kind, positions, groups, dim, start, length, self.module))
 
     def is_parameter(self, tensor: Tensor) -> bool:
         return tensor in self._parameters and tensor not in self._labels
@@ -155,41 +160,34 @@ class Recorder(TorchDispatchMode):
     def parameter_name(self, tensor: Tensor) -> str:
         return self._parameters[tensor][0]
 
+    def is_whole(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is a parameter of which nothing was cut off."""
+        return self.is_parameter(tensor) and tensor.numel() == math.prod(self._shapes[self.parameter_name(tensor)])
+
     def parameter_block(self, tensor: Tensor, dim: int, length: int | None = None) -> Block:
         """Return the nodes of the parameter dimension that is dimension `dim` of this view of it."""
-        name, dims = self._parameters[tensor]
-        return self.graph.block(name, dims[dim], tensor.size(dim) if length is None else length)
+        name, parts = self._parameters[tensor]
+        own = parts[dim][0]
+        return self.graph.block(name, own, self._shapes[name][own] if length is None else length)
+
+    def parameter_nodes(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return the nodes of what dimension `dim` of this view holds of the parameter's dimension."""
+        _, start, length = self._parameters[tensor][1][dim]
+        return self.parameter_block(tensor, dim).nodes[start : start + length]
 
     def parameter_labels(self, tensor: Tensor, dim: int, ndim: int, offset: int) -> Tensor:
         """Return the nodes of one dimension shaped to broadcast in an `ndim`-dimensional operation."""
-        nodes = self.parameter_block(tensor, dim).nodes
-        return nodes.reshape([-1 if d == dim + offset else 1 for d in range(ndim)])
+        return self.parameter_nodes(tensor, dim).reshape([-1 if d == dim + offset else 1 for d in range(ndim)])
 
     def move_parameter(self, call: Call, tensor: Tensor) -> None:
-        """Follow a view of a parameter whose long dimensions stay whole; anything else is a computed weight."""
-        name, dims = self._parameters[tensor]
-        out = call.out
-        index = torch.arange(tensor.dim())
-        if not isinstance(out, Tensor):
+        """Follow a view of a parameter; one that folds its long dimensions is a computed weight."""
+        name, parts = self._parameters[tensor]
+        moved = parts_of_views(call, tensor, parts)
+        if moved is None:
             unknown(self, call)
-        elif call.name in ("t", "transpose", "permute"):
-            order = {
-                "t": lambda: index.flip(0),
-                "transpose": lambda: _swapped(index, call["dim0"], call["dim1"]),
-                "permute": lambda: index[list(call["dims"])],
-            }[call.name]()
-            self._parameters[out] = (name, tuple(dims[i] for i in order.tolist()))
-        elif call.name in ("alias", "clone", "contiguous", "detach", "lift_fresh", "_to_copy"):
-            self._parameters[out] = (name, dims)
-        elif [n for n in out.shape if n > 1] == [n for n in tensor.shape if n > 1] and call.name != "flip":
-            long = iter([dims[i] for i, n in enumerate(tensor.shape) if n > 1])
-            self._parameters[out] = (name, tuple(next(long) if n > 1 else None for n in out.shape))
-        elif call.name == "expand":
-            pad = out.dim() - tensor.dim()
-            kept = [dims[i] if n > 1 else None for i, n in enumerate(tensor.shape)]
-            self._parameters[out] = (name, (None,) * pad + tuple(kept))
         else:
-            unknown(self, call)
+            for view, kept in zip(tree_leaves(call.out), moved, strict=True):
+                self._parameters[view] = (name, kept)
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
@@ -237,7 +235,7 @@ class Recorder(TorchDispatchMode):
         for leaf in tree_leaves(example):
             if isinstance(leaf, Tensor):
                 self.set(leaf, torch.full((1,) * leaf.dim(), INPUT))
-        self.graph.reasons[INPUT] = "tied to the model's input"
+        self.graph.fix(torch.tensor([INPUT]), "tied to the model's input")
 
     def fix_output(self, output: Any) -> None:
         """Fix every channel that the model returns."""
@@ -268,9 +266,3 @@ def _flops(call: Call) -> int:
 def _plain(name: str) -> str:
     """Return an operator's name without the mark of those that write in place."""
     return name if name == "copy_" else name.removesuffix("_")
-
-
-def _swapped(index: Tensor, first: int, second: int) -> Tensor:
-    index = index.clone()
-    index[[first, second]] = index[[second, first]]
-    return index

@@ -1,0 +1,146 @@
+"""Sizes that modules keep as numbers, and how they are made to agree with sliced tensors.
+
+Torch's own layers are a table from class to update. Of a user's attention the attributes are known by name.
+"""
+
+# ruff: noqa: SIM905 - long lists of names read better as text
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from explorer.stand_ins import SmallerAttention, Skip
+from spaces import Network
+
+__all__ = ["HeadSize", "head_sizes", "update_of"]
+
+_COUNTS = frozenset(
+    """
+    h head_num heads n_head n_heads n_kv_head n_kv_heads nhead nheads num_attention_heads num_head num_heads
+    num_key_value_heads num_kv_heads
+    """.split()
+)
+_WIDTHS = frozenset(
+    """
+    all_head_size attn_dim d_model dim embed_dim hidden_dim hidden_size inner_dim inner_size n_embd split_size
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class HeadSize:
+    """An attribute of a module that is proportional to the heads kept of a unit: its value with all of them."""
+
+    module: nn.Module
+    attribute: str
+    unit: str
+    value: int
+
+
+def head_sizes(model: nn.Module, network: Network) -> list[HeadSize]:
+    """Return the attributes that count heads, or their channels, where a unit's heads are multiplied.
+
+    These are numbers of well-known names in the module that multiplies and in those around the unit's layers;
+    a count is a multiple of the heads that can be pruned, a width is what one of the unit's tensors has.
+    """
+    return [size for unit, places in _attention(network).items() for size in _sizes(model, network, unit, places)]
+
+
+def _attention(network: Network) -> dict[str, set[str]]:
+    """Return the units that activations are multiplied in, and the modules that may know how many heads there are."""
+    places: dict[str, set[str]] = {}
+    for product in network.products:
+        for unit in {unit for dim in product.dims for unit in dim.units}:
+            layers = network.unit[unit].writers
+            places.setdefault(unit, {layer.rpartition(".")[0] for layer in layers}).add(product.name)
+    return places
+
+
+def _sizes(model: nn.Module, network: Network, unit: str, places: set[str]) -> Iterator[HeadSize]:
+    heads = network.unit[unit].atoms
+    dims = (dim for tensor in network.tensors for dim in tensor.dims)
+    widths = {dim.length for dim in dims if dim.units == {unit}}
+    for place in sorted(places):
+        module = model.get_submodule(place)
+        if type(module) is nn.MultiheadAttention:
+            continue
+        for attribute, value in vars(module).items():
+            counted = attribute in _COUNTS and type(value) is int and value % heads == 0
+            if counted or (attribute in _WIDTHS and value in widths):
+                yield HeadSize(module, attribute, unit, value)
+
+
+def update_of(module: nn.Module) -> Callable[[Any], None] | None:
+    """Return the function that makes the size attributes of a sliced copy agree with its tensors, if there is one."""
+    return next((update for kind, update in _UPDATES.items() if isinstance(module, kind)), None)
+
+
+# in the updates numbers are written past Module.__setattr__, which asks of each whether it is a parameter
+
+
+def _norm(module: Any) -> None:
+    tensors = module._parameters.get("weight"), module._buffers.get("running_mean")
+    known = next((tensor for tensor in tensors if tensor is not None), None)
+    if known is not None:
+        vars(module)["num_features"] = len(known)
+
+
+def _linear(module: Any) -> None:
+    if (weight := module._parameters.get("weight")) is not None:
+        vars(module).update(out_features=weight.size(0), in_features=weight.size(1))
+
+
+def _prelu(module: Any) -> None:
+    if (weight := module._parameters.get("weight")) is not None:
+        vars(module)["num_parameters"] = len(weight)
+
+
+def _embedding(module: Any) -> None:
+    if (weight := module._parameters.get("weight")) is not None:
+        vars(module)["embedding_dim"] = weight.size(1)
+
+
+def _convolution(module: Any) -> None:
+    weight, sizes = module._parameters.get("weight"), vars(module)
+    if weight is None:
+        return
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
+    if module.groups > 1 and module.groups == module.in_channels:
+        # depthwise: filters for each channel it reads
+        per_channel = module.out_channels // module.in_channels
+        channels = weight.size(0) if transposed else weight.size(0) // per_channel
+        sizes.update(groups=channels, in_channels=channels, out_channels=channels * per_channel)
+        return
+    written, read = (1, 0) if transposed else (0, 1)
+    sizes["out_channels"] = weight.size(written) * (module.groups if transposed else 1)
+    sizes["in_channels"] = weight.size(read) * (1 if transposed else module.groups)
+
+
+def _multihead_attention(module: Any) -> None:
+    """Let a module whose heads and inputs can have any width take the place of torch's, which has one width."""
+    first = module.in_proj_weight if module.in_proj_weight is not None else module.q_proj_weight
+    heads, width = module.out_proj.weight.size(1) // module.head_dim, first.size(1)
+    if type(module) is nn.MultiheadAttention and (heads, width) != (module.num_heads, module.embed_dim):
+        module.__class__ = SmallerAttention
+        # the last is what torch's layers ask before they give these tensors to a fused kernel
+        vars(module).update(num_heads=heads, embed_dim=width, _qkv_same_embed_dim=False)
+
+
+def _encoder(module: Any) -> None:
+    if any(isinstance(part, SmallerAttention | Skip) for part in module.modules()):
+        # made for the fused kernel
+        vars(module)["use_nested_tensor"] = False
+
+
+_UPDATES: dict[type[nn.Module], Callable[[Any], None]] = {
+    nn.modules.conv._ConvNd: _convolution,
+    nn.Linear: _linear,
+    nn.modules.batchnorm._NormBase: _norm,
+    nn.PReLU: _prelu,
+    nn.Embedding: _embedding,
+    nn.MultiheadAttention: _multihead_attention,
+    nn.TransformerEncoder: _encoder,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,8 @@ class Evaluator:
     validation: Sequence[Batch]
     latency: LatencyLimit | None = None
     _surgeon: Surgeon = field(init=False)
+    # which form of a layer is fastest, found once for every pattern and shape
+    _forms: dict[Any, tuple[str, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = self._prepared(copy.deepcopy(self.model))
@@ -88,7 +91,7 @@ class Evaluator:
     def executed(self, recipe: Recipe) -> Executed:
         """Return the sub-network as it runs fastest here: masked layers computing with their patterns."""
         module, masks = self.masked(recipe)
-        return execute(module, masks, self.validation[0][0])
+        return execute(module, masks, self.validation[0][0], known=self._forms)
 
     def _pruned(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
         module = self._surgeon.build(self.ranking.kept(recipe), recipe.blocks)
@@ -150,7 +153,7 @@ class Evaluator:
         whole = self.validation[0][0]
         out: dict[str, float] = {}
         for name, inputs in [("latency", whole[:1])] + ([("latency_batch", whole)] if batch else []):
-            executed = execute(module, masks, inputs)
+            executed = execute(module, masks, inputs, known=self._forms)
             contestants = [executed.module, self.model] + ([module] if masks else [])
             small, dense, *rest = measure(contestants, inputs)
             out |= {

@@ -22,7 +22,7 @@ from explorer.sparse.encoding import decode, encode
 from explorer.study import best_within
 from explorer.surgery import Surgeon
 from explorer.tables import without_choices
-from spaces import Gemm, Network, PruningError, Recipe
+from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe
 from spaces.granularity import kept_steps
 
 __all__ = ["Program", "export_run", "load", "save"]
@@ -195,12 +195,19 @@ def load(folder: str | Path, *, model: nn.Module | None = None, example: torch.T
     module = Surgeon(skeleton, network).build(kept, recipe.blocks)
     _decode(module, network, recipe, record["encodings"], tensors)
     _fill(module, tensors, folder)
-    masks = {
-        name: (pattern, Mask(gemm_of(network, network.layer[name], tensors[network.layer[name].weight]) != 0))
-        for name, pattern in recipe.weights
-    }
+    masks = {name: _mask(network, network.layer[name], pattern, tensors) for name, pattern in recipe.weights}
     put_on(module, network, masks)
     return module.eval() if example is None else execute(module.eval(), masks, example).module
+
+
+def _mask(
+    network: Network, layer: Layer, pattern: Pattern, tensors: Mapping[str, torch.Tensor]
+) -> tuple[Pattern, Mask]:
+    """Return the mask that a loaded weight's zeros are."""
+    if pattern.granularity == "tile_element":
+        # which entries were given back to the tiles is not in the file
+        pattern = Pattern("element", pattern.ratio)
+    return pattern, Mask(gemm_of(network, layer, tensors[layer.weight]) != 0)
 
 
 def _decode(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product as pairs
 
 import torch
@@ -15,7 +15,10 @@ from explorer.sparse.products import Product
 __all__ = ["Lowered"]
 
 # bytes of gathered inputs: what stays in a core's second cache, or what a GPU can spare
-_WORKSPACE = {"cpu": 2**21, "cuda": 2**28}
+_WORKSPACE = {"cpu": 2**22, "cuda": 2**28}
+
+# runs of rows that read to the left or right, and those that read above or below: start, end, how far
+_Edges = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ class Lowered(Form):
             return y
         return y[:, :, :high, :wide].contiguous(memory_format=_layout(y))
 
-    def _edges(self, position: Tensor) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-        """Return the runs of rows that read to the left or right, and above or below: start, end, how far."""
+    def _edges(self, position: Tensor) -> _Edges:
+        """Return what of rows in ascending order, at these kernel positions, reads over edges."""
         high, wide = self.high.shifts, self.wide.shifts
         ends = [0, *torch.bincount(position, minlength=len(high) * len(wide)).cumsum(0).tolist()]
         sideways = [(ends[len(high) * i], ends[len(high) * (i + 1)], shift) for i, shift in enumerate(wide)]
@@ -124,7 +127,7 @@ class Lowered(Form):
         batch, _, high, wide = grid.shape
         key = (grid.shape, inner, grid.dtype, grid.device)
         if key not in self._plans:
-            most = _WORKSPACE.get(grid.device.type, 2**21) // (max(self.product.lengths) * grid.element_size())
+            most = _WORKSPACE.get(grid.device.type, 2**22) // (max(self.product.lengths) * grid.element_size())
             if grid.device.type == "cpu":
                 most = min(most, self.product.positions)
             images = _even(batch, most // (high * wide))
@@ -155,26 +158,21 @@ class Lowered(Form):
         batch, _, high, wide = grid.shape
         size, outputs, inner = high * wide, self.product.outputs, not grid.is_contiguous()
         plan = self._plan(grid, inner)
+        reader, compute = _Reader(plan, self.edges, grid), self.product.begin(across=inner)
         y = grid.new_empty((batch * size, outputs) if inner else (batch, outputs, size))
-        workspace = grid.new_empty(max(self.product.lengths) * plan.images * plan.rows * wide)
         for image in range(0, batch, plan.images):
             images = min(plan.images, batch - image)
-            source = self._source(grid, plan, image, images, inner)
+            reader.source = self._source(grid, plan, image, images, inner)
             for top in range(0, high, plan.rows):
-                rows = min(plan.rows, high - top)
-                first, length = top * wide, images * rows * wide
-                view = source.as_strided(
-                    (len(source) - first - length + 1, length), (1, 1), source.storage_offset() + first
-                )
-                inputs = partial(self._inputs, view, plan, workspace, (images, rows, wide), top, high)
-                direct = not inner and plan.images == 1
-                out = y[image, :, first : first + length] if direct else grid.new_empty(outputs, length)
-                self.product(inputs, out)
-                if self.bias is not None:
-                    out += self.bias[:, None]
+                first, length = reader.move(images, top, min(plan.rows, high - top))
                 if inner:
-                    y[image * size + first :][:length] = transposed(out)
-                elif not direct:
+                    out = y[image * size + first :][:length]
+                else:
+                    out = y[image, :, first : first + length] if plan.images == 1 else grid.new_empty(outputs, length)
+                compute(reader, out)
+                if self.bias is not None:
+                    out += self.bias if inner else self.bias[:, None]
+                if not inner and plan.images > 1:
                     y[image : image + images] = out.view(outputs, images, size).transpose(0, 1)
         return y.view(batch, high, wide, outputs).permute(0, 3, 1, 2) if inner else y.view(batch, outputs, high, wide)
 
@@ -193,31 +191,53 @@ class Lowered(Form):
         inside.copy_(grid[image : image + images].view(images, channels, size).transpose(0, 1))
         return source.view(-1)
 
-    def _inputs(
-        self,
-        view: Tensor,
-        plan: _Plan,
-        workspace: Tensor,
-        shape: tuple[int, int, int],
-        top: int,
-        high: int,
-        number: int,
-    ) -> Tensor:
-        """Return what the rows of one of the product's reads read, ``[rows, positions]``."""
-        offsets, length = plan.offsets[number], view.shape[1]
-        taken = workspace[: len(offsets) * length].view(-1, length)
-        torch.index_select(view, 0, offsets, out=taken)
-        band = taken.view(-1, *shape)
-        sideways, upwards = self.edges[number]
-        for start, end, shift in sideways:
-            band[start:end, ..., slice(-shift) if shift < 0 else slice(-shift, None)].zero_()
-        for start, end, shift in upwards:
-            above, below = -(top + shift), top + shape[1] + shift - high
+
+class _Reader:
+    """What the rows of a product's reads read, for one band of positions after the other."""
+
+    def __init__(self, plan: _Plan, edges: Sequence[_Edges], grid: Tensor) -> None:
+        self.plan, self.edges, self.grid = plan, edges, grid
+        self.workspace = grid.new_empty(max(map(len, plan.offsets)) * plan.images * plan.rows * grid.shape[3])
+        self.source, self.view, self.top, self.shape = self.workspace, self.workspace, 0, (0, 0, 0)
+        self.bands: dict[tuple[int, tuple[int, int, int]], tuple[Tensor, Tensor, list[Tensor]]] = {}
+
+    def move(self, images: int, top: int, rows: int) -> tuple[int, int]:
+        """Go to a band of the source's images; return its first position in an image and its length."""
+        wide = self.grid.shape[3]
+        first, length = top * wide, images * rows * wide
+        start = self.source.storage_offset() + first
+        self.view = self.source.as_strided((len(self.source) - first - length + 1, length), (1, 1), start)
+        self.top, self.shape = top, (images, rows, wide)
+        return first, length
+
+    def __call__(self, number: int) -> Tensor:
+        """Return what the rows of one read read in the band, ``[rows, positions]``."""
+        taken, band, sides = self._band(number)
+        torch.index_select(self.view, 0, self.plan.offsets[number], out=taken)
+        for side in sides:
+            side.zero_()
+        high, (_, rows, _) = self.grid.shape[2], self.shape
+        for start, end, shift in self.edges[number][1]:
+            above, below = -(self.top + shift), self.top + rows + shift - high
             if above > 0:
                 band[start:end, :, :above].zero_()
             if below > 0:
                 band[start:end, :, -below:].zero_()
         return taken
+
+    def _band(self, number: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return the place of a read's entries, also as images, and of those among them over the left or right edge."""
+        key = (number, self.shape)
+        if key not in self.bands:
+            rows, length = len(self.plan.offsets[number]), self.view.shape[1]
+            taken = self.workspace[: rows * length].view(rows, length)
+            band = taken.view(rows, *self.shape)
+            sides = [
+                band[start:end, ..., slice(-shift) if shift < 0 else slice(-shift, None)]
+                for start, end, shift in self.edges[number][0]
+            ]
+            self.bands[key] = taken, band, sides
+        return self.bands[key]
 
 
 def _window(x: Tensor, start: int, length: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from explorer.masks import Mask, tiles
 from explorer.sparse.conv import Lowered
-from explorer.sparse.linear import BlockLinear, ChannelsLast, ProductLinear, SemiStructuredLinear, TileLinear
+from explorer.sparse.linear import BlockLinear, ChannelsLast, ProductLinear, SemiStructuredLinear
 from explorer.sparse.matrix import Form, Layer, Matrix
 from explorer.sparse.products import Csr, Product, Tile, Tiles
 from spaces import Pattern
@@ -63,13 +63,12 @@ def unfit(layer: nn.Module) -> str | None:
 
 
 def _tiles(layer: Layer, pattern: Pattern, mask: Mask) -> Form:
-    product = Tiles(Matrix.of(layer), list(_tiles_of(pattern, mask)))
-    return TileLinear(layer, product) if isinstance(layer, nn.Linear) else Lowered(layer, product)
+    return _computed(layer, Tiles(Matrix.of(layer), list(_tiles_of(pattern, mask))))
 
 
 def _tiles_channels_last(layer: Layer, pattern: Pattern, mask: Mask) -> Form:
     assert isinstance(layer, nn.Conv2d)
-    return ChannelsLast(layer, TileLinear(layer, Tiles(Matrix.of(layer), list(_tiles_of(pattern, mask)))))
+    return ChannelsLast(layer, ProductLinear(layer, Tiles(Matrix.of(layer), list(_tiles_of(pattern, mask)))))
 
 
 def _tiles_of(pattern: Pattern, mask: Mask) -> Iterator[Tile]:
@@ -83,17 +82,17 @@ def _tiles_of(pattern: Pattern, mask: Mask) -> Iterator[Tile]:
 
 
 def _csr(layer: Layer, pattern: Pattern, mask: Mask) -> Form:
-    return _summed_up(layer, Csr(Matrix.of(layer), mask.keep))
+    return _computed(layer, Csr(Matrix.of(layer), mask.keep))
 
 
 def _tiles_and_csr(layer: Layer, pattern: Pattern, mask: Mask) -> Form:
     assert mask.base is not None
     rest = mask.keep & ~mask.base
     first = _tiles(layer, pattern, mask)
-    return Sum(layer, first, _summed_up(layer, Csr(Matrix.of(layer), rest))) if rest.any() else first
+    return Sum(layer, first, _computed(layer, Csr(Matrix.of(layer), rest))) if rest.any() else first
 
 
-def _summed_up(layer: Layer, product: Product) -> Form:
+def _computed(layer: Layer, product: Product) -> Form:
     return ProductLinear(layer, product) if isinstance(layer, nn.Linear) else Lowered(layer, product)
 
 

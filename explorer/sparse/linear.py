@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from explorer.sparse.matrix import Form, Layer, transposed
-from explorer.sparse.products import Product, Tiles
+from explorer.sparse.products import Csr, Product
 from spaces import Pattern
 
-__all__ = ["BlockLinear", "ChannelsLast", "ProductLinear", "SemiStructuredLinear", "TileLinear"]
+__all__ = ["BlockLinear", "ChannelsLast", "ProductLinear", "SemiStructuredLinear"]
 
 # rows at a time: what is gathered of them stays in a core's second cache
 _ROWS = 256
@@ -18,57 +21,39 @@ _ROWS = 256
 _READS = 4
 
 
-class TileLinear(Form):
-    """A linear layer as dense products of tiles, each with the columns of the input that it reads."""
-
-    def __init__(self, layer: Layer, tiles: Tiles) -> None:
-        super().__init__(layer)
-        self.tiles = tiles
-        self.transposing = sum(tiles.lengths) > _READS * self.weight.shape[1]
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [..., N] of an input [..., K]."""
-        flat = x.reshape(-1, x.shape[-1])
-        y = x.new_empty(len(flat), self.tiles.outputs)
-        step = _ROWS if x.device.type == "cpu" else max(1, len(flat))
-        for part, out in zip(flat.split(step), y.split(step), strict=True):
-            self._part(part, out)
-        if self.bias is not None:
-            y += self.bias
-        return y.view(*x.shape[:-1], -1)
-
-    def _part(self, x: Tensor, out: Tensor) -> None:
-        compact = x.new_empty(len(x), self.tiles.width + 1)
-        compact[:, -1] = 0
-        source = transposed(x) if self.transposing else None
-        for rows, (columns, entries) in zip(self.tiles.reads(), self.tiles.tiles(), strict=True):
-            taken = x.index_select(1, rows) if source is None else source.index_select(0, rows).t()
-            torch.mm(taken, entries, out=compact[:, columns])
-        torch.index_select(compact, 1, self.tiles.places, out=out)
-
-
 class ProductLinear(Form):
-    """A linear layer as any product with its transposed input."""
+    """A linear layer as a product with its inputs, gathered for what a pattern keeps and no others.
+
+    Parameters
+    ----------
+    layer
+        The layer; a convolution is one of every position's channels.
+    product
+        What computes with its weight.
+    """
 
     def __init__(self, layer: Layer, product: Product) -> None:
         super().__init__(layer)
         self.product = product
+        self.transposing = isinstance(product, Csr) or len(product.rows) > _READS * self.weight.shape[1]
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return [..., N] of an input [..., K]."""
         flat = x.reshape(-1, x.shape[-1])
         y = x.new_empty(len(flat), self.product.outputs)
-        step = self.product.positions if x.device.type == "cpu" else max(1, len(flat))
-        for part, rows in zip(flat.split(step), y.split(step), strict=True):
-            source = transposed(part)
-            out = x.new_empty(self.product.outputs, len(part))
-            self.product(lambda number, source=source: source.index_select(0, self.product.reads()[number]), out)
-            rows.copy_(transposed(out))
+        step = min(self.product.positions, _ROWS) if x.device.type == "cpu" else max(1, len(flat))
+        reads, compute = self.product.reads(), self.product.begin(across=True)
+        for part, out in zip(flat.split(step), y.split(step), strict=True):
+            compute(partial(_taken, part, transposed(part) if self.transposing else None, reads), out)
         if self.bias is not None:
             y += self.bias
         return y.view(*x.shape[:-1], -1)
+
+
+def _taken(x: Tensor, source: Tensor | None, reads: Sequence[Tensor], number: int) -> Tensor:
+    rows = reads[number]
+    return x.index_select(1, rows).t() if source is None else source.index_select(0, rows)
 
 
 class BlockLinear(Form):
@@ -120,7 +105,7 @@ class SemiStructuredLinear(Form):
 class ChannelsLast(Form):
     """A convolution of single positions as a linear layer, on images with channels innermost."""
 
-    def __init__(self, conv: nn.Conv2d, linear: TileLinear) -> None:
+    def __init__(self, conv: nn.Conv2d, linear: ProductLinear) -> None:
         super().__init__(conv)
         self.linear, self.stride = linear, conv.stride
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from explorer.sparse.matrix import Matrix
+from explorer.sparse.matrix import Matrix, transposed
 
-__all__ = ["Csr", "Product", "Tile", "Tiles"]
+__all__ = ["Csr", "Inputs", "Product", "Tile", "Tiles"]
 
 Tile = tuple[int, Tensor, Tensor]
 """A group, and the rows and the columns of its matrix that a tile keeps."""
+
+Inputs = Callable[[int], Tensor]
+"""From a number to the input entries ``[rows, m]`` of ``reads()[number]``, good until it is called again."""
 
 
 class Product(nn.Module):
@@ -27,8 +30,9 @@ class Product(nn.Module):
         Numbers of the input entries that are needed together, in ascending order; see `Matrix.rows`.
     """
 
-    # positions at a time with which it is fastest; more would not stay in a core's cache
+    # at a time; of more the inputs would not stay in a core's cache
     positions: int
+    rows: Tensor
 
     def __init__(self, outputs: int, reads: Sequence[Tensor]) -> None:
         super().__init__()
@@ -36,21 +40,17 @@ class Product(nn.Module):
         self.lengths = tuple(len(read) for read in reads)
         self.register_buffer("rows", torch.cat([*reads]), persistent=False)
 
-    rows: Tensor
-
     def reads(self) -> tuple[Tensor, ...]:
         """Return the numbers of the input entries that are needed together."""
         return self.rows.split(self.lengths)
 
-    def forward(self, inputs: Callable[[int], Tensor], out: Tensor) -> None:
-        """Write the product ``[outputs, m]`` to `out`.
+    def begin(self, across: bool) -> Callable[[Inputs, Tensor], None]:
+        """Return a function that writes the product with inputs to a tensor, which need not be contiguous.
 
         Parameters
         ----------
-        inputs
-            From a number to the input entries ``[rows, m]`` of ``reads()[number]``, good until it is called again.
-        out
-            Need not be contiguous.
+        across
+            Whether the tensor is ``[m, outputs]``, instead of ``[outputs, m]``.
         """
         raise NotImplementedError
 
@@ -79,28 +79,44 @@ class Tiles(Product):
             entries.append(matrix.entries[group, rows[order]][:, own])
             columns.append(own + group * outputs)
         super().__init__(groups * outputs, reads)
-        self.widths = tuple(tile.shape[1] for tile in entries)
-        self.width = sum(self.widths)
+        self.shapes = tuple((len(tile), tile.shape[1]) for tile in entries)
         self.register_buffer("entries", torch.cat([tile.flatten() for tile in entries]), persistent=False)
+        width = sum(columns for _, columns in self.shapes)
         # columns of no tile are found behind the last of the others
-        places = torch.full((self.outputs,), self.width, device=matrix.rows.device)
-        places[torch.cat(columns)] = torch.arange(self.width, device=places.device)
+        places = torch.full((self.outputs,), width, device=matrix.rows.device)
+        places[torch.cat(columns)] = torch.arange(width, device=places.device)
         self.register_buffer("places", places, persistent=False)
 
-    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield every tile's columns among those of all tiles, and its entries ``[rows, columns]``."""
-        sizes = [rows * columns for rows, columns in zip(self.lengths, self.widths, strict=True)]
-        start = 0
-        for width, entries in zip(self.widths, self.entries.split(sizes), strict=True):
-            yield slice(start, start + width), entries.view(-1, width)
-            start += width
+    def begin(self, across: bool) -> Callable[[Inputs, Tensor], None]:
+        """Return a function that computes one tile after the other."""
+        widths = [columns for _, columns in self.shapes]
+        flat = self.entries.split([rows * columns for rows, columns in self.shapes])
+        tiles = [tile.view(shape) for tile, shape in zip(flat, self.shapes, strict=True)]
+        spaces: dict[int, tuple[Tensor, list[Tensor]]] = {}
 
-    def forward(self, inputs: Callable[[int], Tensor], out: Tensor) -> None:
-        compact = out.new_empty(self.width + 1, out.shape[1])
-        compact[-1] = 0
-        for number, (columns, entries) in enumerate(self.tiles()):
-            torch.mm(entries.t(), inputs(number), out=compact[columns])
-        torch.index_select(compact, 0, self.places, out=out)
+        def space(out: Tensor) -> tuple[Tensor, list[Tensor]]:
+            """Return where all tiles' outputs go, zeros behind them, and the place of each."""
+            length = out.shape[0 if across else 1]
+            if length not in spaces:
+                compact = out.new_empty((length, sum(widths) + 1) if across else (sum(widths) + 1, length))
+                *parts, none = compact.split([*widths, 1], 1 if across else 0)
+                none.zero_()
+                spaces[length] = compact, parts
+            return spaces[length]
+
+        def up(inputs: Inputs, out: Tensor) -> None:
+            compact, parts = space(out)
+            for number, tile in enumerate(tiles):
+                torch.mm(tile.t(), inputs(number), out=parts[number])
+            torch.index_select(compact, 0, self.places, out=out)
+
+        def sideways(inputs: Inputs, out: Tensor) -> None:
+            compact, parts = space(out)
+            for number, tile in enumerate(tiles):
+                torch.mm(inputs(number).t(), tile, out=parts[number])
+            torch.index_select(compact, 1, self.places, out=out)
+
+        return sideways if across else up
 
 
 class Csr(Product):
@@ -128,14 +144,24 @@ class Csr(Product):
         offsets = F.pad(keep.sum(1).flatten().cumsum(0), (1, 0))
         self.register_buffer("offsets", offsets.int(), persistent=False)
 
-    def forward(self, inputs: Callable[[int], Tensor], out: Tensor) -> None:
-        taken = inputs(0)
-        if taken.is_cuda:
-            shape = (self.outputs, len(taken))
-            out.copy_(torch.sparse_csr_tensor(self.offsets, self.indices, self.entries, shape) @ taken)
-            return
-        # a weighted bag a row: on a CPU about twice as fast as torch's CSR matrices
-        bags = F.embedding_bag(
-            self.indices, taken, self.offsets, mode="sum", per_sample_weights=self.entries, include_last_offset=True
-        )
-        out.copy_(bags)
+    def begin(self, across: bool) -> Callable[[Inputs, Tensor], None]:
+        """Return a function that sums up one output after the other."""
+        shape = (self.outputs, *self.lengths)
+
+        def compute(inputs: Inputs, out: Tensor) -> None:
+            taken = inputs(0)
+            if taken.is_cuda:
+                sums = torch.sparse_csr_tensor(self.offsets, self.indices, self.entries, shape) @ taken
+            else:
+                # a bag of weighted inputs for every output: about twice as fast as torch's CSR matrices
+                sums = F.embedding_bag(
+                    self.indices,
+                    taken,
+                    self.offsets,
+                    mode="sum",
+                    per_sample_weights=self.entries,
+                    include_last_offset=True,
+                )
+            out.copy_(transposed(sums) if across else sums)
+
+        return compute

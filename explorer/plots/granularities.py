@@ -24,7 +24,7 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "block": ("#D55E00", "X", "-"),
     "filter": ("#666666", "h", "-"),
     "layer": ("#666666", "*", ":"),
-    "mixed": ("#F0E442", "o", "-"),
+    "mixed": ("#000000", ".", "-."),
 }
 """Colour, marker and line of every granularity."""
 
@@ -32,7 +32,9 @@ _PANELS = (("flops_ratio", "multiply-adds (relative to dense)"), ("latency_ratio
 
 
 def comparison_data(points: pd.DataFrame, latency: str = "latency_batch_ratio") -> pd.DataFrame:
-    """Return what the comparison shows: job, granularity, cost, x and error (%), one row a point and cost.
+    """Return what the comparison shows: job, granularity, cost, x, error (%) and order, one row a point and cost.
+
+    `order` is that of multiply-adds, in which a line connects the points of either cost.
 
     Parameters
     ----------
@@ -44,7 +46,9 @@ def comparison_data(points: pd.DataFrame, latency: str = "latency_batch_ratio") 
     frames = []
     for (cost, _), column in zip(_PANELS, ("flops_ratio", latency), strict=True):
         if column in points:
-            part = points[["granularity"]].assign(job=points.get("job", ""), x=points[column])
+            part = points[["granularity"]].assign(
+                job=points.get("job", ""), x=points[column], order=points["flops_ratio"]
+            )
             frames.append(part.assign(error=100 * points["error"], cost=cost).dropna())
     return pd.concat(frames, ignore_index=True)
 
@@ -52,8 +56,8 @@ def comparison_data(points: pd.DataFrame, latency: str = "latency_batch_ratio") 
 def draw_comparison(data: pd.DataFrame, ax: Axes) -> Axes:
     """Draw the points of one cost, a line for every granularity of every job."""
     for name, (colour, marker, line) in LOOKS.items():
-        for _, mine in data[data["granularity"] == name].sort_values("x").groupby("job"):
-            ax.plot(mine["x"], mine["error"], line, marker=marker, color=colour, ms=5, lw=1.3, label=name)
+        for _, mine in data[data["granularity"] == name].sort_values("order").groupby("job"):
+            ax.plot(mine["x"], mine["error"], line, marker=marker, color=colour, ms=5, lw=1, alpha=0.9, label=name)
     return ax
 
 

@@ -54,7 +54,7 @@ class MaskPanel:
 
     @property
     def title(self) -> str:
-        ratios = f"ratio {self.asked:g}, realised {self.mask.ratio:.4f}"
+        ratios = f"ratio {self.asked:.3g}, realised {self.mask.ratio:.4f}"
         return "\n".join(line for line in (self.name, self.detail, ratios) if line)
 
 

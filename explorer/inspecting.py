@@ -149,7 +149,8 @@ def _fixed_table(network: Network) -> Table:
 
 
 def _print_size(space: PruningSpace, config: Config) -> None:
-    console.print(f"size of the space: {space.size:,} recipes on {len(space.axes)} axes", soft_wrap=True)
+    about = f" (about {Decimal(space.size):.3e})" if space.size >= 10**15 else ""
+    console.print(f"size of the space: {space.size:,} recipes on {len(space.axes)} axes{about}", soft_wrap=True)
     budget, _ = split_budget(config["budget"])
     if budget or space.constraints:
         inside = count_inside(space, np.random.default_rng(0), budget=budget)

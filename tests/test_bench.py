@@ -15,8 +15,10 @@ from explorer.bench.build import _bare, _torch_pruning
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.bench.resnet50 import resnet50
+from explorer.bench.sparse import LAYERS, _patterns
 from explorer.tracing import trace
 from spaces import PruningError, Recipe, dense_costs
+from spaces.granularity import PATTERNS
 
 TINY = {
     "costs": ["costs.model=resnet_digits", "costs.recipes=100", "costs.counted=3"],
@@ -28,6 +30,7 @@ TINY = {
         "evaluate.calibration_batches=1",
         "evaluate.images=6",
     ],
+    "sparse": ["sparse.layers=[bert_down,conv7]", "sparse.ratios=[0.25]", "sparse.tokens=2", "sparse.images=1"],
 }
 COLUMNS = ["case", "other", "figure", "unit", "target", "reached"]
 COLUMNS += [f"{who}_ms{quartile}" for who in ("ours", "other") for quartile in ("", "_q1", "_q3")]
@@ -82,6 +85,31 @@ def test_evaluate_is_compared_with_bare_passes() -> None:
     assert table["figure"][0] == pytest.approx(table["ours_ms"][0] / table["other_ms"][0])
 
 
+def test_every_granularity_is_compared_with_the_dense_layer_and_gives_its_outputs() -> None:
+    table = _table("sparse")
+    assert list(table) == COLUMNS
+    *cases, last = table.itertuples()
+    assert (last.figure, last.unit, last.reached) == (len(cases) - 2, f"of {len(cases) - 2}", True)
+    assert {case.other for case in cases} == {"dense, ideal 4 x"}
+    for layer, missing in [("bert_down", {"kernel"}), ("conv7", set())]:
+        kinds = {case.case.split(",")[1].split("(")[0].split()[0] for case in cases if case.case.startswith(layer)}
+        assert kinds == {"filter", *PATTERNS} - missing
+    assert [case.target for case in cases if isinstance(case.target, str)] == [">= 2.7", ">= 2"]
+    assert table["figure"][1] == pytest.approx(table["other_ms"][1] / table["ours_ms"][1])
+
+
+def test_a_granularity_without_the_ratio_is_left_out() -> None:
+    shape = LAYERS["bert_up"]
+    assert [pattern.granularity for pattern in _patterns(0.5, shape)] == [
+        "tile",
+        "tile_element",
+        "block",
+        "vector",
+        "element",
+    ]
+    assert {pattern.granularity for pattern in _patterns(0.04, shape)} == {"tile", "tile_vector", "block", "element"}
+
+
 def test_without_a_name_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
     stubs = {name: lambda config, name=name: ran.append(name) or [Figure(name, "", 1.0)] for name in BENCHES}
@@ -105,6 +133,10 @@ def test_without_a_name_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
         (["evaluate", "evaluate.models=resnet20"], "allowed is a list"),
         (["evaluate", "evaluate.images=a"], "evaluate.images: 'a'"),
         (["build", "build.ratios=[50]"], "build.ratios: ratio 50"),
+        (["sparse", "sparse.ratios=[0]"], "sparse.ratios: ratio 0"),
+        (["sparse", "sparse.tokens=0"], "sparse.tokens: 0"),
+        (["sparse", "sparse.layers=[bert]"], "sparse.layers: 'bert' is unknown, did you mean 'bert_up'"),
+        (["sparse", "sparse.layers=conv7"], "allowed is a list"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(arguments: list[str], message: str) -> None:

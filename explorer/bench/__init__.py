@@ -9,6 +9,7 @@ from explorer.bench.build import build
 from explorer.bench.costs import costs
 from explorer.bench.evaluate import evaluate
 from explorer.bench.figures import Figure, show, write
+from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.checks import checked_number
 from explorer.config import RESULTS, compose, conf
@@ -19,7 +20,12 @@ from spaces.granularity import checked_ratio
 
 __all__ = ["BENCHES", "run_bench"]
 
-BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {"build": build, "costs": costs, "evaluate": evaluate}
+BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
+    "build": build,
+    "costs": costs,
+    "evaluate": evaluate,
+    "sparse": sparse,
+}
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
 
@@ -68,8 +74,14 @@ def _check(config: dict[str, Any]) -> None:
         checked_number(key, config[group][name], least=1)
     for name in ("recipes", "batch_size", "calibration_batches", "images"):
         checked_number(f"evaluate.{name}", config["evaluate"][name], least=1)
-    for ratio in _list("build.ratios", config["build"]["ratios"]):
-        checked_ratio("build.ratios", ratio)
+    for name in ("tokens", "images"):
+        checked_number(f"sparse.{name}", config["sparse"][name], least=1)
+    for group in ("build", "sparse"):
+        for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
+            checked_ratio(f"{group}.ratios", ratio)
+    for layer in _list("sparse.layers", config["sparse"]["layers"]):
+        if layer not in LAYERS:
+            raise unknown("sparse.layers", layer, LAYERS)
     models = [("evaluate.models", model) for model in _list("evaluate.models", config["evaluate"]["models"])]
     for key, model in [("costs.model", config["costs"]["model"]), *models]:
         if model not in MODELS:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 import explorer.sparse.execution as execution
 from explorer import models
+from explorer.latency import Timing
 from explorer.masks import Mask, gemm_view, pattern_mask, weight_view
 from explorer.sparse import execute
 from explorer.sparse.conv import Lowered
 from explorer.sparse.forms import forms
 from explorer.sparse.matrix import Form, transposed
+from explorer.sparse.products import Csr, Tiles
 from spaces import Pattern, PruningError
 
 Layer = nn.Linear | nn.Conv2d
@@ -81,7 +83,7 @@ def assert_equal(got: Tensor, wanted: Tensor) -> None:
     allowed = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2}[wanted.dtype]
     assert got.shape == wanted.shape
     assert got.dtype == wanted.dtype
-    assert float((got - wanted).abs().max()) <= allowed * float(wanted.abs().max())
+    assert bool((got - wanted).abs().max() <= allowed * wanted.abs().max())
 
 
 @pytest.mark.parametrize("granularity", PATTERNS)
@@ -102,3 +104,255 @@ def test_every_form_gives_the_outputs_of_the_masked_dense_layer(name: str, granu
                 for form in built(dense, pattern, mask).values():
                     for part in (inputs, inputs[:1], inputs):
                         assert_equal(form(part), dense(part))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_convolution_in_any_bands(data: st.DataObject) -> None:
+    """Images are taken one or several at a time, in bands of rows: positions at a time are cut down to get there."""
+    draw = data.draw
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride, dilation = (draw(st.tuples(st.integers(1, 3), st.integers(1, 2))) for _ in range(2))
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    groups = draw(st.sampled_from([1, 2]))
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    size = [low + draw(st.integers(0, 7)) for low in least]
+    torch.manual_seed(draw(st.integers(0, 99)))
+    conv = nn.Conv2d(4, 6, kernel, stride, padding, dilation, groups).double()
+    pattern = PATTERNS[draw(st.sampled_from(["tile", "tile_element", "block", "element"]))]
+    mask = masked(conv, pattern)
+    x = torch.randn(draw(st.integers(1, 5)), 4, *size, dtype=torch.float64)
+    if draw(st.booleans()):
+        x = x.contiguous(memory_format=torch.channels_last)
+    with pytest.MonkeyPatch.context() as patch:
+        for product in (Tiles, Csr):
+            patch.setattr(product, "positions", draw(st.integers(1, 120)))
+        for form in built(conv, pattern, mask).values():
+            y = form(x)
+            assert_equal(y, conv(x))
+            if isinstance(form, Lowered):
+                assert y.is_contiguous(memory_format=torch.channels_last) or y.is_contiguous()
+                assert y.is_contiguous() or not x.is_contiguous()
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_a_matrix_is_transposed(m: int, n: int) -> None:
+    x = torch.arange(m * n).view(m, n).double()
+    assert torch.equal(transposed(x), x.t())
+    assert transposed(x).is_contiguous()
+
+
+@pytest.mark.parametrize("granularity", ["element", "tile"])
+@pytest.mark.parametrize("name", ["linear", "3x3, padding"])
+def test_half_precision_and_moving_a_form(name: str, granularity: str) -> None:
+    make, shape = LAYERS[name]
+    layer = make()
+    mask = masked(layer, PATTERNS[granularity])
+    x = torch.randn(3, *shape)
+    for form in built(layer, PATTERNS[granularity], mask).values():
+        assert_equal(copy.deepcopy(form)(x), layer(x))
+        for dtype in (torch.bfloat16, torch.float64):
+            dense = copy.deepcopy(layer).to(dtype)
+            assert_equal(copy.deepcopy(form).to(dtype)(x.to(dtype)), dense(x.to(dtype)))
+
+
+def test_torchs_block_sparse_matrices_give_the_outputs() -> None:
+    layer = nn.Linear(64, 96)
+    pattern = Pattern.of({"granularity": "block", "height": 16, "width": 16, "ratio": 0.3})
+    mask = masked(layer, pattern)
+    form = forms(layer, pattern, mask)["BSR"]()
+    for shape in [(64,), (5, 64), (2, 3, 64)]:
+        x = torch.randn(shape)
+        assert_equal(form(x), layer(x))
+    odd = Pattern.of({"granularity": "block", "height": 16, "width": 36, "ratio": 0.3})
+    assert "BSR" not in forms(layer, odd, masked(layer, odd))
+
+
+def test_sparse_tensor_cores_are_for_gpus() -> None:
+    layer = nn.Linear(64, 64).bfloat16()
+    pattern = PATTERNS["vector"]
+    assert list(forms(layer, pattern, masked(layer, pattern))) == ["CSR"]
+
+
+def test_a_block_of_a_group_that_keeps_nothing_is_no_tile() -> None:
+    conv = nn.Conv2d(4, 6, 3, groups=2).double()
+    keep = torch.zeros(2, 18, 3, dtype=torch.bool)
+    keep[0, 3:7, 1] = True
+    with torch.no_grad():
+        conv.weight.mul_(weight_view(keep, conv.weight.shape, "conv", 2))
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    for granularity in ("tile", "block", "element"):
+        for form in built(conv, PATTERNS[granularity], Mask(keep)).values():
+            assert_equal(form(x), conv(x))
+
+
+# whole models
+
+
+def resnet(granularity: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, dict[str, tuple[Pattern, Mask]]]:
+    torch.manual_seed(0)
+    model = models.build("resnet_digits", in_channels=1).to(dtype).eval()
+    masks = {}
+    for number, (name, layer) in enumerate(model.named_modules()):
+        if isinstance(layer, Layer) and layer.weight.shape[1] > 1:
+            masks[name] = PATTERNS[granularity], masked(layer, PATTERNS[granularity], seed=number)
+    return model, masks
+
+
+@pytest.mark.parametrize("granularity", PATTERNS)
+def test_a_whole_network_gives_its_outputs_and_stays_as_it_was(granularity: str) -> None:
+    model, masks = resnet(granularity)
+    before = copy.deepcopy(model.state_dict())
+    executed = execute(model, masks)
+    assert set(executed.layers) == set(masks)
+    assert not executed.notes
+    x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        with torch.inference_mode():
+            assert_equal(executed.module(x.contiguous(memory_format=layout)), model(x))
+    assert not any(isinstance(module, Form) for module in model.modules())
+    # the same tensors under the same names
+    after = executed.module.state_dict()
+    assert list(after) == list(before)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+        assert after[name].data_ptr() == tensor.data_ptr()
+
+
+def clocked(monkeypatch: pytest.MonkeyPatch, dense: float) -> list[int]:
+    """Let every form take 1 ms and dense layers `dense` ms; return where calls are counted."""
+    calls: list[int] = []
+
+    def interleaved(contestants: list[Any], **options: Any) -> list[Timing]:
+        calls.append(len(contestants))
+        for contestant in contestants:
+            contestant()
+        return [Timing(time, time, time) for time in [dense] + [1.0] * (len(contestants) - 1)]
+
+    monkeypatch.setattr(execution, "interleaved", interleaved)
+    return calls
+
+
+def test_the_faster_of_form_and_dense_layer_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, masks = resnet("tile")
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    clocked(monkeypatch, dense=2)
+    fast = execute(model, masks, x)
+    assert set(fast.layers.values()) == {"tiles"}
+    assert not fast.notes
+    clocked(monkeypatch, dense=0.5)
+    slow = execute(model, masks, x)
+    assert not slow.layers
+    assert [str(note) for note in slow.notes] == [
+        f"{name}: the dense kernel is faster: 0.5 ms, tiles 1 ms" for name in masks
+    ]
+    with torch.inference_mode():
+        assert_equal(fast.module(x), model(x))
+        assert torch.equal(slow.module(x), model(x))
+
+
+def test_what_is_known_is_not_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, masks = resnet("tile")
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    known: dict[Any, tuple[str, str]] = {}
+    calls = clocked(monkeypatch, dense=2)
+    first = execute(model, masks, x, known=known)
+    # layers of one kind on inputs of one shape are timed once
+    once = len(calls)
+    assert once == len(known) < len(masks)
+    again = execute(model, masks, x, known=known)
+    assert len(calls) == once
+    assert again.layers == first.layers
+    execute(model, masks, x[:1], known=known)
+    assert len(calls) == len(known) == 2 * once
+    slow: dict[Any, tuple[str, str]] = {}
+    calls = clocked(monkeypatch, dense=0.5)
+    dense = execute(model, masks, x, known=slow)
+    assert execute(model, masks, x, known=slow).notes == dense.notes
+    assert len(calls) == len(slow)
+
+
+def test_a_form_with_other_outputs_or_an_error_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, masks = resnet("tile")
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    clocked(monkeypatch, dense=2)
+    monkeypatch.setattr(Lowered, "forward", lambda self, x: F.pad(x, (0, 0)) @ torch.ones(()))
+    assert not execute(model, masks, x).layers.keys() - {"linear"}
+
+    def wrong(self: Lowered, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, stride=self.high.stride, padding=1) + 1e-3
+
+    monkeypatch.setattr(Lowered, "forward", wrong)
+    executed = execute(model, masks, x)
+    assert {note.reason for note in executed.notes} == {"tiles: its outputs are not those of the dense layer"}
+    monkeypatch.setattr(Lowered, "__init__", lambda *args: 1 / 0)
+    for example in (x, None):
+        executed = execute(model, masks, example)
+        assert {note.reason for note in executed.notes} == {"tiles: division by zero"}
+        assert list(executed.layers) == ["linear"]
+
+
+class Odd(nn.Module):
+    """Layers that have no form, each for a reason of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reflect = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+        self.hooked = nn.Conv2d(4, 4, 3, padding=1)
+        self.hooked.register_forward_hook(lambda module, args, out: out + 1)
+        self.transposed = nn.ConvTranspose2d(4, 4, 3)
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.idle = nn.Linear(4, 4)
+        self.plain = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.transposed(self.hooked(self.reflect(self.plain(input=x))))
+        tokens = y.flatten(2).permute(2, 0, 1)
+        return self.attention(tokens, tokens, tokens)[0]
+
+
+def test_every_layer_that_stays_dense_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked(monkeypatch, dense=2)
+    model = Odd().eval()
+    tile = PATTERNS["tile"]
+    mask = Mask(torch.ones(1, 4, 4, dtype=torch.bool))
+    masks = {name: (tile, masked(getattr(model, name), tile)) for name in ("reflect", "hooked", "idle", "plain")}
+    for name in ("transposed", "attention.in_proj_weight", "attention.out_proj"):
+        masks[name] = tile, mask
+    x = torch.randn(2, 4, 5, 5)
+    executed = execute(model, masks, x)
+    assert {note.layer: note.reason for note in executed.notes} == {
+        "reflect": "padding_mode is 'reflect', executed is 'zeros' only",
+        "hooked": "it has hooks",
+        "idle": "a forward pass of the example does not run it",
+        "transposed": "ConvTranspose2d is neither nn.Linear nor nn.Conv2d",
+        "attention.in_proj_weight": "its weight is no layer's",
+        "attention.out_proj": "NonDynamicallyQuantizableLinear is neither nn.Linear nor nn.Conv2d",
+    }
+    assert set(executed.layers) == {"plain"}
+    with torch.inference_mode():
+        assert_equal(executed.module(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"layer9": Mask(torch.ones(1, 4, 4))}, "masks: 'layer9' is unknown, did you mean 'plain'?|masks: 'layer9' is"),
+        ({"plane": Mask(torch.ones(1, 4, 4))}, "masks: 'plane' is unknown, did you mean 'plain'"),
+        ({"plain": Mask(torch.ones(1, 3, 4))}, r"masks.plain: a mask of shape \[1, 3, 4\], .* are \[1, 4, 4\]"),
+    ],
+)
+def test_mistakes_are_one_line(masks: dict[str, Mask], message: str) -> None:
+    with pytest.raises(PruningError, match=message) as caught:
+        execute(Odd().eval(), {name: (PATTERNS["tile"], mask) for name, mask in masks.items()})
+    assert "\n" not in str(caught.value)
+
+
+def test_real_timings_choose_one_of_the_two() -> None:
+    model, masks = resnet("tile", torch.float32)
+    x = torch.randn(2, 1, 8, 8)
+    executed = execute(model, masks, x)
+    assert set(executed.layers) | {note.layer for note in executed.notes} == set(masks)
+    assert not set(executed.layers) & {note.layer for note in executed.notes}
+    with torch.inference_mode():
+        assert_equal(executed.module(x), model(x))

@@ -14,9 +14,6 @@ from explorer.sparse.products import Product
 
 __all__ = ["Lowered"]
 
-# bytes of gathered inputs: what stays in a core's second cache, or what a GPU can spare
-_WORKSPACE = {"cpu": 2**22, "cuda": 2**28}
-
 # runs of rows that read to the left or right, and those that read above or below: start, end, how far
 _Edges = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 
@@ -92,10 +89,10 @@ class Lowered(Form):
         self._plans: dict[object, _Plan] = {}
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return [B, N, H', W'] of an input [B, C, H, W], in the input's memory layout."""
-        high, wide = self.high.outputs(x.shape[2]), self.wide.outputs(x.shape[3])
-        y = self._run(self._grid(x))
+        high, wide = self.high.outputs(input.shape[2]), self.wide.outputs(input.shape[3])
+        y = self._run(self._grid(input))
         if y.shape[2:] == (high, wide):
             return y
         return y[:, :, :high, :wide].contiguous(memory_format=_layout(y))
@@ -127,9 +124,7 @@ class Lowered(Form):
         batch, _, high, wide = grid.shape
         key = (grid.shape, inner, grid.dtype, grid.device)
         if key not in self._plans:
-            most = _WORKSPACE.get(grid.device.type, 2**22) // (max(self.product.lengths) * grid.element_size())
-            if grid.device.type == "cpu":
-                most = min(most, self.product.positions)
+            most = self.product.at_once(grid)
             images = _even(batch, most // (high * wide))
             rows = high if images > 1 else _even(high, most // wide)
             shifts = [down * wide + right for down, right in pairs(self.high.shifts, self.wide.shifts)]

@@ -25,9 +25,6 @@ _RUNS, _SECONDS = 15, 0.05
 # of the greatest output: what sums in another order differ by
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
-# what torch raises for sizes, types and devices that it has no kernel for
-_CANNOT = (RuntimeError, ValueError, NotImplementedError)
-
 
 @dataclass(frozen=True)
 class Note:
@@ -177,12 +174,12 @@ def _on_input(
 
 
 def _first(name: str, choices: _Choices) -> _Found:
-    """Return the first form that can be built."""
+    """Return the first form that can be built: for sizes, types and devices without a kernel torch raises."""
     reasons = []
     for form, build in choices.items():
         try:
             return form, build()
-        except _CANNOT as error:
+        except Exception as error:
             reasons.append(_line(form, error))
     return Note(name, "; ".join(reasons))
 
@@ -196,7 +193,7 @@ def _fastest(name: str, layer: Layer, choices: _Choices, x: Tensor) -> _Found:
         try:
             module = build()
             same = torch.allclose(module(x), reference, rtol=0, atol=allowed, equal_nan=True)
-        except _CANNOT as error:
+        except Exception as error:
             reasons.append(_line(form, error))
             continue
         if same:

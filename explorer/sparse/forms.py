@@ -24,14 +24,17 @@ class Sum(Form):
 
     def __init__(self, layer: Layer, first: Form, second: Form) -> None:
         super().__init__(layer)
-        self.first, self.second = first, second
-        second.bias = None
+        self.first, self.second = first.part(), second.part()
+        self.dims = 0 if isinstance(layer, nn.Linear) else 2
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the sum of the two forms' outputs."""
-        y: Tensor = self.first(x)
-        return y.add_(self.second(x))
+        y: Tensor = self.first(input)
+        y += self.second(input)
+        if self.bias is not None:
+            y += self.bias.view(-1, *[1] * self.dims)
+        return y
 
 
 class _Row(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -35,20 +36,21 @@ class ProductLinear(Form):
     def __init__(self, layer: Layer, product: Product) -> None:
         super().__init__(layer)
         self.product = product
-        self.transposing = isinstance(product, Csr) or len(product.rows) > _READS * self.weight.shape[1]
+        self.transposing = isinstance(product, Csr) or len(product.rows) > _READS * layer.weight.shape[1]
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return [..., N] of an input [..., K]."""
-        flat = x.reshape(-1, x.shape[-1])
-        y = x.new_empty(len(flat), self.product.outputs)
-        step = min(self.product.positions, _ROWS) if x.device.type == "cpu" else max(1, len(flat))
+        flat = input.reshape(-1, input.shape[-1]).contiguous()
+        y = flat.new_empty(len(flat), self.product.outputs)
+        step = self.product.at_once(flat)
+        step = min(step, _ROWS) if flat.device.type == "cpu" else step
         reads, compute = self.product.reads(), self.product.begin(across=True)
         for part, out in zip(flat.split(step), y.split(step), strict=True):
             compute(partial(_taken, part, transposed(part) if self.transposing else None, reads), out)
         if self.bias is not None:
             y += self.bias
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*input.shape[:-1], -1)
 
 
 def _taken(x: Tensor, source: Tensor | None, reads: Sequence[Tensor], number: int) -> Tensor:
@@ -71,19 +73,21 @@ class BlockLinear(Form):
 
     def __init__(self, layer: nn.Linear, pattern: Pattern) -> None:
         super().__init__(layer)
-        blocks = layer.weight.detach().to_sparse_bsr((pattern.width, pattern.height))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse BSR tensor support is in beta")
+            blocks = layer.weight.detach().to_sparse_bsr((pattern.width, pattern.height))
         self.register_buffer("blocks", blocks, persistent=False)
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return [..., N] of an input [..., K]."""
-        if x.is_cuda:
-            return F.linear(x, self.blocks, self.bias)
-        flat = x.reshape(-1, x.shape[-1])
+        if input.is_cuda:
+            return F.linear(input, self.blocks, self.bias)
+        flat = input.reshape(-1, input.shape[-1])
         y = transposed((self.blocks @ flat.t()).contiguous())
         if self.bias is not None:
             y += self.bias
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*input.shape[:-1], -1)
 
 
 class SemiStructuredLinear(Form):
@@ -97,9 +101,9 @@ class SemiStructuredLinear(Form):
         self.register_buffer("structured", structured, persistent=False)
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return [..., N] of an input [..., K]."""
-        return F.linear(x, self.structured, self.bias)
+        return F.linear(input, self.structured, self.bias)
 
 
 class ChannelsLast(Form):
@@ -107,11 +111,13 @@ class ChannelsLast(Form):
 
     def __init__(self, conv: nn.Conv2d, linear: ProductLinear) -> None:
         super().__init__(conv)
-        self.linear, self.stride = linear, conv.stride
+        self.linear, self.stride = linear.part(), conv.stride
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return [B, N, H', W'] of an input [B, C, H, W], with channels innermost."""
         high, wide = self.stride
-        y: Tensor = self.linear(x[:, :, ::high, ::wide].permute(0, 2, 3, 1))
+        y: Tensor = self.linear(input[:, :, ::high, ::wide].permute(0, 2, 3, 1))
+        if self.bias is not None:
+            y += self.bias
         return y.permute(0, 3, 1, 2)

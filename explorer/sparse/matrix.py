@@ -21,12 +21,17 @@ class Form(nn.Module):
     beside it, which move with the module but are not in its state_dict.
     """
 
-    weight: Tensor
+    weight: Tensor | None
     bias: Tensor | None
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
+
+    def part(self) -> Form:
+        """Return the form as a part of another one, which has the weight and adds the bias."""
+        self.weight = self.bias = None
+        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,9 @@ __all__ = ["Csr", "Inputs", "Product", "Tile", "Tiles"]
 Tile = tuple[int, Tensor, Tensor]
 """A group, and the rows and the columns of its matrix that a tile keeps."""
 
+# bytes of what is read for the positions that are computed at a time
+_WORKSPACE = {"cpu": 2**22, "gpu": 2**28}
+
 Inputs = Callable[[int], Tensor]
 """From a number to the input entries ``[rows, m]`` of ``reads()[number]``, good until it is called again."""
 
@@ -30,7 +33,7 @@ class Product(nn.Module):
         Numbers of the input entries that are needed together, in ascending order; see `Matrix.rows`.
     """
 
-    # at a time; of more the inputs would not stay in a core's cache
+    # at a time, on a CPU
     positions: int
     rows: Tensor
 
@@ -43,6 +46,12 @@ class Product(nn.Module):
     def reads(self) -> tuple[Tensor, ...]:
         """Return the numbers of the input entries that are needed together."""
         return self.rows.split(self.lengths)
+
+    def at_once(self, x: Tensor) -> int:
+        """Return how many positions of an input are best computed at a time, at least one."""
+        cpu = x.device.type == "cpu"
+        most = max(1, _WORKSPACE["cpu" if cpu else "gpu"] // (max(self.lengths) * x.element_size()))
+        return min(most, self.positions) if cpu else most
 
     def begin(self, across: bool) -> Callable[[Inputs, Tensor], None]:
         """Return a function that writes the product with inputs to a tensor, which need not be contiguous.

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from explorer.stand_ins import SmallerAttention, Skip
+from explorer.stand_ins import Skip, SmallerAttention
 from spaces import Network
 
 __all__ = ["HeadSize", "head_sizes", "update_of"]

@@ -48,10 +48,11 @@ class Skeleton:
             Names of the dropped modules.
         """
         replaced[id(None)] = None
-        inside = tuple(f"{name}." for name in dropped)
-        # a module that another place still holds stays
-        parts = [part for part in self._parts if not all(name.startswith(inside) for name in part.names)]
-        clones = []
+        parts, clones = self._parts, []
+        if dropped:
+            inside = tuple(f"{name}." for name in dropped)
+            # a module that another place still holds stays
+            parts = [part for part in parts if not all(name.startswith(inside) for name in part.names)]
         for part in parts:
             clone = replaced[id(part.module)] = object.__new__(type(part.module))
             clone.__dict__.update(part.shared)

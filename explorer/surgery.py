@@ -130,7 +130,7 @@ class Surgeon:
         replaced: dict[int, Any] = {id(block): Skip(block, returns) for block, returns in outermost}
         with torch.no_grad():
             for name, dense, dims in self._plan:
-                if name.startswith(inside):
+                if inside and name.startswith(inside):
                     continue
                 moved = [(axis, index, dim) for axis, (n, dim) in enumerate(dims) if (index := stay[n]) is not None]
                 small = _sliced(dense, moved)
@@ -181,6 +181,10 @@ def masked(model: nn.Module, network: Network, kept: Kept, dropped: Collection[s
         removed = (~alive[atoms.labels(leaf.reads)]).nonzero().squeeze(1)
         if len(removed):
             masked_model = _swap(masked_model, leaf.name, _ChannelMask(masked_model.get_submodule(leaf.name), removed))
+    for module in masked_model.modules() if dropped else ():
+        if isinstance(module, nn.TransformerEncoder):
+            # nested tensors are for a kernel that torch does not use beside hooks
+            module.use_nested_tensor = False
     for name in dropped:
         _overwrite(masked_model.get_submodule(name), network.block[name])
     return masked_model

@@ -600,6 +600,48 @@ CASES: dict[str, Case] = {
     ),
     "nothing to prune": Case(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), IMG, [], {"1": "output"}),
     "no parameters": Case(lambda: nn.Sequential(nn.Flatten(), nn.ReLU()), IMG, []),
+    "views of a narrow weight": Case(
+        _fn(
+            lambda m, x: m.c(
+                m.a(x) * F.linear(x, m.b.weight.reshape(1, -1)) + F.linear(x, m.b.weight[:, :6].view(6, 1).t())
+            ),
+            a=L(nn.Linear, 6, 8),
+            b=L(nn.Linear, 6, 1),
+            c=L(nn.Linear, 8, 2),
+        ),
+        tokens(6),
+        [("a", 8, 1, 1)],
+    ),
+    "halves of a weight": Case(
+        _fn(
+            lambda m, x: m.b(F.linear(x, (w := m.a.weight.chunk(2))[0]) * F.linear(x, w[1])),
+            a=L(nn.Linear, 6, 8, bias=False),
+            b=L(nn.Linear, 4, 2),
+        ),
+        tokens(6),
+        [("a", 8, 2, 1)],
+    ),
+    "halves of a weight, one used twice": Case(
+        _fn(
+            lambda m, x: m.b(F.linear(x.relu(), (w := m.a.weight.chunk(2))[0]) * F.linear(x, w[0]) * F.linear(x, w[1])),
+            a=L(nn.Linear, 6, 8, bias=False),
+            b=L(nn.Linear, 4, 2),
+        ),
+        tokens(6),
+        [("a", 8, 2, 1)],
+    ),
+    "half of a weight, hard-coded": Case(
+        _fn(
+            lambda m, x: m.b(F.linear(m.a(x), m.c.weight[:, :4])),
+            a=L(nn.Linear, 6, 4),
+            b=L(nn.Linear, 8, 2),
+            c=L(nn.Linear, 8, 8),
+        ),
+        tokens(6),
+        [("c", 8, 1, 1)],
+        {"a": ""},
+        rescued=True,
+    ),
     "straight-through mask": Case(
         _fn(lambda m, x: m.b((y := m.a(x)) * (y > 0).float()), a=L(conv, 3, 8), b=L(conv, 8, 2)),
         IMG,

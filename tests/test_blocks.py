@@ -100,7 +100,7 @@ class Masked(nn.Module):
         self.f = feed_forward()
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return x + self.f(x) * mask, mask
+        return x + self.f(x) * mask.exp(), mask
 
 
 class Swish(nn.Module):
@@ -122,8 +122,9 @@ class Case:
     rescued: bool = False
 
 
-def _chain(m: Any, x: Tensor) -> Tensor:
+def _chain(m: Any, x: Tensor, infinite: bool = False) -> Tensor:
     mask = (x.mean(-1, keepdim=True) > 0).to(x)
+    mask = mask.log() if infinite else mask
     for block in m.blocks:
         x, mask = block(x, mask)
     return x
@@ -211,6 +212,13 @@ def _decoder() -> nn.Module:
     )
 
 
+def _padded(m: Any, x: Tensor) -> Tensor:
+    # what torch's encoder turns into a nested tensor where it uses its fused kernel
+    padding = torch.zeros(x.size(0), x.size(1), dtype=torch.bool)
+    padding[:, 3:] = True
+    return m.head(m.encoder(x, src_key_padding_mask=padding)[:, :3])
+
+
 CASES: dict[str, Case] = {
     "post-activation": Case(lambda: images(residual(), residual()), IMG, {"1": 0, "2": 0}),
     "pre-activation": Case(
@@ -264,6 +272,15 @@ CASES: dict[str, Case] = {
     "GPT-like": Case(lambda: around(Attention(), Attention()), TOKENS, {"blocks.0": 0, "blocks.1": 0}),
     "norm first": Case(_encoder(True), TOKENS, {f"1.layers.{i}": 0 for i in range(3)}),
     "norm last": Case(_encoder(False), TOKENS, {f"1.layers.{i}": 0 for i in range(3)}),
+    "padded encoder": Case(
+        lambda: Fn(
+            _padded,
+            encoder=nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), 2),
+            head=nn.Linear(8, 3),
+        ),
+        TOKENS,
+        {"encoder.layers.0": 0, "encoder.layers.1": 0},
+    ),
     "decoder": Case(_decoder, (TOKENS, tokens(8, 7)), {"decoder.layers.0": 0, "decoder.layers.1": 0}),
     "additions in modules below": Case(
         lambda: around(Bert(), Bert(), forward=_first),
@@ -295,6 +312,11 @@ CASES: dict[str, Case] = {
     "list": Case(lambda: around(mlp(lambda m, x: [x + m.f(x)]), forward=_first), TOKENS, {"blocks.0": (0,)}),
     "argument passed through": Case(
         lambda: around(Masked(), Masked(), forward=_chain), TOKENS, {"blocks.0": (0, 1), "blocks.1": (0, 1)}
+    ),
+    "infinite mask passed through": Case(
+        lambda: around(Masked(), Masked(), forward=lambda m, x: _chain(m, x, infinite=True)),
+        TOKENS,
+        {"blocks.0": (0, 1), "blocks.1": (0, 1)},
     ),
     "tuple with something computed": Case(
         lambda: around(mlp(lambda m, x: (x + m.f(x), m.f(x).sum())), forward=_first),

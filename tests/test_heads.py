@@ -12,14 +12,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from checks import assert_costs_are_counted, assert_sliced_is_masked, fresh, outputs, random_kept, random_recipe
+from checks import (
+    assert_costs_are_counted,
+    assert_sliced_is_masked,
+    counted,
+    fresh,
+    outputs,
+    random_kept,
+    random_recipe,
+)
 from small_models import Fn, tokens
 from torch import Tensor, nn
 
 from explorer.stand_ins import SmallerAttention
-from explorer.surgery import Kept, Surgeon
+from explorer.surgery import Kept, Surgeon, masked
 from explorer.tracing import trace
-from spaces import Network, Recipe
+from spaces import Network, Recipe, costs_of
 
 DIM, HEADS, SIZE = 8, 4, 2
 TOKENS, OTHERS = tokens(), tokens(DIM, 7)
@@ -539,3 +547,46 @@ def test_batch_makes_no_difference() -> None:
             example = torch.zeros(batch, *TOKENS.shape[1:])
             assert trace(_build(name), example).units == trace(_build(name), TOKENS).units
             assert trace(_build(name), example).products == trace(_build(name), TOKENS).products
+
+
+LAYERS: list[Callable[[], nn.Module]] = [
+    lambda: attention(_views),
+    lambda: attention(_einsum, h=HEADS),
+    lambda: attention(_fused_kernel),
+    lambda: attention(_grouped, k=nn.Linear(DIM, DIM // 2), v=nn.Linear(DIM, DIM // 2), num_kv_heads=2),
+    lambda: fused(_chunked),
+    lambda: fused(_interleaved),
+    lambda: Fn(lambda m, x: m.a(x, x, x, need_weights=False)[0], a=nn.MultiheadAttention(DIM, HEADS, batch_first=True)),
+    lambda: nn.Sequential(nn.Linear(DIM, 12), nn.GELU(), nn.Linear(12, DIM)),
+]
+WRAPS: list[Callable[[nn.Module], nn.Module]] = [
+    lambda f: Fn(lambda m, x: x + m.f(m.n(x)), f=f, n=nn.LayerNorm(DIM)),
+    lambda f: Fn(lambda m, x: m.n(x + m.f(x)), f=f, n=nn.LayerNorm(DIM)),
+    lambda f: Fn(lambda m, x: F.relu(x + m.f(x)), f=f),
+    lambda f: f,
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_transformers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+
+    def block(depth: int) -> nn.Module:
+        inner = [LAYERS[rng.integers(len(LAYERS))]() for _ in range(rng.integers(1, 3))]
+        if depth < 2 and rng.random() < 0.5:
+            inner.append(block(depth + 1))
+        return WRAPS[rng.integers(len(WRAPS))](nn.Sequential(*inner))
+
+    dense = nn.Sequential(nn.Linear(DIM, DIM), *(block(0) for _ in range(3)), nn.Linear(DIM, 3)).eval()
+    network, precise = trace(dense, TOKENS), fresh(dense)
+    heads = sum(unit.tied > 1 for unit in network.units)
+    assert heads == len({dim.units for product in network.products for dim in product.dims})
+    for _ in range(6):
+        recipe = random_recipe(network, rng)
+        kept = random_kept(network, recipe, rng)
+        dropped = [entry.name for entry in network.blocks if rng.random() < 0.3]
+        small = Surgeon(precise, network).build(kept, dropped)
+        torch.testing.assert_close(outputs(small, TOKENS), outputs(masked(precise, network, kept, dropped), TOKENS))
+        recipe = Recipe.of(recipe.ratios, blocks=dropped)
+        assert costs_of(network, recipe) == counted(Surgeon(dense, network).build(kept, dropped), TOKENS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
 from explorer.tracing.recorder import Recorder, tensors_in
+from explorer.tracing.running import run, without_fused_layers
 from explorer.tracing.verify import verified
 from spaces import FixedChannels, Network, PruningError
 
@@ -54,12 +54,9 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
         raise PruningError("model: its lazy layers have no shape yet, run it once before")
     recorder = Recorder(model, max(1, tensors[0].size(0)))
     modes = {module: module.training for module in model.modules()}
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    # the fused attention kernel would hide every matrix product from the recorder
-    torch.backends.mha.set_fastpath_enabled(False)
     model.eval()
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), recorder.watching(model):
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers(), recorder.watching(model):
             # fresh tensors, so that a model that returns or changes its input does not confuse the labels
             inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
             recorder.label_input(inputs)
@@ -74,7 +71,6 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
             f"model: forward raised {type(error).__name__} on the example input ({_first_line(error)})"
         ) from error
     finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
         for module, training in modes.items():
             module.training = training
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
@@ -85,13 +81,6 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
     idle = _idle(model, recorder.ran, {tensor for tensor, _ in recorder.graph.blocks})
     network = replace(network, fixed=(*network.fixed, *idle), blocks=blocks, fixed_blocks=fixed_blocks)
     return verified(model, network, example, training=bool(idle)) if verify else network
-
-
-def run(model: nn.Module, example: Any) -> Any:
-    """Return the model's output on a tensor, a tuple of positional or a mapping of keyword arguments."""
-    if isinstance(example, Mapping):
-        return model(**example)
-    return model(*example) if isinstance(example, tuple) else model(example)
 
 
 def _idle(model: nn.Module, ran: set[str], used: set[str]) -> list[FixedChannels]:

@@ -115,23 +115,22 @@ def _summed(products: Iterable[Product]) -> tuple[Product, ...]:
 
 def _positions(uses: list[Use], shape: torch.Size) -> int | None:
     """Return how often every entry of a weight is multiplied; None if some are more often than others."""
-    cut = {use.dim for use in uses if use.length < shape[use.dim]} or {uses[0].dim}
-    total = np.zeros(shape[min(cut)], dtype=np.int64)
+    if not any(use.cut for use in uses):
+        return sum(use.positions for use in uses)
+    total = np.zeros(shape, dtype=np.int64)
     for use in uses:
-        part = total[use.start : use.start + use.length] if use.dim in cut else total
-        part += use.positions
-    return int(total[0]) if len(cut) == 1 and (total == total[0]).all() else None
+        total[tuple(slice(start, start + length) for start, length in use.cut)] += use.positions
+    return int(total.flat[0]) if (total == total.flat[0]).all() else None
 
 
 def _parts(graph: Graph, atoms: Atoms, weight: str, uses: list[Use]) -> list[Product]:
     """Return the products of a linear weight whose parts are multiplied unequally often, as in cross-attention."""
     found = []
     for use in uses:
-        block = graph.blocks[weight, use.dim]
-        other = graph.blocks[weight, 1 - use.dim]
-        part = Block(weight, use.dim, block.first + use.start, use.length)
-        whole = Block(weight, 1 - use.dim, other.first, other.length)
-        found.append(Product(use.module, use.positions, (_dim(part, atoms), _dim(whole, atoms))))
+        whole = [graph.blocks[weight, dim] for dim in (0, 1)]
+        cut = use.cut or [(0, block.length) for block in whole]
+        dims = (Block(weight, b.dim, b.first + start, n) for b, (start, n) in zip(whole, cut, strict=True))
+        found.append(Product(use.module, use.positions, tuple(_dim(block, atoms) for block in dims)))
     return found
 
 

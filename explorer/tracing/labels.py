@@ -45,18 +45,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Use:
-    """One run of a layer in a module: each entry is multiplied `positions` times.
+    """One run of a layer in a module: each entry of its weight is multiplied `positions` times.
 
-    Of the weight `length` entries from `start` on along `dim`, which is written, took part.
+    Of a weight that was cut `cut` has the start and the length of what took part, for each dimension.
     """
 
     kind: str
     positions: int
     groups: int
-    dim: int
-    start: int
-    length: int
     module: str
+    cut: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass

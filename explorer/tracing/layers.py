@@ -71,7 +71,7 @@ def convolution(rec: Recorder, call: Call) -> None:
         _tie_bias(rec, bias, written.nodes)
     positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0) // rec.batch
     kind = "conv_transposed" if call["transposed"] else "conv"
-    rec.multiplied(weight, kind, positions, writing, groups)
+    rec.multiplied(weight, kind, positions, groups)
     rec.set(call.out, written.nodes.reshape([1, -1] + [1] * (call.out.dim() - 2)))
 
 
@@ -84,7 +84,7 @@ def mm(rec: Recorder, call: Call) -> None:
 
 
 def _matrix_product(rec: Recorder, call: Call, source: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    if not rec.is_parameter(weight) or rec.is_parameter(source):
+    if not rec.is_weight(weight) or rec.is_parameter(source):
         unknown(rec, call)
         return
     labels = rec.channel_labels(source, 1)
@@ -93,7 +93,7 @@ def _matrix_product(rec: Recorder, call: Call, source: Tensor, weight: Tensor, b
     rec.graph.tie(rec.parameter_nodes(weight, 0), labels)
     if bias is not None:
         _tie_bias(rec, bias, written)
-    rec.multiplied(weight, "linear", max(1, source.size(0) // rec.batch), 1)
+    rec.multiplied(weight, "linear", max(1, source.size(0) // rec.batch))
     rec.set(call.out, written.reshape(1, -1))
 
 

@@ -34,7 +34,8 @@ def parts_of_views(call: Call, tensor: Tensor, parts: Parts) -> list[Parts] | No
     out = call.out.shape
     if [n for n in out if n > 1] == [n for n in tensor.shape if n > 1] and call.name != "flip":
         long = iter([part for part, n in zip(parts, tensor.shape, strict=True) if n > 1])
-        return [tuple(next(long) if n > 1 else None for n in out)]
+        ones = iter([part for part, n in zip(parts, tensor.shape, strict=True) if n == 1])
+        return [tuple(next(long) if n > 1 else next(ones, None) for n in out)]
     if call.name == "expand":
         kept = tuple(part if n > 1 else None for part, n in zip(parts, tensor.shape, strict=True))
         return [(None,) * (len(out) - len(kept)) + kept]

@@ -144,12 +144,12 @@ class Recorder(TorchDispatchMode):
                 first = first.narrow(dim, 0, 1)
             self.graph.tie(first, labels)
 
-    def multiplied(self, weight: Tensor, kind: str, positions: int, written: int, groups: int = 1) -> None:
-        """Record that a layer ran whose weight writes along dimension `written`; that explains its multiply-adds."""
+    def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
+        """Record that a layer with this weight ran; that explains its multiply-adds."""
         self._explained = True
         name, parts = self._parameters[weight]
-        dim, start, length = parts[written]
-        self.graph.ran(name, Use(kind, positions, groups, dim, start, length, self.module))
+        cut = () if self.is_whole(weight) else tuple((start, length) for _, start, length in sorted(parts))
+        self.graph.ran(name, Use(kind, positions, groups, self.module, cut))
 
     def is_parameter(self, tensor: Tensor) -> bool:
         return tensor in self._parameters and tensor not in self._labels
@@ -160,9 +160,13 @@ class Recorder(TorchDispatchMode):
     def parameter_name(self, tensor: Tensor) -> str:
         return self._parameters[tensor][0]
 
+    def is_weight(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is a parameter with its own dimensions, of which a part may have been cut off."""
+        return self.is_parameter(tensor) and None not in self._parameters[tensor][1]
+
     def is_whole(self, tensor: Tensor) -> bool:
-        """Tell whether a tensor is a parameter of which nothing was cut off."""
-        return self.is_parameter(tensor) and tensor.numel() == math.prod(self._shapes[self.parameter_name(tensor)])
+        """Tell whether a tensor is a parameter with its own dimensions, of which nothing was cut off."""
+        return self.is_weight(tensor) and tensor.numel() == math.prod(self._shapes[self.parameter_name(tensor)])
 
     def parameter_block(self, tensor: Tensor, dim: int, length: int | None = None) -> Block:
         """Return the nodes of the parameter dimension that is dimension `dim` of this view of it."""
@@ -172,8 +176,10 @@ class Recorder(TorchDispatchMode):
 
     def parameter_nodes(self, tensor: Tensor, dim: int) -> Tensor:
         """Return the nodes of what dimension `dim` of this view holds of the parameter's dimension."""
-        _, start, length = self._parameters[tensor][1][dim]
-        return self.parameter_block(tensor, dim).nodes[start : start + length]
+        part = self._parameters[tensor][1][dim]
+        if part is None:
+            return torch.tensor([self.graph.node(f"an added dimension of a parameter{self.where()}")])
+        return self.parameter_block(tensor, dim).nodes[part.start : part.start + part.length]
 
     def parameter_labels(self, tensor: Tensor, dim: int, ndim: int, offset: int) -> Tensor:
         """Return the nodes of one dimension shaped to broadcast in an `ndim`-dimensional operation."""

@@ -19,13 +19,14 @@ from torch.utils._pytree import tree_map
 from explorer.stand_ins import returned
 from explorer.surgery import Surgeon, masked
 from explorer.tracing.recorder import tensors_in
+from explorer.tracing.running import run, without_fused_layers
 from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run
 
 __all__ = ["verified"]
 
 _LARGE = 200_000_000
-# rounds of subsets; a wrong unit of few channels passes one by luck, so that more are made
-_ROUNDS, _ROUNDS_OF_SMALL, _SMALL = 4, 10, 12
+# rounds of subsets; a wrong unit of few channels or heads passes one by luck, so that more are made
+_ROUNDS, _ROUNDS_OF_SMALL, _SMALL, _FEW = 4, 10, 12, 4
 # the first round of joint recipes, in which this share of the blocks is dropped
 _JOINT, _DROPPED = 3, 0.5
 # the least correlation of a block's argument and output: 0.86 after a ReLU, about 0 of what has nothing in common
@@ -58,7 +59,7 @@ def verified(model: nn.Module, network: Network, example: Any, *, training: bool
         return _with_fixed(network, dict.fromkeys((*network.units, *network.blocks), str(error)))
     good: list[Item] = list(network.units)
     bad: dict[Item, str] = {}
-    small = any(unit.atoms // unit.groups <= _SMALL for unit in network.units)
+    small = any(unit.channels <= _SMALL * unit.groups or unit.atoms <= _FEW * unit.groups for unit in network.units)
     for number in range(_ROUNDS_OF_SMALL if small else _ROUNDS):
         if number == _JOINT:
             blocks, worse = _good_blocks(check, good, network.blocks)
@@ -200,11 +201,9 @@ class _Check:
         return kept, [name for name in blocks if number < _JOINT or _rng(number, name).random() < _DROPPED]
 
     def _run(self, model: nn.Module) -> list[torch.Tensor]:
-        from explorer.tracing import run
-
         # a model may change its input
         example = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, self.example)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers():
             torch.manual_seed(0)  # noise of the model's own
             return [out.to(self.dtype) for out in tensors_in(run(model, example)) if not out.is_complex()]
 
@@ -227,7 +226,9 @@ def _watch(module: nn.Module, block: BlockUnit, found: dict[BlockUnit, str]) -> 
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         operands = given.pop()
         for operand, result in zip(operands, (out,) if isinstance(out, torch.Tensor) else out, strict=True):
-            if isinstance(result, torch.Tensor) and not _correlation(operand, result) > _FOLLOWS:
+            # a mask of infinities that is passed through has no correlation
+            follows = not isinstance(result, torch.Tensor) or torch.equal(operand, result)
+            if not follows and not _correlation(operand, result) > _FOLLOWS:
                 found[block] = "what it returns does not follow what it is given"
 
     module.register_forward_pre_hook(before, with_kwargs=True)

@@ -167,6 +167,7 @@ _CONSTANT = "new_empty new_empty_strided new_full new_ones new_zeros".split()
 _ATTENTION = """
     _scaled_dot_product_attention_math _scaled_dot_product_cudnn_attention _scaled_dot_product_efficient_attention
     _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+    _scaled_dot_product_fused_attention_overrideable
 """.split()
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_MOVEMENT, movement),

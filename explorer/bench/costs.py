@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.latency import interleaved
+from explorer.problem import named_space
 from explorer.surgery import ChannelSlice
-from spaces import Recipe
+from spaces import PruningSpace, Recipe
 
 __all__ = ["costs"]
 
@@ -38,12 +39,18 @@ def costs(config: dict[str, Any]) -> list[Figure]:
     def count(recipe: Recipe = recipes[0]) -> None:
         _counted(case.build(recipe), case.example)
 
+    mixed = PruningSpace.from_config(space.network, named_space("mixed"))
+    many = mixed.sample(options["recipes"], np.random.default_rng(config["seed"]), "axes")
+    (of_mixed,) = interleaved([lambda: mixed.costs(many)], runs=config["repeats"], seconds=config["seconds"])
     ours, theirs = interleaved([lambda: space.costs(rows), count], runs=config["repeats"], seconds=config["seconds"])
     what = f"{len(rows):,} recipes of {options['model']}"
     rate = 1000 * len(rows) / ours.median
     return [
         Figure(f"{what}: a second", "", rate, "recipes/s", at_least=1e6, ours=ours),
         Figure(f"{what}: times faster", "building, counting 1", rate * theirs.median / 1000, ours=ours, theirs=theirs),
+        Figure(
+            f"{len(many):,} mixed recipes: a second", "", 1000 * len(many) / of_mixed.median, "recipes/s", ours=of_mixed
+        ),
         Figure("equal FLOPs, parameters, bytes", "the built modules", equal, f"of {len(recipes)}", len(recipes)),
     ]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from explorer.sparse import execute
 from explorer.sparse.conv import Lowered
 from explorer.sparse.forms import forms
 from explorer.sparse.matrix import Form, transposed
+from explorer.sparse.narrow import Narrow
 from explorer.sparse.products import Csr, Tiles
 from spaces import Pattern, PruningError
 
@@ -234,17 +234,17 @@ def clocked(monkeypatch: pytest.MonkeyPatch, dense: float) -> list[int]:
 
 
 def test_the_faster_of_form_and_dense_layer_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, masks = resnet("tile")
+    model, masks = resnet("element")
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     clocked(monkeypatch, dense=2)
     fast = execute(model, masks, x)
-    assert set(fast.layers.values()) == {"tiles"}
+    assert fast.layers == dict.fromkeys(masks, "CSR")
     assert not fast.notes
     clocked(monkeypatch, dense=0.5)
     slow = execute(model, masks, x)
     assert not slow.layers
     assert [str(note) for note in slow.notes] == [
-        f"{name}: the dense kernel is faster: 0.5 ms, tiles 1 ms" for name in masks
+        f"{name}: the dense kernel is faster: 0.5 ms, CSR 1 ms" for name in masks
     ]
     with torch.inference_mode():
         assert_equal(fast.module(x), model(x))
@@ -273,23 +273,39 @@ def test_what_is_known_is_not_timed_again(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_form_with_other_outputs_or_an_error_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, masks = resnet("tile")
+    model, masks = resnet("element")
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     clocked(monkeypatch, dense=2)
-    monkeypatch.setattr(Lowered, "forward", lambda self, x: F.pad(x, (0, 0)) @ torch.ones(()))
-    assert not execute(model, masks, x).layers.keys() - {"linear"}
-
-    def wrong(self: Lowered, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, stride=self.high.stride, padding=1) + 1e-3
-
-    monkeypatch.setattr(Lowered, "forward", wrong)
+    right = Lowered.forward
+    monkeypatch.setattr(Lowered, "forward", lambda self, input: right(self, input) + 1e-6)
     executed = execute(model, masks, x)
-    assert {note.reason for note in executed.notes} == {"tiles: its outputs are not those of the dense layer"}
+    assert {note.reason for note in executed.notes} == {"CSR: its outputs are not those of the dense layer"}
+    assert list(executed.layers) == ["linear"]
     monkeypatch.setattr(Lowered, "__init__", lambda *args: 1 / 0)
     for example in (x, None):
         executed = execute(model, masks, example)
-        assert {note.reason for note in executed.notes} == {"tiles: division by zero"}
+        assert {note.reason for note in executed.notes} == {"CSR: division by zero"}
         assert list(executed.layers) == ["linear"]
+
+
+def test_channels_without_weights_are_left_out() -> None:
+    for options in ({}, {"bias": False}, {"stride": 2, "padding": 1}, {"padding": "same", "dilation": 2}):
+        conv = nn.Conv2d(5, 7, 3, **options).double()
+        with torch.no_grad():
+            conv.weight[[0, 4, 6]] = 0
+            conv.weight[:, 2] = 0
+        x = torch.randn(3, 5, 9, 8, dtype=torch.float64)
+        form = Narrow(conv)
+        assert form.filters.shape == (4, 4, 3, 3)
+        assert_equal(form(x), conv(x))
+        last = x.contiguous(memory_format=torch.channels_last)
+        assert_equal(form(last), conv(last))
+        assert form(last).is_contiguous(memory_format=torch.channels_last)
+    tile = PATTERNS["tile"]
+    assert "narrow" in forms(conv, tile, masked(conv, tile))
+    grouped = nn.Conv2d(6, 8, 3, groups=2)
+    assert "narrow" not in forms(grouped, tile, masked(grouped, tile))
+    assert "narrow" not in forms(nn.Conv2d(2, 2, 3), tile, Mask(torch.ones(1, 18, 2, dtype=torch.bool)))
 
 
 class Odd(nn.Module):

@@ -110,8 +110,9 @@ def _contests(options: Mapping[str, Any]) -> Iterator[_Contest]:
             for pattern in _patterns(ratio, shape):
                 layer = shape.layer(shape.outputs)
                 mask = _masked(layer, pattern)
-                target = _TARGETS[type(layer)] if pattern.granularity == "tile" and ratio == _RATIO else None
                 for form, build in forms(layer, pattern, mask).items():
+                    aimed = (pattern.granularity, ratio, form) == ("tile", _RATIO, "tiles")
+                    target = _TARGETS[type(layer)] if aimed else None
                     module, case, rival = build(), f"{name}, {pattern} as {form}", partial(layer, last)
                     yield _Contest(case, ratio, partial(module, x), rival, target)
                     if shape.pixels and pattern.granularity == "tile":

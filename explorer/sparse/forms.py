@@ -13,6 +13,7 @@ from explorer.masks import Mask, tiles
 from explorer.sparse.conv import Lowered
 from explorer.sparse.linear import BlockLinear, ChannelsLast, ProductLinear, SemiStructuredLinear
 from explorer.sparse.matrix import Form, Layer, Matrix
+from explorer.sparse.narrow import Narrow
 from explorer.sparse.products import Csr, Product, Tile, Tiles
 from spaces import Pattern
 
@@ -39,7 +40,7 @@ class Sum(Form):
 
 class _Row(NamedTuple):
     build: Callable[[Layer, Pattern, Mask], Form]
-    fits: Callable[[Layer, Pattern], bool]
+    fits: Callable[[Layer, Pattern, Mask], bool]
 
 
 def forms(layer: Layer, pattern: Pattern, mask: Mask) -> dict[str, Callable[[], Form]]:
@@ -53,7 +54,9 @@ def forms(layer: Layer, pattern: Pattern, mask: Mask) -> dict[str, Callable[[], 
         What its weight was masked with.
     """
     rows = {name: _ROWS[name] for name in _NAMES[pattern.granularity]}
-    return {name: partial(row.build, layer, pattern, mask) for name, row in rows.items() if row.fits(layer, pattern)}
+    return {
+        name: partial(row.build, layer, pattern, mask) for name, row in rows.items() if row.fits(layer, pattern, mask)
+    }
 
 
 def unfit(layer: nn.Module) -> str | None:
@@ -109,21 +112,34 @@ def _semi_structured(layer: Layer, pattern: Pattern, mask: Mask) -> Form:
     return SemiStructuredLinear(layer)
 
 
-def _always(layer: Layer, pattern: Pattern) -> bool:
+def _narrow(layer: Layer, pattern: Pattern, mask: Mask) -> Form:
+    assert isinstance(layer, nn.Conv2d)
+    return Narrow(layer)
+
+
+def _always(layer: Layer, pattern: Pattern, mask: Mask) -> bool:
     return True
 
 
-def _single_positions(layer: Layer, pattern: Pattern) -> bool:
+def _single_positions(layer: Layer, pattern: Pattern, mask: Mask) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.padding in ((0, 0), "valid", "same")
 
 
-def _whole_blocks(layer: Layer, pattern: Pattern) -> bool:
+def _empty_channels(layer: Layer, pattern: Pattern, mask: Mask) -> bool:
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1:
+        return False
+    keep = mask.keep[0]
+    channels = keep.unflatten(0, (-1, layer.in_channels)).any(0).any(1)
+    return not bool(keep.any(0).all() and channels.all())
+
+
+def _whole_blocks(layer: Layer, pattern: Pattern, mask: Mask) -> bool:
     return isinstance(layer, nn.Linear) and not (
         layer.in_features % (pattern.height or 1) or layer.out_features % (pattern.width or 1)
     )
 
 
-def _sparse_cores(layer: Layer, pattern: Pattern) -> bool:
+def _sparse_cores(layer: Layer, pattern: Pattern, mask: Mask) -> bool:
     weight = layer.weight
     return (
         isinstance(layer, nn.Linear)
@@ -138,6 +154,7 @@ _ROWS: Mapping[str, _Row] = {
     "tiles": _Row(_tiles, _always),
     "tiles, channels last": _Row(_tiles_channels_last, _single_positions),
     "tiles and CSR": _Row(_tiles_and_csr, _always),
+    "narrow": _Row(_narrow, _empty_channels),
     "CSR": _Row(_csr, _always),
     "BSR": _Row(_blocks, _whole_blocks),
     "2:4": _Row(_semi_structured, _sparse_cores),
@@ -147,8 +164,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "element": ("CSR",),
     "vector": ("2:4", "CSR"),
     "kernel": ("CSR",),
-    "block": ("tiles", "tiles, channels last", "BSR"),
-    "tile": ("tiles", "tiles, channels last"),
-    "tile_element": ("tiles and CSR", "CSR"),
-    "tile_vector": ("tiles", "tiles, channels last"),
+    "block": ("tiles", "tiles, channels last", "narrow", "BSR"),
+    "tile": ("tiles", "tiles, channels last", "narrow"),
+    "tile_element": ("tiles and CSR", "narrow", "CSR"),
+    "tile_vector": ("tiles", "tiles, channels last", "narrow"),
 }

@@ -8,8 +8,12 @@ from typing import Any
 
 from explorer.metrics import OBJECTIVES
 from spaces import PruningError, unknown
+from spaces.granularity import checked_ratio
 
-__all__ = ["checked_number", "checked_objectives"]
+__all__ = ["Ladder", "checked_ladder", "checked_number", "checked_objectives"]
+
+Ladder = int | Sequence[float]
+"""Uniform ratios that a study begins with: how many, or which."""
 
 
 def checked_number(
@@ -42,6 +46,21 @@ def checked_number(
     if isinstance(value, bool) or not isinstance(value, kinds) or small or not math.isfinite(value):
         kind = "whole number" if whole else "number"
         raise PruningError(f"{key}: {value!r}, allowed is a {kind} {'>' if above else '>='} {least}")
+
+
+def checked_ladder(ladder: Any) -> None:
+    """Check that `ladder` is a number of uniform ratios, or a list of them.
+
+    Raises
+    ------
+    PruningError
+        If it is anything else, or a ratio is not in (0, 1].
+    """
+    if isinstance(ladder, Sequence) and not isinstance(ladder, str):
+        for ratio in ladder:
+            checked_ratio("ladder", ratio)
+    else:
+        checked_number("ladder", ladder, least=0)
 
 
 def checked_objectives(objectives: Any) -> None:

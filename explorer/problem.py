@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import optuna
 from torch import nn
 
 from explorer.budgets import LatencyLimit, split_budget
-from explorer.checks import checked_objectives
+from explorer.checks import Ladder, checked_objectives
 from explorer.data import Batch
 from explorer.evaluation import Evaluator, check_classifier
 from explorer.importance import CRITERIA, Ranking, channel_scores
@@ -21,7 +21,7 @@ from explorer.tables import Scale
 from explorer.tracing import trace
 from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
 
-__all__ = ["Problem", "ladder", "named_space", "refuse_empty"]
+__all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +99,9 @@ class Problem:
         scale = Scale(objectives, {"error": 1 - 1 / classes, "loss": float(np.log(classes))})
         return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense)
 
-    def search(self, study: optuna.Study, *, sampler: str, options: Mapping[str, Any], seed: int, rungs: int) -> Search:
+    def search(
+        self, study: optuna.Study, *, sampler: str, options: Mapping[str, Any], seed: int, ladder: Ladder
+    ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds."""
         return Search(
             study,
@@ -110,7 +112,7 @@ class Problem:
             sampler=sampler,
             options=options,
             seed=seed,
-            ladder=ladder(self.space, rungs),
+            ladder=ladder_rows(self.space, ladder),
             dense=self.dense,
         )
 
@@ -125,17 +127,20 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
         sample_inside(space, 1, rng, budget=limits)
 
 
-def ladder(space: PruningSpace, rungs: int) -> list[npt.NDArray[np.int16]]:
-    """Return the rows of `rungs` uniform ratios, evenly spaced from the space's least to 1, without the dense one.
+def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int16]]:
+    """Return the rows of uniform ratios: those given, or so many evenly spaced from the space's least to 1.
 
-    A space of several families (channels, kinds of pattern, blocks) has a ladder of each: at least two rungs below
-    1, and together about as many as asked for.
+    A space of several families (channels, kinds of pattern, blocks) has a ladder of each: at least two ratios below
+    1, and together about as many as asked for. The dense network is left out.
     """
-    each = rungs if len(space.families) == 1 else max(3, -(-rungs // len(space.families)))
+    families = len(space.families)
     rows = []
-    for family in space.families if rungs else ():
-        least = min(axis.ratios[i] for axis in space.axes for i in axis.families.get(family, ()))
-        rows += [space.uniform(ratio, family) for ratio in np.linspace(least, 1, each)]
+    for family in space.families:
+        ratios: Iterable[float] = ladder if isinstance(ladder, Sequence) else ()
+        if isinstance(ladder, int) and ladder:
+            least = min(axis.ratios[i] for axis in space.axes for i in axis.families.get(family, ()))
+            ratios = np.linspace(least, 1, ladder if families == 1 else max(3, -(-ladder // families)))
+        rows += [space.uniform(ratio, family) for ratio in ratios]
     pruned = [row for row in rows if not space.is_dense(row)]
     return list({row.tobytes(): row for row in pruned}.values())
 

@@ -101,7 +101,7 @@ class _Run:
                 sampler=config["sampler"]["name"],
                 options=config["sampler"]["options"],
                 seed=config["seed"],
-                rungs=config["ladder"],
+                ladder=config["ladder"],
             )
             log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
             console.print(

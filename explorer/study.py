@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from optuna.storages import BaseStorage
 from torch import nn
 
-from explorer.checks import checked_number
+from explorer.checks import Ladder, checked_ladder, checked_number
 from explorer.data import Batch, draw
 from explorer.evaluation import Evaluator
 from explorer.metrics import METRICS
@@ -166,7 +166,7 @@ def explore(
     options: Mapping[str, Any] | None = None,
     criterion: str = "l1",
     calibration_batches: int = 10,
-    rungs: int = 8,
+    ladder: Ladder = 8,
     seed: int = 0,
     storage: BaseStorage | None = None,
     on_record: Callable[[list[Record]], None] | None = None,
@@ -196,8 +196,8 @@ def explore(
         A key of `explorer.importance.CRITERIA`.
     calibration_batches
         Batches of `train` for batch-norm statistics.
-    rungs
-        Uniform ratios evaluated first.
+    ladder
+        Uniform ratios evaluated first: how many, evenly spaced, or which.
     seed
         Of the sampler.
     storage
@@ -211,8 +211,9 @@ def explore(
     PruningError
         On any of the caller's mistakes, in one line.
     """
-    for key, value, least in [("trials", trials, 1), ("rungs", rungs, 0), ("seed", seed, 0)]:
+    for key, value, least in [("trials", trials, 1), ("seed", seed, 0)]:
         checked_number(key, value, least=least)
+    checked_ladder(ladder)
     checked_number("calibration_batches", calibration_batches, least=1)
     checked_number("timeout", timeout, least=0, whole=False, optional=True)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
@@ -232,10 +233,10 @@ def explore(
     )
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
-    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), criterion, rungs, seed]
+    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), criterion, ladder, seed]
     name = _identity(module, problem, [*calibration, *kept], arguments)
     search = problem.search(
-        open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, rungs=rungs
+        open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, ladder=ladder
     )
     search.run(trials, timeout=timeout, on_record=on_record)
     return Study(problem, search.records, factory)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from explorer.budgets import split_budget
-from explorer.checks import checked_number, checked_objectives
+from explorer.checks import checked_ladder, checked_number, checked_objectives
 from explorer.config import GROUPS, Config, conf, default_name, options_of, space_of
 from spaces import PruningError, PruningSpace, unknown
 
@@ -20,7 +20,6 @@ _NUMBERS: Mapping[str, dict[str, Any]] = {
     "trials": {"least": 1},
     "timeout": {"least": 0, "whole": False, "optional": True},
     "seed": {"least": 0},
-    "ladder": {"least": 0},
     "training.epochs": {"least": 1},
     "training.batch_size": {"least": 2},
     "training.learning_rate": {"least": 0, "whole": False, "above": True},
@@ -58,6 +57,7 @@ def validate(config: Config) -> None:
         section, _, name = key.rpartition(".")
         checked_number(key, config[section][name] if section else config[name], **rule)
     checked_objectives(config["objectives"])
+    checked_ladder(config["ladder"])
     split_budget(config["budget"])
     _check_statistics(config["model"])
     PruningSpace.check(space_of(config))

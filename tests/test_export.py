@@ -41,7 +41,7 @@ def digits():
 @pytest.fixture(scope="module")
 def study(digits):
     model, train_batches, validation = digits
-    return explorer.explore(model, train_batches, validation, budget={"flops": 0.6}, trials=12, rungs=4)
+    return explorer.explore(model, train_batches, validation, budget={"flops": 0.6}, trials=12, ladder=4)
 
 
 def test_the_python_entrance_gives_trials_frontier_best_and_plot(study):
@@ -75,7 +75,7 @@ def test_the_model_is_not_changed(digits):
     model, train_batches, validation = digits
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    explorer.explore(model, train_batches, validation, trials=3, rungs=0)
+    explorer.explore(model, train_batches, validation, trials=3, ladder=0)
     after = model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert all(module.training for module in model.modules())
@@ -149,7 +149,7 @@ def test_without_an_import_path_a_program_is_exported_or_a_skeleton_is_filled(tm
 
 def test_a_candidate_of_an_importable_factory_comes_back_as_a_module(digits, tmp_path):
     _, train_batches, validation = digits
-    study = explorer.explore("explorer.models.resnet_digits", train_batches, validation, trials=2, rungs=0)
+    study = explorer.explore("explorer.models.resnet_digits", train_batches, validation, trials=2, ladder=0)
     best = study.best()
     best.save(tmp_path / "named")
     expected = best.build()(validation[0][0])
@@ -163,7 +163,7 @@ def test_a_stored_exploration_is_continued_and_another_one_kept_apart(digits):
     storage = optuna.storages.InMemoryStorage()
 
     def explore(trials: int, **options: object) -> explorer.Study:
-        return explorer.explore(model, train_batches, validation, rungs=0, trials=trials, storage=storage, **options)
+        return explorer.explore(model, train_batches, validation, ladder=0, trials=trials, storage=storage, **options)
 
     first, other = explore(2), explore(2, seed=1)
     grown = explore(4)
@@ -187,7 +187,8 @@ def test_an_iterator_and_unknown_names_are_refused(digits):
     with pytest.raises(PruningError, match="criterion: 'L1'"):
         explorer.explore(model, train_batches, validation, criterion="L1")
     for wrong in (
-        {"rungs": -1},
+        {"ladder": -1},
+        {"ladder": [0]},
         {"trials": "3"},
         {"objectives": ()},
         {"objectives": ("error", "error")},
@@ -206,7 +207,7 @@ def test_a_bfloat16_model_is_explored(digits):
     model, train_batches, validation = digits
     half = copy.deepcopy(model).bfloat16()
     batches16 = [[(x.bfloat16(), y) for x, y in part] for part in (train_batches, validation)]
-    assert len(explorer.explore(half, *batches16, trials=2, rungs=0).trials) == 2
+    assert len(explorer.explore(half, *batches16, trials=2, ladder=0).trials) == 2
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -20,6 +20,8 @@ MISTAKES = {
         ["run", "space.channels=[{match: block*, choices: [{granularity: filter, ratios: [1, .5]}]}]"],
         "'block*' matches none of the units",
     ),
+    "ladder": (["run", "ladder=-1"], "ladder: -1, allowed is a whole number >= 0"),
+    "ladder of percents": (["run", "ladder=[50]"], "ladder: ratio 50 is not a share kept"),
     "n above m": (
         ["run", "space=vector", "space.weights=[{match: a, choices: [{granularity: vector, n: 5, m: 4}]}]"],
         "space.weights[0].choices.n: 5 of every 4 weights, allowed is n <= m",

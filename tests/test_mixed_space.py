@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
+from explorer.problem import ladder_rows
 from explorer.samplers import Parameters
 from spaces import (
     BlockUnit,
@@ -270,6 +271,16 @@ def test_uniform_recipes_of_every_family() -> None:
 
 def _head(granularity: str, **parameters: Any) -> Recipe:
     return Recipe.of(weights={"head": {"granularity": granularity, **parameters}})
+
+
+def test_a_ladder_is_a_number_of_ratios_or_the_ratios_themselves() -> None:
+    space = PruningSpace.from_config(NETWORK, {"weights": [weights({**ELEMENT, "ratios": [0.75, 0.5, 0.25]})]})
+    given = ladder_rows(space, [0.5, 0.25, 1])
+    assert [row.tolist() for row in given] == [space.uniform(ratio).tolist() for ratio in (0.5, 0.25)]
+    assert len(ladder_rows(space, 4)) == 3
+    assert ladder_rows(space, 0) == ladder_rows(space, []) == []
+    each = [LARGE.uniform(0.5, family).tolist() for family in LARGE.families]
+    assert [row.tolist() for row in ladder_rows(LARGE, [0.5])] == each
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from synthetic import chain, space_of
 
 from explorer.evaluation import OverBudgetError
-from explorer.problem import ladder
+from explorer.problem import ladder_rows
 from explorer.search import Search
 from explorer.storage import journal, open_study
 from spaces import Budget, PruningError, PruningSpace, Recipe
@@ -35,7 +35,7 @@ class Evaluate:
         return {"error": 0.9 * (1 - float(np.dot(kept, [0.5, 0.3, 0.2]))), "error_se": 0.01, "loss": 1.0}
 
 
-def make_search(evaluate, space=None, study=None, sampler="tpe", budget=None, seed=0, rungs=4, objectives=OBJECTIVES):
+def make_search(evaluate, space=None, study=None, sampler="tpe", budget=None, seed=0, ladder=4, objectives=OBJECTIVES):
     space = space or make_space()
     return Search(
         study or open_study(None, "test", objectives),
@@ -46,7 +46,7 @@ def make_search(evaluate, space=None, study=None, sampler="tpe", budget=None, se
         sampler=sampler,
         options={"multivariate": True} if sampler == "tpe" else {},
         seed=seed,
-        ladder=ladder(space, rungs),
+        ladder=ladder_rows(space, ladder),
         dense={"error": 0.0, "error_se": 0.0, "loss": 0.0, "latency_ratio": 1.0},
     )
 
@@ -69,7 +69,7 @@ def test_the_ladder_comes_first_whatever_the_sampler(sampler):
     space = make_space()
     search = make_search(Evaluate(), space, sampler=sampler)
     search.run(5)
-    rungs = [row.tolist() for row in ladder(space, 4)]
+    rungs = [row.tolist() for row in ladder_rows(space, 4)]
     assert [record.row.tolist() for record in search.records[: len(rungs)]] == rungs
     assert [record.source for record in search.records] == ["ladder"] * 3 + ["search"] * 2
 
@@ -225,7 +225,7 @@ def test_a_repeat_of_what_was_too_slow_is_told_its_excess():
         return {"error": 0.5, "latency_ratio": 0.5}
 
     study = open_study(None, "test", ["error", "latency"])
-    make_search(slow, make_space(2), study, sampler="random", objectives=["error", "latency"], rungs=0).run(99)
+    make_search(slow, make_space(2), study, sampler="random", objectives=["error", "latency"], ladder=0).run(99)
     repeats = [t for t in study.trials if t.user_attrs["proposal"]["outcome"] == "DUPLICATE" and t.constraints]
     assert repeats
     assert all(t.constraints == {"latency": 0.2} for t in repeats)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import explorer.sparse.execution as execution
+import explorer.sparse.narrow as narrow
 from explorer import models
 from explorer.latency import Timing
 from explorer.masks import Mask, gemm_view, pattern_mask, weight_view
@@ -288,7 +289,8 @@ def test_a_form_with_other_outputs_or_an_error_is_not_used(monkeypatch: pytest.M
         assert list(executed.layers) == ["linear"]
 
 
-def test_channels_without_weights_are_left_out() -> None:
+def test_channels_without_weights_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrow, "_PIXELS", 50)
     for options in ({}, {"bias": False}, {"stride": 2, "padding": 1}, {"padding": "same", "dilation": 2}):
         conv = nn.Conv2d(5, 7, 3, **options).double()
         with torch.no_grad():

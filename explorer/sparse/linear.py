@@ -46,16 +46,20 @@ class ProductLinear(Form):
         step = self.product.at_once(flat)
         step = min(step, _ROWS) if flat.device.type == "cpu" else step
         reads, compute = self.product.reads(), self.product.begin(across=True)
+        workspace = flat.new_empty(max(self.product.lengths) * min(step, len(flat)))
         for part, out in zip(flat.split(step), y.split(step), strict=True):
-            compute(partial(_taken, part, transposed(part) if self.transposing else None, reads), out)
+            compute(partial(_taken, part, transposed(part) if self.transposing else None, reads, workspace), out)
         if self.bias is not None:
             y += self.bias
         return y.view(*input.shape[:-1], -1)
 
 
-def _taken(x: Tensor, source: Tensor | None, reads: Sequence[Tensor], number: int) -> Tensor:
+def _taken(x: Tensor, source: Tensor | None, reads: Sequence[Tensor], workspace: Tensor, number: int) -> Tensor:
     rows = reads[number]
-    return x.index_select(1, rows).t() if source is None else source.index_select(0, rows)
+    space = workspace[: len(rows) * len(x)]
+    if source is None:
+        return torch.index_select(x, 1, rows, out=space.view(len(x), -1)).t()
+    return torch.index_select(source, 0, rows, out=space.view(len(rows), -1))
 
 
 class BlockLinear(Form):

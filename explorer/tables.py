@@ -64,7 +64,7 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
     columns["mcb"] = costs["flops"] / costs["params"]
     columns["rho"] = columns["mcb"] / (dense["flops"] / dense["params"])  # type: ignore[operator]
     columns["seconds"] = np.array([record.metrics.get("seconds", np.nan) for record in records], dtype=float)
-    columns["granularity"] = [space.recipe(row).granularity for row in rows]
+    columns["granularity"] = [space.recipe(row).granularity(space.network) for row in rows]
     for i, axis in enumerate(space.axes):
         named = [str(choice) if axis.part == "weights" and choice is not None else choice for choice in axis.choices]
         columns[axis.label] = np.array(named)[rows[:, i]]

@@ -86,13 +86,16 @@ class Recipe:
         """Patterns by layer."""
         return dict(self.weights)
 
-    @property
-    def granularity(self) -> str:
-        """The only granularity of what is removed; ``dense`` where that is nothing, ``mixed`` if there are several."""
-        used = {pattern.granularity for _, pattern in self.weights}
-        used |= {"filter"} if self.channels else set()
-        used |= {"layer"} if self.blocks else set()
-        return "mixed" if len(used) > 1 else next(iter(used), "dense")
+    def granularity(self, network: Network) -> str:
+        """Return the only granularity of what is removed; ``dense`` where that is nothing, ``mixed`` for several.
+
+        Single weights of a layer without kernel positions are its kernels too.
+        """
+        names = [{"filter"}] * bool(self.channels) + [{"layer"}] * bool(self.blocks)
+        for layer, pattern in self.weights:
+            pointwise = pattern.granularity == "element" and Gemm.of(network, network.layer[layer]).kernel == 1
+            names.append({"element", "kernel"} if pointwise else {pattern.granularity})
+        return min(set.intersection(*names), default="mixed") if names else "dense"
 
     def canonical(self, network: Network) -> Recipe:
         """Return the recipe with every choice replaced by what it realises in `network`.

@@ -389,3 +389,23 @@ def test_recipes_of_another_network(recipe: Recipe, words: str) -> None:
         recipe.canonical(NETWORK)
     assert words in str(caught.value)
     assert recipe not in LARGE
+
+
+def _two(conv: str, head: str) -> Recipe:
+    return Recipe.of(weights={name: {"granularity": g, "ratio": 0.5} for name, g in (("b1.a", conv), ("head", head))})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "granularity"),
+    [
+        (Recipe(), "dense"),
+        (Recipe.of({"stem": 0.5}), "filter"),
+        (Recipe.of(blocks=["b1"]), "layer"),
+        (Recipe.of({"stem": 0.5}, blocks=["b1"]), "mixed"),
+        (_two("kernel", "element"), "kernel"),  # the head has no kernel positions
+        (_two("element", "element"), "element"),
+        (_two("tile", "element"), "mixed"),
+    ],
+)
+def test_a_recipe_is_of_one_granularity_or_mixed(recipe: Recipe, granularity: str) -> None:
+    assert recipe.granularity(NETWORK) == granularity

@@ -273,6 +273,22 @@ def test_what_is_known_is_not_timed_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(calls) == len(slow)
 
 
+def test_a_known_form_that_a_mask_does_not_have_is_chosen_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    tile = PATTERNS["tile"]
+    x = torch.randn(2, 4, 5, 5)
+    known: dict[Any, tuple[str, str]] = {}
+    clocked(monkeypatch, dense=2)
+    chosen = []
+    for keep in (torch.eye(4, dtype=torch.bool).repeat(9, 1)[None], torch.ones(1, 36, 4, dtype=torch.bool)):
+        keep[0, :, 0] = keep[0, 0, 1]
+        conv = nn.Conv2d(4, 4, 3)
+        with torch.no_grad():
+            conv.weight.mul_(weight_view(keep, conv.weight.shape, "conv"))
+        chosen.append(execute(nn.Sequential(conv), {"0": (tile, Mask(keep))}, x, known=known).layers["0"])
+    assert chosen == ["narrow", "tiles"]
+    assert len(known) == 1
+
+
 def test_a_form_with_other_outputs_or_an_error_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model, masks = resnet("element")
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)

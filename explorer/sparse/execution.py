@@ -165,12 +165,15 @@ def _on_input(
         return
     x: Tensor = args[0] if args else kwargs["input"]
     key = (pattern, repr(layer), x.shape, x.stride(), x.dtype, str(x.device), torch.get_num_threads())
-    if key not in known:
+    form, reason = known.get(key, ("", ""))
+    if form == _DENSE:
+        found[name] = Note(name, reason)
+    elif form in choices:
+        found[name] = form, choices[form]()
+    else:
+        # not seen before, or in a form that this mask does not have
         found[name] = result = _fastest(name, layer, choices, x)
         known[key] = (_DENSE, result.reason) if isinstance(result, Note) else (result[0], "")
-        return
-    form, reason = known[key]
-    found[name] = Note(name, reason) if form == _DENSE else (form, choices[form]())
 
 
 def _first(name: str, choices: _Choices) -> _Found:

@@ -22,7 +22,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
   explore run [key=value ...]       explore a space; -m for a multirun, --help for all keys
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space
   explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --out DIR
-  explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate
+  explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
 
   explore run                                         digits and a small ResNet, minutes
   explore run model=resnet56 data=cifar10 data.path=cifar10-parquet budget.flops=0.5

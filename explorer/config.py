@@ -113,7 +113,19 @@ def space_of(config: Config) -> Mapping[str, Any]:
             raise PruningError(f"space.path: {str(path)!r} is no YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(space, Mapping):
             raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels, weights or blocks")
+        space = _resolved(path, space)
     return {key: value for key, value in space.items() if key not in _KNOBS}
+
+
+def _resolved(path: Path, space: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a space file with its references such as ``${space.ratios}`` replaced, as those of conf/ are."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(OmegaConf.create({"space": dict(space)}), resolve=True)["space"]  # type: ignore
+    except OmegaConfBaseException as error:
+        raise PruningError(f"space.path: {str(path)!r}: {str(error).splitlines()[0]}") from None
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -220,6 +232,6 @@ def _keys(config: str, near: str) -> list[str]:
         found: dict[str, None] = {}
         for path in (conf() / group).glob("*.yaml"):
             found |= dict.fromkeys(f"{group}.{key}" for key in yaml.safe_load(path.read_text()))
-        # an option's key that the chosen option does not have is no misspelling
+        # an option's key that the chosen option does not have is no misspelling of it
         return sorted(set(found) - {near})
     return [f"{group}.{key}" for key in base[group]]

@@ -27,8 +27,6 @@ from spaces.granularity import kept_steps
 
 __all__ = ["Program", "export_run", "load", "save"]
 
-_FORMAT = 1
-
 
 def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None) -> Path:
     """Export the sub-network of least validation error within a budget of a run, and return its folder.
@@ -120,8 +118,8 @@ def save(
         If there is neither a factory nor an example, a pattern of the recipe has no mask, or the folder can't be
         written.
     """
-    masks = masks or {}
-    for name, _ in recipe.canonical(network).weights:
+    masks, recipe = masks or {}, recipe.canonical(network)
+    for name, _ in recipe.weights:
         if name not in masks:
             raise PruningError(f"masks: none for {name}, and the recipe has a pattern for it")
     if factory is None and example is None:
@@ -136,7 +134,7 @@ def save(
             del tensors[layer.weight]
             tensors |= {f"{layer.weight}.{part}": tensor.contiguous() for part, tensor in parts.items()}
             encodings[name] = encoding
-    record = {"format": _FORMAT, "factory": factory, "arguments": dict(arguments or {}), "encodings": encodings}
+    record = {"factory": factory, "arguments": dict(arguments or {}), "encodings": encodings}
     record |= facts or {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +166,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, example: torch.T
         without it such a sub-network comes back as the module of its exported program, which cannot be trained.
     example
         An input. If given, layers with a pattern compute with it wherever that is faster on this machine for such
-        inputs; the module cannot be trained then.
+        inputs; the module cannot be trained then. A program computes with dense kernels anyhow.
 
     Raises
     ------

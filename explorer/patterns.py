@@ -43,7 +43,8 @@ def make_masks(module: nn.Module, network: Network, recipe: Recipe, score: Calla
         layer = network.layer[name]
         weight = module.get_parameter(layer.weight).detach()
         sizes = _sizes(network, layer, weight)
-        scores = gemm_of(network, layer, score(weight))
+        # squares of half precision numbers are out of its range
+        scores = gemm_of(network, layer, score(weight if weight.dtype == torch.float64 else weight.float()))
         masks[name] = pattern, pattern_mask(scores, pattern, sizes.kernel)
     return masks
 
@@ -59,8 +60,11 @@ def put_on(module: nn.Module, network: Network, masks: Masks) -> None:
         keep = weight_of(network, network.layer[name], mask.keep, weight)
         with torch.no_grad():
             weight.mul_(keep)
-        if weight.requires_grad:
-            weight.register_hook(lambda gradient, keep=keep: gradient * keep)
+        # only what requires a gradient takes a hook, and a frozen weight may be trained later
+        frozen = not weight.requires_grad
+        weight.requires_grad_(True)
+        weight.register_hook(lambda gradient, keep=keep: gradient * keep)
+        weight.requires_grad_(not frozen)
 
 
 def gemm_of(network: Network, layer: Layer, value: Tensor) -> Tensor:
@@ -81,15 +85,15 @@ def realised_costs(network: Network, recipe: Recipe, masks: Masks) -> dict[str, 
     flops, params, stored, size = sliced["flops"], sliced["params"], sliced["params"], sliced["bytes"]
     for name, (pattern, mask) in masks.items():
         layer = network.layer[name]
-        itemsize, parameter = network.tensor[layer.weight].itemsize, network.tensor[layer.weight].parameter
+        itemsize = network.tensor[layer.weight].itemsize
         groups, rows, columns = mask.keep.shape
         sizes = Matrices(rows, groups * columns, groups, Gemm.of(network, layer).kernel)
         kept, entries = int(mask.keep.count_nonzero()), mask.keep.numel()
         count = tile_count(pattern, mask)
         written, encoding = best_encoding(pattern, sizes, kept, itemsize, tiles=count)
         flops -= layer.positions * (entries - kept)
-        params -= parameter * (entries - kept)
-        stored -= parameter * (0 if encoding == "dense" else entries - kept)
+        params -= entries - kept
+        stored -= 0 if encoding == "dense" else entries - kept
         size -= entries * itemsize - int(written)
     return {
         "flops_realised": flops,
@@ -126,4 +130,4 @@ def _groups(network: Network, layer: Layer, weight: Tensor) -> int:
 
 
 def _inputs_first(network: Network, layer: Layer) -> bool:
-    return layer.kind == "linear" and network.tensor[layer.weight].dims[0].reads
+    return layer.kind == "linear" and Gemm.of(network, layer).reads == 0

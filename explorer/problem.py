@@ -17,6 +17,7 @@ from explorer.data import Batch
 from explorer.evaluation import Evaluator, check_classifier
 from explorer.importance import CRITERIA, Ranking, channel_scores
 from explorer.search import Search
+from explorer.surgery import Surgeon
 from explorer.tables import Scale
 from explorer.tracing import trace
 from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
@@ -84,7 +85,10 @@ class Problem:
         checked_objectives(objectives)
         limits, latency = split_budget(budget)
         check_classifier(module, validation[0][0][:2], classes)
-        if not isinstance(space, PruningSpace):
+        if isinstance(space, PruningSpace):
+            # says what is missing where the space is of another network
+            Surgeon(module, space.network)
+        else:
             space = PruningSpace.from_config(trace(module, validation[0][0][:1]), space)
         refuse_empty(space, limits)
         evaluator = Evaluator(
@@ -118,7 +122,9 @@ class Problem:
 
 
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
-    """Raise a PruningError if no recipe of `space` is inside its constraints and `limits`."""
+    """Raise a PruningError if no recipe of `space` but the dense network is inside its constraints and `limits`."""
+    if all(axis.ratios == (1,) for axis in space.axes):
+        raise PruningError("space: its choices keep everything, nothing is left to explore")
     rng = np.random.default_rng(0)
     try:
         # few draws and a local search tell at once in nearly every case
@@ -130,15 +136,16 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
 def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int16]]:
     """Return the rows of uniform ratios: those given, or so many evenly spaced from the space's least to 1.
 
-    A space of several families (channels, kinds of pattern, blocks) has a ladder of each: at least two ratios below
-    1, and together about as many as asked for. The dense network is left out.
+    A space of several families (channels, kinds of pattern, blocks) has a ladder of each, of two ratios below 1 at
+    least. The dense network is left out.
     """
     families = len(space.families)
     rows = []
-    for family in space.families:
+    for family, places in space.families.items():
         ratios: Iterable[float] = ladder if isinstance(ladder, Sequence) else ()
         if isinstance(ladder, int) and ladder:
-            least = min(axis.ratios[i] for axis in space.axes for i in axis.families.get(family, ()))
+            axes = [(space.axes[place], name) for place, name in places.items()]
+            least = min(axis.ratios[i] for axis, name in axes for i in axis.families[name])
             ratios = np.linspace(least, 1, ladder if families == 1 else max(3, -(-ladder // families)))
         rows += [space.uniform(ratio, family) for ratio in ratios]
     pruned = [row for row in rows if not space.is_dense(row)]
@@ -153,8 +160,6 @@ def named_space(name: str) -> Mapping[str, Any]:
     PruningError
         If there is none of that name.
     """
-    from omegaconf import OmegaConf
-
     from explorer.config import conf, space_of
 
     if name.endswith((".yaml", ".yml")):
@@ -162,6 +167,4 @@ def named_space(name: str) -> Mapping[str, Any]:
     files = {path.stem: path for path in (conf() / "space").glob("*.yaml") if path.stem != "file"}
     if name not in files:
         raise unknown("space", name, sorted(files))
-    # the lists of a preset are made of the keys above them
-    plain = OmegaConf.to_container(OmegaConf.create({"space": OmegaConf.load(files[name])}), resolve=True)
-    return space_of(plain)  # type: ignore[arg-type]
+    return space_of({"space": {"path": files[name]}})

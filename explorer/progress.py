@@ -51,7 +51,7 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float]) -> Table:
     for header in headers:
         table.add_column(header, justify="right")
     # what all points have in common needs no column
-    named = len(set(front["granularity"])) > 1
+    named = len(set(front.get("granularity", ()))) > 1
     if named:
         table.add_column("granularity")
     for _, row in front.iterrows():

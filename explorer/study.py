@@ -44,7 +44,7 @@ class Candidate:
         return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {self.recipe.to_dict()}>"
 
     def build(self) -> nn.Module:
-        """Return the sub-network as a plain module, batch norm re-estimated, in eval mode."""
+        """Return the sub-network as a module to train or ship: batch norm re-estimated, in eval mode, zeros held."""
         return self.evaluator.build(self.recipe)
 
     def executed(self) -> Executed:

@@ -10,7 +10,6 @@ import yaml
 
 from explorer.files import atomic
 from explorer.progress import console
-from explorer.tables import without_choices
 
 __all__ = ["gather", "gather_frontiers"]
 
@@ -23,6 +22,12 @@ def gather(folder: Path) -> None:
     folder
         The multirun's folder. Gets ``frontiers.csv`` and ``plots/granularities-MODEL-DATA``.
     """
+    jobs = [path.stat().st_mtime for path in folder.glob("*/summary.json")]
+    target = folder / "frontiers.csv"
+    if target.exists() and target.stat().st_mtime > max(jobs, default=0):
+        console.print(f"frontiers of {len(jobs)} jobs: {target}", soft_wrap=True)
+        return
+    # torch comes with them
     from explorer.plots import comparison_figure, save
 
     table = gather_frontiers(folder)
@@ -46,12 +51,14 @@ def gather_frontiers(folder: Path) -> pd.DataFrame:
     folder
         The multirun's folder.
     """
+    from explorer.tables import without_choices
+
     frames = []
-    for path in sorted(folder.glob("*/frontier.csv")):
+    for path in sorted(folder.glob("*/summary.json")):
         config = yaml.safe_load((path.parent / "config.yaml").read_text())
-        dense = json.loads((path.parent / "summary.json").read_text())["dense"]
+        dense = json.loads(path.read_text())["dense"]
         named = {"job": path.parent.name} | {key: config[key]["name"] for key in ("model", "data", "space")}
-        front = without_choices(pd.read_csv(path))
+        front = without_choices(pd.read_csv(path.parent / "frontier.csv"))
         frames.append(front.assign(**named, seed=config["seed"], dense_error=dense["error"]))
     if not frames:
         return pd.DataFrame()

@@ -65,11 +65,8 @@ class Axis:
 
     @cached_property
     def families(self) -> Mapping[str, tuple[int, ...]]:
-        """For each of several `kinds`, else for the part, the choices that belong to it.
-
-        A dense weight is of each kind.
-        """
-        if len(self.kinds) < 2:
+        """For each of `kinds`, else for the part, the choices that belong to it; a dense weight is of each kind."""
+        if not self.kinds:
             return {self.part: tuple(range(len(self.choices)))}
         return {
             kind: tuple(i for i, choice in enumerate(self.choices) if choice is None or choice.kind == kind)  # type: ignore[union-attr]

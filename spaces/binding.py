@@ -28,7 +28,7 @@ def bind(network: Network, file: SpaceFile) -> tuple[tuple[Axis, ...], tuple[tup
     axes = [axis for part in PARTS if getattr(file, part) for axis in makers[part]()]
     if not axes:
         first = next(iter(binding.skipped), None)
-        why = f"{first[0]}: {first[1]}" if first else _first_reason(network)
+        why = f"{first[0]}: {first[1]}" if first else binding.reason()
         raise PruningError(f"space: network {network.name!r} has nothing to prune ({why})")
     return tuple(axes), tuple(dict.fromkeys([*binding.skipped, *binding.unused()]))
 
@@ -46,11 +46,13 @@ class _Binding:
         axes = []
         for unit in self.network.units:
             chosen = {writer: entry for writer in unit.writers if (entry := self._entry("channels", writer))}
-            if len(set(chosen.values())) > 1:
+            offered = {writer: Axis.of(unit, entry.choices) for writer, entry in chosen.items()}  # type: ignore[arg-type]
+            if len(set(offered.values())) > 1:
                 one, other = list(chosen)[:2]
-                raise PruningError(f"space.channels: {one!r} and {other!r} write one unit but match different entries")
-            for entry in set(chosen.values()):
-                axes.append(Axis.of(unit, entry.choices))  # type: ignore[arg-type]
+                raise PruningError(
+                    f"space.channels: {one!r} and {other!r} write one unit but are given different choices"
+                )
+            axes += list(offered.values())[:1]
         self._skip("channels", self.network.fixed)
         if self.network.units:
             self._refuse_unmatched("channels", "units", [unit.name for unit in self.network.units])
@@ -77,6 +79,12 @@ class _Binding:
             self._refuse_unmatched("blocks", "blocks", [block.name for block in self.network.blocks])
         return axes
 
+    def reason(self) -> str:
+        """Return why no entry makes a choice, where nothing was skipped."""
+        if self.file.channels and not self.network.units:
+            return _first_reason(self.network)
+        return "the choices keep everything"
+
     def unused(self) -> list[tuple[str, str]]:
         """Return the globs that decided nothing."""
         return [
@@ -99,7 +107,7 @@ class _Binding:
     def _patterns(self, layer: Layer, entry: Entry) -> tuple[Choice, ...]:
         """Return the different patterns of an entry that the layer can have, kind by kind, the dense weight first."""
         gemm = Gemm.of(self.network, layer)
-        found: dict[Pattern | None, None] = {}
+        found: dict[Pattern | None, Pattern | None] = {}
         for choice in entry.choices:
             pattern = choice if isinstance(choice, Pattern) else None
             if pattern is not None:
@@ -112,9 +120,11 @@ class _Binding:
                 pattern = gemm.canonical(pattern)
                 if pattern is None:
                     self.skipped.append((f"{layer.name}: {choice}", "so small a layer would stay whole"))
-            found[pattern] = None
-        kinds = list(dict.fromkeys(pattern.kind for pattern in found if pattern is not None))
-        return tuple(sorted(found, key=lambda p: (-1, 0.0) if p is None else (kinds.index(p.kind), -p.ratio)))
+            # of sizes beyond the layer's the first spelling stands for all
+            found.setdefault(pattern and gemm.clamped(pattern), pattern)
+        patterns = list(found.values())
+        kinds = list(dict.fromkeys(pattern.kind for pattern in patterns if pattern is not None))
+        return tuple(sorted(patterns, key=lambda p: (-1, 0.0) if p is None else (kinds.index(p.kind), -p.ratio)))
 
     def _refuse_unmatched(self, part: str, what: str, names: list[str]) -> None:
         if not any(part == used for used, _ in self._used):

@@ -143,7 +143,6 @@ class _Masked:
         self._axes = [place[key] for key in self._keys]
         self._choices = [values[i] for i in self._axes]
         self._itemsize = tensor.itemsize
-        self._parameter = tensor.parameter
         self._positions = layer.positions
         shape = [len(choices) for choices in self._choices]
         self._strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
@@ -184,7 +183,7 @@ class _Masked:
             else:
                 kept = kept_entries(pattern, sizes)
                 stored, _ = best_encoding(pattern, sizes, kept, self._itemsize)
-            out[:, mine] = np.stack([kept * self._positions, kept * self._parameter, stored]) * alive[mine]
+            out[:, mine] = np.stack([kept * self._positions, kept, stored]) * alive[mine]
         return out
 
 

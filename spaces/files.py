@@ -87,7 +87,7 @@ def _entry(part: str, key: str, entry: Any) -> Entry:
     listed = _list(f"{key}.choices", entry["choices"])
     choices = [one for choice in listed for one in _choice(part, f"{key}.choices", choice)]
     if not choices:
-        raise PruningError(f"{key}.choices: no ratios given, allowed is a list of 0 < ratio <= 1")
+        raise PruningError(f"{key}.choices: expected a list of {{granularity, ratios}}, got none")
     return Entry(str(entry["match"]), tuple(dict.fromkeys(choices)))
 
 
@@ -108,6 +108,9 @@ def _choice(part: str, key: str, choice: Any) -> list[float | int | Pattern | No
         return [_dense_as_none(Pattern.of(choice, key))]
     ratios = _list(f"{key}.ratios", given.pop("ratios", []))
     parameters = checked_parameters(key, name, given, beside="ratios")
+    if not ratios:
+        legal = "1 (kept) and 0 (dropped)" if part == "blocks" else "a list of 0 < ratio <= 1"
+        raise PruningError(f"{key}.ratios: no ratios given for {name}, allowed is {legal}")
     if part == "blocks":
         return [_kept(f"{key}.ratios", ratio) for ratio in ratios]
     if part == "channels":

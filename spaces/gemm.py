@@ -59,6 +59,10 @@ class Gemm:
         The dimensions whose lengths' product is the number of columns.
     kernel
         Kernel positions.
+    lengths
+        Of the dense tensor's dimensions.
+    trained
+        Whether the weight is a parameter; else it is a buffer.
     """
 
     layer: Layer
@@ -66,18 +70,20 @@ class Gemm:
     writes: tuple[int, ...]
     kernel: int
     lengths: tuple[int, ...]
+    trained: bool = True
 
     @classmethod
     def of(cls, network: Network, layer: Layer) -> Gemm:
         """Return the matrices of a layer of `network`."""
-        dims = network.tensor[layer.weight].dims
+        tensor = network.tensor[layer.weight]
+        dims = tensor.dims
         lengths = tuple(dim.length for dim in dims)
         kernel = prod(lengths[2:])
         first = layer.kind == "conv_transposed" or (layer.kind == "linear" and dims[0].reads)
         reads = 0 if first else 1
         if layer.groups > 1 and (layer.kind == "conv_transposed" or lengths[1] == 1):
-            return cls(layer, None, (0, 1), kernel, lengths)
-        return cls(layer, reads, (1 - reads,), kernel, lengths)
+            return cls(layer, None, (0, 1), kernel, lengths, tensor.parameter)
+        return cls(layer, reads, (1 - reads,), kernel, lengths, tensor.parameter)
 
     @property
     def depthwise(self) -> bool:
@@ -98,14 +104,29 @@ class Gemm:
 
     def refuses(self, granularity: str) -> str | None:
         """Return why the layer cannot have a pattern of this granularity, or None."""
+        if not self.trained:
+            return "its weight is a buffer, not a parameter"
         if self.depthwise and granularity not in ("element", "kernel"):
             return "a depthwise convolution allows element, kernel and filter only"
         return None
+
+    def clamped(self, pattern: Pattern) -> Pattern:
+        """Return the pattern with blocks and tiles no larger than the layer: equal ones keep the same of it."""
+        sizes = self.dense
+        return replace(
+            pattern,
+            height=min(pattern.height, sizes.rows),
+            width=min(pattern.width, sizes.columns // sizes.groups),
+        )
 
     def canonical(self, pattern: Pattern) -> Pattern | None:
         """Return the one spelling of all patterns that keep the same of the dense layer; None: all of it."""
         if pattern.granularity == "kernel" and self.kernel == 1:
             pattern = Pattern("element", pattern.ratio)
+        if pattern.granularity == "block" and pattern.height == pattern.width == 1:
+            pattern = Pattern("element", pattern.ratio)
+        if pattern.granularity == "tile_vector" and pattern.n == pattern.m:
+            pattern = Pattern("tile", pattern.ratio, width=pattern.width)
         if pattern.granularity == "tile_vector" and pattern.ratio == rounded(pattern.n / pattern.m):
             pattern = Pattern("vector", pattern.ratio, n=pattern.n, m=pattern.m)
         if pattern.ratio >= 1 or kept_entries(pattern, self.dense) == self.dense.entries:
@@ -234,8 +255,8 @@ def best_encoding(
     tuple
         Bytes, and the name of the encoding (an array of names for arrays); the first of equals.
     """
-    own = {"tile_element": ()}.get(pattern.granularity, (pattern.granularity,))
-    names = ["dense", "bitmap", "csr", *(name for name in own if name in ENCODINGS)]
+    own = [name for name in ENCODINGS if name == pattern.granularity]
+    names = ["dense", "bitmap", "csr", *own]
     known = {} if tiles is None else {"tiles": tiles}
     amounts = np.stack(
         np.broadcast_arrays(

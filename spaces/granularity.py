@@ -102,6 +102,8 @@ class Pattern:
         PruningError
             If a key is unknown, a value is out of range, or the granularity does not allow the ratio.
         """
+        if not isinstance(config, Mapping):
+            raise PruningError(f"{key}: expected a pattern such as {{granularity: tile, ratio: 0.5}}, got {config!r}")
         given = dict(config)
         name = given.pop("granularity", None)
         if name not in PATTERNS:

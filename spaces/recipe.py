@@ -164,9 +164,6 @@ class Recipe:
         for name, kept in blocks.items():
             if kept not in (0, 1):
                 raise PruningError(f"blocks.{name}: {kept!r}, allowed is 1 (kept) or 0 (dropped)")
-        for name, pattern in plain.get("weights", {}).items():
-            if not isinstance(pattern, Mapping):
-                raise PruningError(f"weights.{name}: expected a pattern such as {{granularity: tile}}, got {pattern!r}")
         return cls.of(plain.get("channels"), plain.get("weights"), [name for name, kept in blocks.items() if not kept])
 
     def to_yaml(self) -> str:

@@ -276,9 +276,19 @@ class PruningSpace:
         return all(axis.ratios[i] == 1 for axis, i in zip(self.axes, np.asarray(row).tolist(), strict=True))
 
     @cached_property
-    def families(self) -> tuple[str, ...]:
-        """What recipes can be made of uniformly: ``channels``, ``weights`` or several kinds of pattern, ``blocks``."""
-        return tuple(dict.fromkeys(family for axis in self.axes for family in axis.families))
+    def families(self) -> Mapping[str, Mapping[int, str]]:
+        """What recipes can be made of uniformly, and the places of its axes with what it is called there.
+
+        ``channels``, ``blocks``, and every kind of pattern that some weight can choose besides others. Weights without
+        such a choice are ``weights``, whatever their only kind.
+        """
+        rivals = {kind for axis in self.axes if len(axis.kinds) > 1 for kind in axis.kinds}
+        found: dict[str, dict[int, str]] = {}
+        for place, axis in enumerate(self.axes):
+            for family in axis.families:
+                name = family if axis.part != "weights" or family in rivals else "weights"
+                found.setdefault(name, {})[place] = family
+        return found
 
     def uniform(self, ratio: float, family: str | None = None) -> Row:
         """Return the row that keeps as nearly as possible the same `ratio` on every axis of a family.
@@ -290,11 +300,11 @@ class PruningSpace:
         family
             One of `families`, the first by default. Axes of others keep the most they can.
         """
-        chosen = self.families[0] if family is None else family
+        chosen = next(iter(self.families)) if family is None else family
         row = np.zeros(len(self.axes), dtype=np.int16)
-        mine = [place for place, axis in enumerate(self.axes) if chosen in axis.families]
+        mine = self.families[chosen]
         # place i is dropped where the running share of dropped blocks passes a whole number
         drops = np.diff(np.floor(np.arange(len(mine) + 1) * (1 - ratio) + 0.5 + 1e-9)) > 0
-        for place, drop in zip(mine, drops, strict=True):
-            row[place] = self.axes[place].nearest(1 - int(drop) if chosen == "blocks" else ratio, chosen)
+        for (place, name), drop in zip(mine.items(), drops, strict=True):
+            row[place] = self.axes[place].nearest(1 - int(drop) if chosen == "blocks" else ratio, name)
         return self.canonical(row[None])[0]

@@ -259,7 +259,7 @@ def test_sampling_inside_a_budget_walks_through_blocks_and_patterns() -> None:
 
 def test_uniform_recipes_of_every_family() -> None:
     kinds = ("element", "vector(m=4)", "kernel", "tile(width=4)", "block(height=4, width=4)")
-    assert LARGE.families == ("channels", *kinds, "blocks")
+    assert tuple(LARGE.families) == ("channels", *kinds, "blocks")
     for family in LARGE.families:
         recipe = LARGE.recipe(LARGE.uniform(0.5, family))
         kinds = {pattern.kind for _, pattern in recipe.weights}
@@ -271,6 +271,36 @@ def test_uniform_recipes_of_every_family() -> None:
 
 def _head(granularity: str, **parameters: Any) -> Recipe:
     return Recipe.of(weights={"head": {"granularity": granularity, **parameters}})
+
+
+def test_one_granularity_is_one_family_however_layers_differ() -> None:
+    lists = [weights(TILE, match="b1.*"), weights(TILE, VECTOR, match="b2.*")]
+    space = PruningSpace.from_config(NETWORK, {"weights": lists})
+    tiled = space.recipe(space.uniform(0.5, "tile(width=4)"))
+    assert {"b1.a", "b1.b", "b2.a", "b2.b"} <= tiled.patterns.keys()
+    # without kernel positions a kernel is a single weight
+    assert tuple(PruningSpace.from_config(NETWORK, {"weights": [weights(KERNEL)]}).families) == ("weights",)
+
+
+def test_sizes_beyond_a_layer_are_one_choice() -> None:
+    tiles = {"granularity": "tile", "ratios": [0.5]}
+    choices = [{**tiles, "width": width} for width in (2, 5, 16)]
+    space = PruningSpace.from_config(NETWORK, {"weights": [weights(*choices, match="head")]})
+    assert [str(choice) for choice in space.axes[0].choices] == ["None", "tile(width=2) 0.5", "tile(width=5) 0.5"]
+
+
+def test_a_buffer_has_no_pattern() -> None:
+    blur = Network(
+        "blur",
+        tensors=(
+            Tensor("blur.weight", (Dim((Run(None, 0, 4),)), Dim((Run(None, 0, 4),), reads=True)), parameter=False),
+            Tensor("last.weight", (Dim((Run(None, 0, 4),)), Dim((Run(None, 0, 4),), reads=True))),
+        ),
+        layers=(Layer("blur", "linear", "blur.weight", 1), Layer("last", "linear", "last.weight", 1)),
+    )
+    space = PruningSpace.from_config(blur, {"weights": [weights(ELEMENT)]})
+    assert [axis.name for axis in space.axes] == ["last"]
+    assert ("blur: element", "its weight is a buffer, not a parameter") in space.skipped
 
 
 def test_a_ladder_is_a_number_of_ratios_or_the_ratios_themselves() -> None:

@@ -180,7 +180,7 @@ def test_comparison_shows_theory_beside_the_machine() -> None:
         }
     )
     data = comparison_data(points)
-    theory, machine = (data[data["cost"] == cost] for cost in ("flops_ratio", "latency_ratio"))
+    theory, machine = (data[data["cost"] == cost] for cost in ("flops_ratio", "latency_batch_ratio"))
     assert theory["x"].tolist() == [0.5, 0.5, 0.25]
     assert machine["x"].tolist() == [0.7, 0.5]
     assert machine["error"].tolist() == pytest.approx([10, 20])

@@ -216,7 +216,10 @@ MISTAKES: list[tuple[Any, str]] = [
     (_choice(granularity="filter", ratios=[]), "no ratios given"),
     (_choice(granularity="filter"), "no ratios given"),
     (config([1], match="layer*"), "'layer*' matches none of the units a, c"),
-    ({"channels": [_entry("a", 0.5), _entry("b*", 0.25)]}, "'a' and 'b.conv' write one unit"),
+    (
+        {"channels": [_entry("a", 0.5), _entry("b*", 0.25)]},
+        "'b.conv' write one unit but are given different",
+    ),
     (config([1], constraints={"flop": 0.5}), "space.constraints: 'flop' is unknown, did you mean 'flops'?"),
     (config([1], constraints=0.5), "space.constraints: expected a mapping"),
     (config([1], constraints={"flops": -1}), "space.constraints.flops: -1 is no amount"),

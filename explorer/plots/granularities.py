@@ -28,10 +28,13 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
 }
 """Colour, marker and line of every granularity."""
 
-_PANELS = (("flops_ratio", "multiply-adds (relative to dense)"), ("latency_ratio", "latency, {} (relative to dense)"))
+_PANELS = (
+    ("flops_ratio", "multiply-adds (relative to dense)"),
+    ("latency_batch_ratio", "latency of a batch (relative to dense)"),
+)
 
 
-def comparison_data(points: pd.DataFrame, latency: str = "latency_batch_ratio") -> pd.DataFrame:
+def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
     """Return what the comparison shows: job, granularity, cost, x, error (%) and order, one row a point and cost.
 
     `order` is that of multiply-adds, in which a line connects the points of either cost.
@@ -39,15 +42,13 @@ def comparison_data(points: pd.DataFrame, latency: str = "latency_batch_ratio") 
     Parameters
     ----------
     points
-        Rows with ``granularity``, ``error`` (0..1), ``flops_ratio`` and, if there, the column `latency` and ``job``.
-    latency
-        The column of measured latency, relative to the dense network.
+        Rows with ``granularity``, ``error`` (0..1), ``flops_ratio`` and, if there, ``latency_batch_ratio`` and ``job``.
     """
     frames = []
-    for (cost, _), column in zip(_PANELS, ("flops_ratio", latency), strict=True):
-        if column in points:
+    for cost, _ in _PANELS:
+        if cost in points:
             part = points[["granularity"]].assign(
-                job=points.get("job", ""), x=points[column], order=points["flops_ratio"]
+                job=points.get("job", ""), x=points[cost], order=points["flops_ratio"]
             )
             frames.append(part.assign(error=100 * points["error"], cost=cost).dropna())
     return pd.concat(frames, ignore_index=True)
@@ -65,8 +66,6 @@ def comparison_figure(
     points: pd.DataFrame,
     dense_error: float,
     *,
-    latency: str = "latency_batch_ratio",
-    what: str = "a batch",
     title: str = "",
 ) -> Figure:
     """Return error over multiply-adds beside error over measured latency, both relative to the dense network.
@@ -77,12 +76,10 @@ def comparison_figure(
         As `comparison_data` takes them.
     dense_error
         The dense network's error, 0..1.
-    latency, what
-        The column of measured latency, and what it was measured on, for the label.
     title
         Above the figure.
     """
-    data = comparison_data(points, latency)
+    data = comparison_data(points)
     panels = [(cost, label) for cost, label in _PANELS if (data["cost"] == cost).any()]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.6 + 3.9 * len(panels), 4.2), layout="constrained")
@@ -91,7 +88,7 @@ def comparison_figure(
             draw_comparison(data[data["cost"] == cost], ax)
             ax.axhline(100 * dense_error, color="black", lw=1, ls=":", zorder=0)
             ax.plot(1, 100 * dense_error, "*", color="black", ms=11, zorder=5, clip_on=False, label="dense network")
-            ax.set_xlabel(label.format(what))
+            ax.set_xlabel(label)
             ax.set_xlim(left=0)
         axes[0].set_ylim(bottom=0)
         axes[0].set_ylabel("validation error (%)")

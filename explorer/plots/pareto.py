@@ -21,7 +21,7 @@ COLOURS = {"search": "#56B4E9", "ladder": "#E69F00", "frontier": "#0072B2", "den
 
 
 def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, x: str, y: str) -> pd.DataFrame:
-    """Return what a Pareto plot shows, in plot units: columns x, y, y_se and kind.
+    """Return what a Pareto plot shows, in plot units: columns x, y, y_se, kind and granularity.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, 
     Returns
     -------
     pandas.DataFrame
-        `kind` is ``search``, ``ladder``, ``frontier`` (non-dominated, again) or ``dense``.
+        `kind` is ``search``, ``ladder``, ``frontier`` (non-dominated, again) or ``dense``; `granularity` that of the
+        trials table.
     """
     finished = trials[trials["state"] == "COMPLETE"]
     kinds = finished["source"].where(finished["source"] == "ladder", "search")
@@ -48,7 +49,7 @@ def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, 
         frames.append(
             pd.DataFrame(
                 {"x": table[x] * METRICS[x].scale, "y": table[y] * METRICS[y].scale, "y_se": se * METRICS[y].scale}
-            ).assign(kind=kind)
+            ).assign(kind=kind, granularity=table.get("granularity", "dense"))
         )
     return pd.concat(frames, ignore_index=True)
 
@@ -59,8 +60,10 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
     front = data[data["kind"] == "frontier"].sort_values("x")
     dense = data[data["kind"] == "dense"]
     ax.scatter(search["x"], search["y"], s=18, color=COLOURS["search"], alpha=0.6, lw=0, label="explored")
-    ladder = ladder.sort_values("x")
-    ax.plot(ladder["x"], ladder["y"], "--s", ms=4, lw=1, color=COLOURS["ladder"], label="uniform ratios")
+    label = "uniform ratios"
+    for _, rungs in ladder.sort_values("x").groupby("granularity"):
+        ax.plot(rungs["x"], rungs["y"], "--s", ms=4, lw=1, color=COLOURS["ladder"], label=label)
+        label = "_a legend needs it once"
     if len(front):
         # a stair: between two points of the front only the cheaper is known to be reached
         end = max(float(data["x"].max()), float(front["x"].iloc[-1]))

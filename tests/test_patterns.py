@@ -103,6 +103,33 @@ def test_training_keeps_zeros_and_moves_the_rest(optimiser: str) -> None:
         assert (weight != old)[mask.keep].float().mean() > 0.99
 
 
+def test_a_frozen_weight_that_is_thawed_keeps_its_zeros() -> None:
+    model = build("resnet_digits").requires_grad_(False)
+    network = trace(model, torch.zeros(1, 1, 8, 8), verify=False)
+    module, masks = pruned(model, network, uniform(network, "element", 0.4))
+    assert not any(p.requires_grad for p in module.parameters())
+    module.requires_grad_(True)
+    steps = torch.optim.SGD(module.parameters(), 0.1)
+    module(torch.randn(4, 1, 8, 8)).square().mean().backward()
+    steps.step()
+    for name, (_, mask) in masks.items():
+        weight = gemm_of(network, network.layer[name], module.get_parameter(network.layer[name].weight).detach())
+        assert not weight[~mask.keep].any()
+
+
+def test_half_precision_is_scored_in_single() -> None:
+    layer = nn.Linear(64, 64)
+    network = trace(nn.Sequential(nn.Linear(64, 64), layer), torch.zeros(1, 64), verify=False)
+    model = nn.Sequential(nn.Linear(64, 64), layer)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(64, 64, generator=torch.Generator().manual_seed(0)) * 1e-4).view(-1)[0] = 300
+    model = model.half()
+    recipe = Recipe.of(weights={"1": {"granularity": "element", "ratio": 0.5}})
+    mask = make_masks(model, network, recipe, CRITERIA["l2"])["1"][1].keep
+    size = gemm_of(network, network.layer["1"], layer.weight.detach().abs())
+    assert size[mask].min() >= size[~mask].max()
+
+
 def test_patterns_come_after_channels_and_blocks(traced: tuple[nn.Module, Network]) -> None:
     model, network = traced
     for seed in range(3):
@@ -160,6 +187,18 @@ print("held")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "held", done.stderr
+
+
+def test_an_export_is_of_the_canonical_recipe(tmp_path: Path) -> None:
+    model = fresh(build("resnet20"), torch.float32)
+    network = trace(model, X[:1], verify=False)
+    pattern = {"granularity": "element", "ratio": 0.5}
+    recipe = Recipe.of({"layer1.1.conv1": 0.5}, {"layer1.1.conv2": pattern, "layer3.2.conv2": pattern}, ["layer1.1"])
+    module, masks = pruned(model, network, recipe.canonical(network))
+    explorer.save(module, recipe, network, tmp_path, masks=masks, factory="explorer.models.resnet20")
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe.canonical(network)
+    with torch.no_grad():
+        torch.testing.assert_close(explorer.load(tmp_path)(X), module(X))
 
 
 def test_a_pattern_without_a_mask_is_not_exported(traced: tuple[nn.Module, Network], tmp_path: Path) -> None:

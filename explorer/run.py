@@ -107,6 +107,8 @@ class _Run:
             console.print(
                 f"{self.folder}: {len(search.records)} of {config['trials']} trials are there", soft_wrap=True
             )
+            for name, reason in self.problem.space.skipped:
+                log.info("skipped by the space: %s (%s)", name, reason)
             begin, ended = time.monotonic(), "interrupted"
             try:
                 with progress("exploring", config["trials"], len(search.records)) as show:

@@ -88,7 +88,7 @@ class _Binding:
     def unused(self) -> list[tuple[str, str]]:
         """Return the globs that decided nothing."""
         return [
-            (f"{part}: {entry.match}", "a glob that is first to match nothing")
+            (f"{part}: {entry.match}", "it matches nothing that no entry before it matches")
             for part in PARTS
             for place, entry in enumerate(getattr(self.file, part))
             if (part, place) not in self._used
@@ -102,7 +102,9 @@ class _Binding:
         return getattr(self.file, part)[place]
 
     def _skip(self, part: str, fixed: Sequence[FixedChannels | FixedBlock]) -> None:
-        self.skipped += [(one.name, one.reason) for one in fixed if self._entry(part, one.name) is not None]
+        self.skipped += [
+            (f"{part}: {one.name}", one.reason) for one in fixed if self._entry(part, one.name) is not None
+        ]
 
     def _patterns(self, layer: Layer, entry: Entry) -> tuple[Choice, ...]:
         """Return the different patterns of an entry that the layer can have, kind by kind, the dense weight first."""
@@ -113,7 +115,7 @@ class _Binding:
             if pattern is not None:
                 reason = gemm.refuses(pattern.granularity)
                 if reason is not None and entry.exact:
-                    raise PruningError(f"space.weights: {layer.name} cannot have {pattern.granularity}, {reason}")
+                    raise PruningError(f"space.weights: {layer.name} cannot have {pattern.granularity}: {reason}")
                 if reason is not None:
                     self.skipped.append((f"{layer.name}: {pattern.granularity}", reason))
                     continue

@@ -102,6 +102,8 @@ def _choice(part: str, key: str, choice: Any) -> list[float | int | Pattern | No
             raise PruningError(f"{key}: {other!r} beside granularity none, which takes nothing")
         return [None]
     allowed = [row.name for row in GRANULARITIES.values() if row.part == part]
+    if name in GRANULARITIES and name not in allowed:
+        raise PruningError(f"{key}.granularity: {name!r} belongs in the list {GRANULARITIES[name].part!r}")
     if name not in allowed:
         raise unknown(f"{key}.granularity", name, [*allowed, "none"] if part == "weights" else allowed)
     if name == "vector":

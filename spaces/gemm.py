@@ -107,7 +107,7 @@ class Gemm:
         if not self.trained:
             return "its weight is a buffer, not a parameter"
         if self.depthwise and granularity not in ("element", "kernel"):
-            return "a depthwise convolution allows element, kernel and filter only"
+            return "of the patterns a depthwise convolution allows element and kernel only"
         return None
 
     def clamped(self, pattern: Pattern) -> Pattern:

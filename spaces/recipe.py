@@ -126,7 +126,7 @@ class Recipe:
                 raise unknown("weights", name, network.layer)
             gemm = Gemm.of(network, network.layer[name])
             if (reason := gemm.refuses(pattern.granularity)) is not None:
-                raise PruningError(f"weights.{name}: {pattern.granularity}, {reason}")
+                raise PruningError(f"weights.{name}: {pattern.granularity}: {reason}")
             found = gemm.canonical(pattern)
             if found is not None and not any(block.holds(name) for block in dropped):
                 patterns[name] = found

@@ -351,14 +351,14 @@ MISTAKES: list[tuple[Any, str]] = [
         "choices.delta: 2, allowed is a share 0 < delta < 1",
     ),
     (_file("weights", granularity="tile_vector", n=1, ratios=[0.5]), "0.5, allowed is a ratio up to n/m=1/4"),
-    (_file("weights", granularity="filter", ratios=[0.5]), "'filter' is unknown"),
-    (_file("channels", granularity="tile", ratios=[0.5]), "'tile' is unknown, did you mean 'filter'? Allowed: filter"),
+    (_file("weights", granularity="filter", ratios=[0.5]), "'filter' belongs in the list 'channels'"),
+    (_file("channels", granularity="tile", ratios=[0.5]), "'tile' belongs in the list 'weights'"),
     (_file("weights", granularity="tiel", ratios=[0.5]), "'tiel' is unknown, did you mean 'tile'?"),
     (_file("weights", granularity="none", ratios=[0.5]), "'ratios' beside granularity none"),
     (_file("blocks", granularity="layer", ratios=[0.5]), "0.5, allowed is 1 (kept) and 0 (dropped)"),
     (
         _file("weights", match="deep", granularity="tile", ratios=[0.5]),
-        "deep cannot have tile, a depthwise convolution allows",
+        "deep cannot have tile: of the patterns a depthwise",
     ),
     (
         _file("weights", match="lyer*", granularity="tile", ratios=[0.5]),
@@ -382,9 +382,9 @@ def test_mistakes_are_one_line(file: Any, words: str) -> None:
 def test_what_is_matched_in_vain_is_listed() -> None:
     file = {"weights": [weights(TILE)], "blocks": [blocks(1, 0), blocks(0, match="b2")]}
     skipped = dict(PruningSpace.from_config(NETWORK, file).skipped)
-    assert skipped["deep: tile"] == "a depthwise convolution allows element, kernel and filter only"
-    assert skipped["b3"] == "changes the shape"
-    assert skipped["blocks: b2"] == "a glob that is first to match nothing"
+    assert skipped["deep: tile"] == "of the patterns a depthwise convolution allows element and kernel only"
+    assert skipped["blocks: b3"] == "changes the shape"
+    assert skipped["blocks: b2"] == "it matches nothing that no entry before it matches"
     file = {"weights": [weights({**BLOCK, "height": 99, "width": 99}, ELEMENT)]}
     whole = dict(PruningSpace.from_config(NETWORK, file).skipped)
     assert "head: block(height=99, width=99) 0.5" in whole
@@ -411,7 +411,7 @@ def test_mistakes_in_recipes(plain: Any, words: str) -> None:
     [
         (Recipe.of(blocks=["b9"]), "blocks: 'b9' is unknown"),
         (Recipe.of(weights={"nothing": VECTOR}), "weights: 'nothing' is unknown"),
-        (Recipe.of(weights={"deep": VECTOR}), "weights.deep: vector, a depthwise convolution allows"),
+        (Recipe.of(weights={"deep": VECTOR}), "weights.deep: vector: of the patterns a depthwise"),
     ],
 )
 def test_recipes_of_another_network(recipe: Recipe, words: str) -> None:

@@ -178,7 +178,7 @@ def test_first_match_wins_and_any_writer_addresses(entries: list[Any], kept: dic
 
 def test_fixed_layers_that_match_are_listed() -> None:
     space = PruningSpace.from_config(SHARED, config([0.5]))
-    assert space.skipped == (("head", "tied to the model's output"),)
+    assert space.skipped == (("channels: head", "tied to the model's output"),)
     assert PruningSpace.from_config(SHARED, config([0.5], match="c")).skipped == ()
 
 

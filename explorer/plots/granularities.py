@@ -23,8 +23,8 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "tile_vector": ("#E69F00", "^", "--"),
     "block": ("#D55E00", "X", "-"),
     "filter": ("#666666", "h", "-"),
-    "layer": ("#666666", "*", ":"),
-    "mixed": ("#000000", ".", "-."),
+    "layer": ("#000000", "*", ":"),
+    "mixed": ("#999999", "o", "-."),
 }
 """Colour, marker and line of every granularity."""
 
@@ -89,7 +89,7 @@ def comparison_figure(
             ax.axhline(100 * dense_error, color="black", lw=1, ls=":", zorder=0)
             ax.plot(1, 100 * dense_error, "*", color="black", ms=11, zorder=5, clip_on=False, label="dense network")
             ax.set_xlabel(label)
-            ax.set_xlim(left=0)
+            ax.set_xlim(0, 1.06 * max(1, data.loc[data["cost"] == cost, "x"].max()))
         axes[0].set_ylim(bottom=0)
         axes[0].set_ylabel("validation error (%)")
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}

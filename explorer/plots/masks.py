@@ -121,7 +121,7 @@ def mask_figure(
     tall = max(min(window[0], len(matrix)) / min(window[1], matrix.shape[1]) for matrix in data)
     height = 1.35 * min(2.0, max(0.75, tall))
     with mpl.rc_context(STYLE | {"axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
-        figure = Figure(figsize=(1.8 * across, down * (height + 0.55) + 0.6), layout="constrained")
+        figure = Figure(figsize=(max(4.4, 1.8 * across), down * (height + 0.55) + 0.6), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False)
         for ax, panel, matrix in zip(axes.flat, panels, data, strict=False):
             draw_mask(matrix, ax, kernel=panel.kernel, window=window)

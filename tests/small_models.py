@@ -263,6 +263,12 @@ CASES: dict[str, Case] = {
         {"2": "output"},
     ),
     "frozen": Case(_frozen, IMG, [("0.0", 8, 1, 1), ("1.0", 8, 1, 1)], {"2": "output"}),
+    "unfold": Case(
+        lambda: Fn(lambda m, x: m.b(F.unfold(m.a(x), 3).transpose(1, 2)).mean(1), a=conv(3, 8), b=nn.Linear(72, 4)),
+        IMG,
+        [("a", 8, 1, 1)],
+        {"b": "output"},
+    ),
     "identity residual": Case(
         _fn(lambda m, x: m.head((y := m.a(x)) + m.b(y)), a=L(cbr, 3, 8), b=L(cbr, 8, 8), head=L(conv, 8, 2)),
         IMG,

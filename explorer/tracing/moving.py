@@ -57,6 +57,9 @@ def movement(rec: Recorder, call: Call) -> None:
         labels = args[0]
     elif call.name == "_reshape_alias":
         labels = args[0].reshape(args[1])
+    elif call.name == "im2col":
+        # it knows no integers; labels are far below 2**53
+        labels = call.func(args[0].double(), *args[1:], **kwargs).long()
     else:
         labels = call.func(*args, **kwargs)
     for out, label in zip(tree_leaves(call.out), tree_leaves(labels), strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -45,21 +44,50 @@ class ProductLinear(Form):
         y = flat.new_empty(len(flat), self.product.outputs)
         step = self.product.at_once(flat)
         step = min(step, _ROWS) if flat.device.type == "cpu" else step
-        reads, compute = self.product.reads(), self.product.begin(across=True)
-        workspace = flat.new_empty(max(self.product.lengths) * min(step, len(flat)))
+        compute = self.product.begin(across=True)
+        reader = _Reader(self.product.reads(), self.transposing, flat[:step])
         for part, out in zip(flat.split(step), y.split(step), strict=True):
-            compute(partial(_taken, part, transposed(part) if self.transposing else None, reads, workspace), out)
+            compute(reader.of(part), out)
         if self.bias is not None:
             y += self.bias
         return y.view(*input.shape[:-1], -1)
 
 
-def _taken(x: Tensor, source: Tensor | None, reads: Sequence[Tensor], workspace: Tensor, number: int) -> Tensor:
-    rows = reads[number]
-    space = workspace[: len(rows) * len(x)]
-    if source is None:
-        return torch.index_select(x, 1, rows, out=space.view(len(x), -1)).t()
-    return torch.index_select(source, 0, rows, out=space.view(len(rows), -1))
+class _Reader:
+    """The columns of a matrix that a product's reads name, for one part of its rows after the other.
+
+    Parameters
+    ----------
+    reads
+        Numbers of columns.
+    transposing
+        Whether parts are transposed before: then columns are copied whole.
+    largest
+        As many rows as any part has.
+    """
+
+    def __init__(self, reads: Sequence[Tensor], transposing: bool, largest: Tensor) -> None:
+        self.reads, self.transposing, self.source, self.length = reads, transposing, largest, 0
+        self.workspace = largest.new_empty(max(map(len, reads)) * len(largest))
+        self.places: list[Tensor] = []
+        self.taken: list[Tensor] = []
+
+    def of(self, part: Tensor) -> _Reader:
+        """Return the reader of some rows."""
+        if len(part) != self.length:
+            self.length = len(part)
+            spaces = [self.workspace[: len(read) * len(part)] for read in self.reads]
+            self.places = [
+                space.view(-1, len(part)) if self.transposing else space.view(len(part), -1) for space in spaces
+            ]
+            self.taken = self.places if self.transposing else [place.t() for place in self.places]
+        self.source = transposed(part) if self.transposing else part
+        return self
+
+    def __call__(self, number: int) -> Tensor:
+        """Return the columns of one read as rows."""
+        torch.index_select(self.source, 0 if self.transposing else 1, self.reads[number], out=self.places[number])
+        return self.taken[number]
 
 
 class BlockLinear(Form):

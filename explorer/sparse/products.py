@@ -107,9 +107,11 @@ class Tiles(Product):
             """Return where all tiles' outputs go, zeros behind them, and the place of each."""
             length = out.shape[0 if across else 1]
             if length not in spaces:
-                compact = out.new_empty((length, sum(widths) + 1) if across else (sum(widths) + 1, length))
-                *parts, none = compact.split([*widths, 1], 1 if across else 0)
-                none.zero_()
+                # so many that the rows of any part begin at a multiple of a cache line
+                none = 16 - sum(widths) % 16
+                compact = out.new_empty((length, sum(widths) + none) if across else (sum(widths) + none, length))
+                *parts, behind = compact.split([*widths, none], 1 if across else 0)
+                behind.zero_()
                 spaces[length] = compact, parts
             return spaces[length]
 

@@ -92,6 +92,8 @@ class Lowered(Form):
     def forward(self, input: Tensor) -> Tensor:
         """Return [B, N, H', W'] of an input [B, C, H, W], in the input's memory layout."""
         high, wide = self.high.outputs(input.shape[2]), self.wide.outputs(input.shape[3])
+        if not len(input):
+            return input.new_empty(0, self.product.outputs, high, wide)
         y = self._run(self._grid(input))
         if y.shape[2:] == (high, wide):
             return y

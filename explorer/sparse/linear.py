@@ -50,7 +50,7 @@ class ProductLinear(Form):
             compute(reader.of(part), out)
         if self.bias is not None:
             y += self.bias
-        return y.view(*input.shape[:-1], -1)
+        return y.view(*input.shape[:-1], y.shape[1])
 
 
 class _Reader:
@@ -67,7 +67,7 @@ class _Reader:
     """
 
     def __init__(self, reads: Sequence[Tensor], transposing: bool, largest: Tensor) -> None:
-        self.reads, self.transposing, self.source, self.length = reads, transposing, largest, 0
+        self.reads, self.transposing, self.source, self.length = reads, transposing, largest, -1
         self.workspace = largest.new_empty(max(map(len, reads)) * len(largest))
         self.places: list[Tensor] = []
         self.taken: list[Tensor] = []
@@ -76,10 +76,8 @@ class _Reader:
         """Return the reader of some rows."""
         if len(part) != self.length:
             self.length = len(part)
-            spaces = [self.workspace[: len(read) * len(part)] for read in self.reads]
-            self.places = [
-                space.view(-1, len(part)) if self.transposing else space.view(len(part), -1) for space in spaces
-            ]
+            sizes = [(len(read), len(part)) if self.transposing else (len(part), len(read)) for read in self.reads]
+            self.places = [self.workspace[: rows * columns].view(rows, columns) for rows, columns in sizes]
             self.taken = self.places if self.transposing else [place.t() for place in self.places]
         self.source = transposed(part) if self.transposing else part
         return self
@@ -119,7 +117,7 @@ class BlockLinear(Form):
         y = transposed((self.blocks @ flat.t()).contiguous())
         if self.bias is not None:
             y += self.bias
-        return y.view(*input.shape[:-1], -1)
+        return y.view(*input.shape[:-1], y.shape[1])
 
 
 class SemiStructuredLinear(Form):

@@ -72,4 +72,4 @@ def _select(x: Tensor, channels: Tensor, more: int = 0) -> Tensor:
     rows = x.new_empty(len(pixels), len(channels))
     for part, out in zip(pixels.split(_PIXELS), rows.split(_PIXELS), strict=True):
         torch.index_select(F.pad(part, (0, more)), 1, channels, out=out)
-    return rows.view(batch, high, wide, -1).permute(0, 3, 1, 2)
+    return rows.view(batch, high, wide, len(channels)).permute(0, 3, 1, 2)

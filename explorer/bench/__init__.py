@@ -11,6 +11,7 @@ from explorer.bench.evaluate import evaluate
 from explorer.bench.figures import Figure, show, write
 from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
+from explorer.bench.zoo import zoo
 from explorer.checks import checked_number
 from explorer.config import RESULTS, compose, conf
 from explorer.models import MODELS
@@ -25,8 +26,12 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
     "costs": costs,
     "evaluate": evaluate,
     "sparse": sparse,
+    "zoo": zoo,
 }
 """From a configuration (conf/bench.yaml) to figures, by name."""
+
+# not among all: it needs libraries that nothing else needs
+_BY_NAME = ("zoo",)
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -46,7 +51,7 @@ def run_bench(arguments: list[str]) -> int:
         console.print(f"explore bench [{'|'.join(BENCHES)}] [key=value ...]", markup=False)
         console.print((conf() / "bench.yaml").read_text(), markup=False, highlight=False)
         return 0
-    names = list(BENCHES)
+    names = [name for name in BENCHES if name not in _BY_NAME]
     if arguments and "=" not in arguments[0]:
         name, *arguments = arguments
         if name not in BENCHES:
@@ -79,6 +84,10 @@ def _check(config: dict[str, Any]) -> None:
     for group in ("build", "sparse"):
         for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
             checked_ratio(f"{group}.ratios", ratio)
+    checked_number("zoo.limit", config["zoo"]["limit"], least=1)
+    _list("zoo.libraries", config["zoo"]["libraries"])
+    if config["zoo"]["models"] is not None:
+        _list("zoo.models", config["zoo"]["models"])
     for layer in _list("sparse.layers", config["sparse"]["layers"]):
         if layer not in LAYERS:
             raise unknown("sparse.layers", layer, LAYERS)

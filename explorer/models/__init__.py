@@ -1,4 +1,4 @@
-"""The built-in networks: a table of factories, and reading their weights."""
+"""The built-in networks: a table of factories, those of other libraries, and reading their weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from explorer.models.mobilenet import mobilenet_v2
 from explorer.models.resnet import resnet20, resnet32, resnet44, resnet56, resnet110, resnet_digits
 from explorer.models.vgg import vgg16_bn
 from explorer.models.weights import load_weights
+from explorer.models.zoo import timm, torchvision, transformers
 from spaces.errors import PruningError, unknown
 
-__all__ = ["MODELS", "build", "load_weights"]
+__all__ = ["MODELS", "build", "load_weights", "timm", "torchvision", "transformers"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": mobilenet_v2,

@@ -1,0 +1,200 @@
+"""Networks of other libraries: torchvision, timm and transformers, imported when they are asked for.
+
+They are built from their configuration, without a download. ``pretrained`` is what ``model.weights=hub`` sets: the
+library's own weights are loaded once, from its cache or over the network.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from spaces.errors import PruningError, unknown
+
+__all__ = ["timm", "torchvision", "transformers"]
+
+
+def torchvision(
+    *, architecture: str, num_classes: int = 1000, in_channels: int = 3, pretrained: bool = False, **options: Any
+) -> nn.Module:
+    """Return an image classifier of torchvision, for images of three channels.
+
+    Parameters
+    ----------
+    architecture
+        A name of ``torchvision.models.list_models()``, such as ``resnet50``.
+    num_classes, in_channels
+        Width of the output and of the input; the latter is 3.
+    pretrained
+        Load torchvision's default weights.
+    options
+        Further arguments of torchvision's factory.
+
+    Raises
+    ------
+    PruningError
+        If torchvision is missing, the name is unknown, or the weights can't be loaded.
+    """
+    library = _library("torchvision.models")
+    _known(architecture, library.list_models(module=library))
+    if in_channels != 3:
+        raise PruningError(f"model: {architecture} of torchvision reads 3 channels, the data has {in_channels}")
+    options["num_classes"] = num_classes
+    if not pretrained:
+        return library.get_model(architecture, weights=None, **options)
+    return _from_hub(architecture, lambda: library.get_model(architecture, weights="DEFAULT", **options))
+
+
+def timm(
+    *, architecture: str, num_classes: int = 1000, in_channels: int = 3, pretrained: bool = False, **options: Any
+) -> nn.Module:
+    """Return an image classifier of timm.
+
+    Parameters
+    ----------
+    architecture
+        A name of ``timm.list_models()``, such as ``convnext_atto``.
+    num_classes, in_channels
+        Width of the output and of the input.
+    pretrained
+        Load timm's weights, which must have as many classes.
+    options
+        Further arguments of ``timm.create_model``, such as ``img_size``.
+
+    Raises
+    ------
+    PruningError
+        If timm is missing, the name is unknown, or the weights can't be loaded.
+    """
+    library = _library("timm")
+    _known(architecture, library.list_models())
+    options |= {"num_classes": num_classes, "in_chans": in_channels}
+    if not pretrained:
+        return library.create_model(architecture, **options)
+    model = _from_hub(architecture, lambda: library.create_model(architecture, pretrained=True, **options))
+    classes = model.pretrained_cfg["num_classes"]
+    if classes != num_classes:
+        # timm would leave the head untrained
+        raise PruningError(f"model.weights: those of {architecture} know {classes} classes, the data has {num_classes}")
+    return model
+
+
+def transformers(
+    *,
+    architecture: str,
+    num_classes: int = 2,
+    in_channels: int = 3,
+    config: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+) -> nn.Module:
+    """Return a classifier of images or of text of transformers; its output has the logits as ``.logits``.
+
+    Parameters
+    ----------
+    architecture
+        A model type such as ``distilbert`` or ``vit``, a folder with a ``config.json``, or a name on the hub with a
+        slash in it, whose configuration is then read from there.
+    num_classes
+        Width of the output.
+    in_channels
+        Of images; text has none.
+    config
+        Values of the configuration that differ from its own.
+    pretrained
+        Load the weights of the folder or of the name on the hub, which must have the classifier's.
+
+    Raises
+    ------
+    PruningError
+        If transformers is missing, the architecture is unknown or no classifier, or the weights can't be loaded.
+    """
+    library = _library("transformers")
+    values = {**(config or {}), "num_labels": num_classes}
+    found = _configuration(library, architecture, values)
+    factories = {
+        "image": (library.AutoModelForImageClassification, library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
+        "text": (library.AutoModelForSequenceClassification, library.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+    }
+    kind = next((kind for kind, (_, known) in factories.items() if type(found) in known), None)
+    if kind is None:
+        raise PruningError(f"model.architecture: {architecture!r} of transformers classifies neither images nor text")
+    factory = factories[kind][0]
+    # some models have several classifiers, of which a configuration without names means the first
+    found.architectures = found.architectures or []
+    # a classifier has no use for the keys and values it would return, all of which then could not be pruned
+    found.use_cache = False
+    if kind == "image":
+        found.num_channels = in_channels
+    elif getattr(found, "pad_token_id", None) is None:
+        # text of one length needs no padding, but a classifier of several texts asks for its mark
+        found.pad_token_id = 0
+    if not pretrained:
+        return factory.from_config(found)
+
+    def load() -> tuple[nn.Module, Mapping[str, Any]]:
+        return factory.from_pretrained(architecture, config=found, output_loading_info=True)
+
+    model, report = _from_hub(architecture, load)
+    if missing := sorted(report["missing_keys"]):
+        raise PruningError(f"model.weights: those of {architecture} lack {missing[0]!r} (and {len(missing) - 1} more)")
+    return model
+
+
+def _configuration(library: Any, architecture: str, values: Mapping[str, Any]) -> Any:
+    """Return the configuration of a folder, of a model type or of a name on the hub, with some values replaced."""
+    known = library.CONFIG_MAPPING
+    if architecture in known:
+        kind = known[architecture]
+        _check_keys(kind(), values)
+        return kind(**values)
+    folder = Path(architecture).expanduser()
+    if not (folder / "config.json").is_file() and "/" not in architecture:
+        raise unknown("model.architecture", architecture, sorted(known))
+    local = folder.is_dir()
+    read = library.AutoConfig.from_pretrained
+    found = _from_hub(architecture, lambda: read(str(folder) if local else architecture, local_files_only=local))
+    _check_keys(found, values)
+    found.update(values)
+    return found
+
+
+def _check_keys(configuration: Any, values: Mapping[str, Any]) -> None:
+    """Refuse what the configuration has no value for; it would take anything."""
+    allowed = [*configuration.to_dict(), "num_labels"]
+    for key in values:
+        if key not in allowed and not hasattr(configuration, key):
+            raise unknown("model.config", key, allowed)
+
+
+def _library(name: str) -> Any:
+    package = name.partition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise PruningError(f"model: {package} needs {error.name}, pip install {error.name}") from None
+        raise PruningError(f"model: {package} is not installed, pip install {package}") from None
+    except Exception as error:  # compiled parts made for another torch raise what they like
+        raise PruningError(f"model: {package} can't be imported ({_line(error)}), pip install it anew") from error
+
+
+def _known(architecture: str, allowed: Collection[str]) -> None:
+    if architecture not in allowed:
+        raise unknown("model.architecture", architecture, sorted(allowed))
+
+
+def _from_hub(architecture: str, load: Callable[[], Any]) -> Any:
+    """Return what `load` reads, with its one try."""
+    try:
+        return load()
+    except Exception as error:  # of four libraries
+        line = f"{type(error).__name__}: {_line(error)}"
+        raise PruningError(f"model.weights: those of {architecture!r} can't be read ({line})") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

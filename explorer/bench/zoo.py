@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,7 +27,11 @@ from spaces import PruningError, unknown
 
 __all__ = ["LIBRARIES", "Traced", "built", "chosen", "listed", "traced", "zoo"]
 
-LIBRARIES = {"torchvision": models.torchvision, "timm": models.timm, "transformers": models.transformers}
+LIBRARIES: Mapping[str, Callable[..., nn.Module]] = {
+    "torchvision": models.torchvision,
+    "timm": models.timm,
+    "transformers": models.transformers,
+}
 """Factories by library."""
 
 _LIST = Path(__file__).with_name("zoo.yaml")

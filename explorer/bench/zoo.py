@@ -159,9 +159,7 @@ def _figures(rows: list[Traced]) -> list[Figure]:
     ran = sum(not row.problem for row in rows)
     half = f"{library}: half of the FLOPs or more in layers that a unit touches"
     return [
-        Figure(
-            f"{library}: traced and verified", "all", count - sum(bool(r.problem) for r in rows), f"of {count}", count
-        ),
+        Figure(f"{library}: traced and verified", "all", ran, f"of {count}", count),
         Figure(half, "all", good, f"of {count}", round(_TARGETS[library] * count)),
         Figure(f"{library}: seconds of the slowest, {slowest.model}", "", slowest.seconds, "s", at_most=60),
     ]

@@ -106,6 +106,7 @@ class Surgeon:
         ]
         alike = {number: dim for _, _, dims in self._plan for number, dim in dims}
         self._dims = [alike[number] for number in range(len(alike))]
+        self._places = {name: dims for name, _, dims in self._plan}
         self._skeleton = Skeleton(model, [dense for _, dense, _ in self._plan])
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
@@ -123,8 +124,7 @@ class Surgeon:
             Names of the blocks that are left out.
         """
         alive = self.atoms.alive(kept)
-        # None: all of it
-        stay = [None if dim.units.isdisjoint(kept.keys()) else self._entries(dim, alive) for dim in self._dims]
+        stay = [self._stay(dim, kept, alive) for dim in self._dims]
         inside = tuple(f"{name}." for name in dropped)
         outermost = (self._blocks[name] for name in dropped if not name.startswith(inside))
         replaced: dict[int, Any] = {id(block): Skip(block, returns) for block, returns in outermost}
@@ -151,6 +151,33 @@ class Surgeon:
                 device = next(iter(self._tensors.values())).device
                 module = _swap(module, entry.name, sliced.to(device))
         return module
+
+    def sliced(self, tensors: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
+        """Return what `build` keeps of tensors that lie beside the dense ones, such as scores.
+
+        Parameters
+        ----------
+        tensors
+            By the name of the model's tensor whose shape they have; one of which everything stays is returned itself.
+        kept
+            As `build` takes it.
+        """
+        alive = self.atoms.alive(kept)
+        stay: dict[int, Tensor | None] = {}
+        small = {}
+        for name, tensor in tensors.items():
+            moved = []
+            for axis, (n, dim) in enumerate(self._places[name]):
+                if n not in stay:
+                    stay[n] = self._stay(dim, kept, alive)
+                if (index := stay[n]) is not None:
+                    moved.append((axis, index, dim))
+            small[name] = _sliced(tensor, moved) if moved else tensor
+        return small
+
+    def _stay(self, dim: Dim, kept: Kept, alive: Tensor) -> Tensor | None:
+        """Return the entries that stay; None for all of them."""
+        return None if dim.units.isdisjoint(kept.keys()) else self._entries(dim, alive)
 
     def _entries(self, dim: Dim, alive: Tensor) -> Tensor:
         return alive.index_select(0, self.atoms.labels(dim)).nonzero().squeeze(1)

@@ -19,9 +19,10 @@ import spaces
 if TYPE_CHECKING:
     from explorer.export import load, save
     from explorer.study import Candidate, Study, explore
+    from explorer.task import Task, classification, regression
     from explorer.tracing import trace
 
-__all__ = ["Candidate", "Study", "explore", "load", "save", "trace"]
+__all__ = ["Candidate", "Study", "Task", "classification", "explore", "load", "regression", "save", "trace"]
 
 if not hasattr(spaces, "PruningSpace"):
     raise ImportError(
@@ -32,8 +33,11 @@ if not hasattr(spaces, "PruningSpace"):
 _HOMES = {
     "Candidate": "explorer.study",
     "Study": "explorer.study",
+    "Task": "explorer.task",
+    "classification": "explorer.task",
     "explore": "explorer.study",
     "load": "explorer.export",
+    "regression": "explorer.task",
     "save": "explorer.export",
     "trace": "explorer.tracing",
 }

@@ -36,7 +36,7 @@ RESULTS = Path("results")
 _CIRCUMSTANCES = ("trials", "timeout", "name", "device", "storage")
 # keys of conf/space that the lists below them are made of
 _KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
-GROUPS = ("model", "data", "space", "criterion", "evaluator", "sampler", "storage")
+GROUPS = ("model", "data", "task", "space", "criterion", "evaluator", "sampler", "storage")
 
 
 def conf() -> Path:

@@ -11,17 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from explorer.budgets import LatencyLimit
-from explorer.data import Batch
+from explorer.data import Batch, head
 from explorer.energy import joules
 from explorer.importance import Ranking
 from explorer.latency import measure
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
+from explorer.running import device_of
 from explorer.sparse import Executed, execute
 from explorer.surgery import Surgeon
-from explorer.training import Evaluation, evaluate, reestimate_bn
+from explorer.task import Evaluation, Task
+from explorer.tracing import run
+from explorer.training import reestimate_bn
 from spaces import Network, PruningError, Recipe
 
-__all__ = ["Evaluator", "OverBudgetError", "check_classifier"]
+__all__ = ["Evaluator", "OverBudgetError"]
 
 
 class OverBudgetError(PruningError):
@@ -50,6 +53,8 @@ class Evaluator:
         Unaugmented training batches for batch-norm statistics, the same for every candidate.
     validation
         Batches the error is measured on.
+    task
+        What outputs are compared with targets by.
     latency
         If given, latency is measured for every candidate, before its error.
     """
@@ -60,16 +65,23 @@ class Evaluator:
     score: Callable[[Tensor], Tensor]
     calibration: Sequence[Batch]
     validation: Sequence[Batch]
+    task: Task
     latency: LatencyLimit | None = None
     _surgeon: Surgeon = field(init=False)
+    _channels_last: bool = field(init=False)
     # which form of a layer is fastest, found once for every pattern and shape
     _forms: dict[Any, tuple[str, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
+        inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
+        self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
         self.model = self._prepared(copy.deepcopy(self.model))
         self._surgeon = Surgeon(self.model, self.network)
-        self.calibration = [(_fast_layout(x), y) for x, y in self.calibration]
-        self.validation = [(_fast_layout(x), y) for x, y in self.validation]
+        if self._channels_last:
+            layout = torch.channels_last
+            self.calibration = [(x.contiguous(memory_format=layout), y) for x, y in self.calibration]
+            self.validation = [(x.contiguous(memory_format=layout), y) for x, y in self.validation]
 
     def build(self, recipe: Recipe) -> nn.Module:
         """Return the sub-network with re-estimated batch-norm statistics, in eval mode.
@@ -101,7 +113,7 @@ class Evaluator:
 
     def _prepared(self, module: nn.Module) -> nn.Module:
         """Return the module as all are measured: in eval mode, and in the batches' memory layout."""
-        if self.validation[0][0].dim() == 4:
+        if self._channels_last:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return module.eval()
 
@@ -125,22 +137,22 @@ class Evaluator:
         module, masks = self.masked(recipe)
         if masks:
             metrics |= realised_costs(self.network, recipe, masks)
-        return metrics | _metrics(evaluate(module, self.validation))
+        return metrics | _metrics(self.task.evaluate(module, self.validation))
 
     def dense(self) -> dict[str, float]:
         """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics.
 
         Where candidates' latency is measured, its own is among them, with ratio 1.
         """
-        metrics = _metrics(evaluate(self.model, self.validation))
+        metrics = _metrics(self.task.evaluate(self.model, self.validation))
         if self.latency is not None:
-            (timing,) = measure([self.model], self.validation[0][0][:1])
+            (timing,) = measure([self.model], head(self.validation[0][0], 1))
             metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
         return metrics
 
     def test(self, recipe: Recipe | None, batches: Sequence[Batch]) -> Evaluation:
         """Return how a sub-network, or the dense one for None, does on batches that chose nothing."""
-        return evaluate(self.model if recipe is None else self.build(recipe), batches)
+        return self.task.evaluate(self.model if recipe is None else self.build(recipe), batches)
 
     def timings(self, recipe: Recipe, *, batch: bool = True) -> dict[str, float]:
         """Return latencies in ms, median and quartiles, measured in turns with the dense network.
@@ -152,7 +164,7 @@ class Evaluator:
         module, masks = self._pruned(recipe)
         whole = self.validation[0][0]
         out: dict[str, float] = {}
-        for name, inputs in [("latency", whole[:1])] + ([("latency_batch", whole)] if batch else []):
+        for name, inputs in [("latency", head(whole, 1))] + ([("latency_batch", whole)] if batch else []):
             executed = execute(module, masks, inputs, known=self._forms)
             contestants = [executed.module, self.model] + ([module] if masks else [])
             small, dense, *rest = measure(contestants, inputs)
@@ -169,43 +181,12 @@ class Evaluator:
             out |= {} if energies is None else {f"{name.replace('latency', 'energy')}_mj": energies}
         return out
 
-    def _energy(self, module: nn.Module, inputs: Tensor) -> float | None:
+    def _energy(self, module: nn.Module, inputs: Any) -> float | None:
         """Return millijoules a forward pass, where the machine tells."""
         with torch.inference_mode():
-            energy = joules(lambda: module(inputs), inputs.device)
+            energy = joules(lambda: run(module, inputs), device_of(module))
         return None if energy is None else 1000 * energy
 
 
 def _metrics(result: Evaluation) -> dict[str, float]:
     return {"error": result.error, "error_se": result.error_se, "loss": result.loss}
-
-
-def _fast_layout(x: Tensor) -> Tensor:
-    """Return images with channels innermost, with which convolutions are about twice as fast on a CPU."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-
-
-def check_classifier(model: nn.Module, inputs: Tensor, classes: int) -> None:
-    """Check that a model gives logits of at least `classes` classes for each input.
-
-    Raises
-    ------
-    PruningError
-        If it gives anything else, or raises.
-    """
-    training = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            out = model.eval()(inputs)
-    except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise PruningError(
-            f"model: forward raised {type(error).__name__} on {list(inputs.shape)} images: {line}"
-        ) from None
-    finally:
-        for module, flag in training.items():
-            module.training = flag
-    shape = list(out.shape) if isinstance(out, Tensor) else None
-    if shape is None or len(shape) != 2 or shape[0] != len(inputs) or shape[1] < classes or not out.is_floating_point():
-        got = type(out).__name__ if shape is None else f"a {out.dtype} tensor of shape {shape}"
-        raise PruningError(f"model: it returns {got}, needed are logits of shape [{len(inputs)}, {classes} classes]")

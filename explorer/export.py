@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from explorer.files import atomic
 from explorer.masks import Mask
@@ -74,7 +75,7 @@ def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None)
         masks=masks,
         factory=config["model"]["_target_"],
         arguments=setup.arguments,
-        example=setup.example,
+        example=setup.example(setup.device),
         facts={"mean": list(setup.mean), "std": list(setup.std), "metrics": metrics},
     )
     return target
@@ -89,7 +90,7 @@ def save(
     masks: Masks | None = None,
     factory: str | None = None,
     arguments: Mapping[str, Any] | None = None,
-    example: torch.Tensor | None = None,
+    example: Any = None,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a sub-network so that `load` gives it back.
@@ -152,7 +153,7 @@ def save(
         raise PruningError(f"out: {str(folder)!r} can't be written ({error.strerror})") from None
 
 
-def load(folder: str | Path, *, model: nn.Module | None = None, example: torch.Tensor | None = None) -> nn.Module:
+def load(folder: str | Path, *, model: nn.Module | None = None, example: Any = None) -> nn.Module:
     """Return the sub-network that `save` wrote, in eval mode, without the dense weights and without unpickling.
 
     Weights with a pattern are zero where it removes them, and stay so in training.
@@ -234,8 +235,8 @@ class Program(nn.Module):
         self.program = program
         self.training = False
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.program(x)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.program(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Program:
         if mode:
@@ -271,12 +272,22 @@ def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) 
                     own[key] = replaced[id(value)]  # type: ignore[assignment]
 
 
-def _save_program(module: nn.Module, example: torch.Tensor | None, path: Path) -> None:
-    assert example is not None
-    batch = torch.cat([example, example])
-    program = torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+def _save_program(module: nn.Module, example: Any, path: Path) -> None:
+    inputs = tree_map(_twice, example)
+    args, kwargs = (
+        ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
+    )
+    batch = {0: torch.export.Dim.AUTO}
+    shapes = tree_map(lambda leaf: batch if isinstance(leaf, torch.Tensor) and leaf.dim() else None, (args, kwargs))
+    # arguments by position come first, as the signature has them
+    program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes[1] or shapes[0])
     with atomic(path) as temporary:
         torch.export.save(program, temporary)
+
+
+def _twice(leaf: Any) -> Any:
+    """Return a batch of two of the same: of one input the program would know that there is one only."""
+    return torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf
 
 
 def _number(value: Any) -> Any:

@@ -11,9 +11,9 @@ from rich.table import Table
 from explorer.budgets import split_budget
 from explorer.config import Config, space_of
 from explorer.progress import console
+from explorer.running import device_of
 from explorer.setup import Setup
 from explorer.tracing import trace
-from explorer.training import evaluate
 from spaces import Axis, Network, Pattern, PruningError, PruningSpace, count_inside, dense_costs
 
 __all__ = ["inspect_model"]
@@ -33,7 +33,7 @@ def inspect_model(config: Config) -> None:
     setup = Setup(config)
     weights = config["model"]["weights"]
     model = setup.dense() if weights is not None else setup.untrained()
-    network = trace(model, setup.example.to(next(model.parameters()).device), name=config["model"]["name"])
+    network = trace(model, setup.example(device_of(model)), name=config["model"]["name"])
     costs = dense_costs(network)
     console.print(
         f"[bold]{network.name}[/bold]: {costs['flops'] / 1e6:.2f} M multiply-adds, "
@@ -56,10 +56,11 @@ def inspect_model(config: Config) -> None:
         console.print(f"skipped by the space: {layer} ({reason})")
     _print_size(space, config)
     if weights is not None:
-        test, seen = (evaluate(model, setup.batches(split)) for split in ("test", "validation"))
+        shown = setup.task.column
+        test, seen = (setup.task.evaluate(model, setup.batches(split)) for split in ("test", "validation"))
         console.print(
-            f"dense test accuracy {100 * (1 - test.error):.2f} % (± {100 * test.error_se:.2f}), "
-            f"validation error {100 * seen.error:.2f} % (± {100 * seen.error_se:.2f})"
+            f"dense {shown.label}: {shown.scale * seen.error:.4g} (± {shown.scale * seen.error_se:.2g}), "
+            f"test: {shown.scale * test.error:.4g} (± {shown.scale * test.error_se:.2g})"
         )
 
 

@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import nn
+
+from explorer.running import device_of
+from explorer.tracing.running import run
 
 __all__ = ["Timing", "interleaved", "measure"]
 
@@ -49,7 +53,7 @@ def interleaved(contestants: list[Callable[[], object]], *, runs: int = RUNS, se
     return [Timing(*np.percentile(times, [50, 25, 75]).tolist()) for times in samples]
 
 
-def measure(modules: list[nn.Module], inputs: Tensor) -> list[Timing]:
+def measure(modules: list[nn.Module], inputs: Any) -> list[Timing]:
     """Return the latency of one forward pass of each module on `inputs`, measured in turns.
 
     A lock shared by all processes of the machine keeps two measurements from disturbing each other.
@@ -59,14 +63,16 @@ def measure(modules: list[nn.Module], inputs: Tensor) -> list[Timing]:
     modules
         Put in eval mode for the measurement, then back; usually a sub-network and the dense network.
     inputs
-        One batch, on the modules' device.
+        One batch, on the modules' device: a tensor, a tuple of positional or a mapping of keyword arguments.
     """
+
+    device = device_of(modules[0])
 
     def forward(module: nn.Module) -> Callable[[], object]:
         def once() -> None:
-            module(inputs)
-            if inputs.is_cuda:
-                torch.cuda.synchronize(inputs.device)
+            run(module, inputs)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
 
         return once
 

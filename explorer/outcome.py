@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from explorer.files import atomic
+from explorer.metrics import Metric
 from explorer.progress import console, frontier_view
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def write_outcome(
         "hypervolume": study.hypervolume,
         "hypervolume_ladder": scale.hypervolume(trials[trials["source"] == "ladder"]),
         "failed": int((trials["state"] == "FAIL").sum()),
+        "error": {"label": scale.error.label, "scale": scale.error.scale},
         "dense": dict(dense),
     }
     with atomic(folder / "summary.json") as temporary:
@@ -91,7 +93,9 @@ def _write_plots(folder: Path, config: Mapping[str, Any], study: Study, front: p
         figure = pareto_figure(trials, problem.dense, problem.scale, x=cost, title=title)
         save(figure, folder / f"pareto-{cost}")
     if "latency_batch_ratio" in front:
-        figure = comparison_figure(front, problem.dense["error"], title=f"{title}: the frontier")
+        figure = comparison_figure(
+            front, problem.dense["error"], error=problem.scale.error, title=f"{title}: the frontier"
+        )
         save(figure, folder / "theory-and-machine")
         # masks are made with the measurements, at the end
         if panels := _mask_panels(study, front):
@@ -122,10 +126,12 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
 def show_outcome(folder: Path) -> None:
     """Print what the folder of a run holds."""
     front, summary = pd.read_csv(folder / "frontier.csv"), json.loads((folder / "summary.json").read_text())
+    error = Metric("error", **summary["error"])
     if len(front):
-        console.print(frontier_view(front, summary["dense"]))
+        console.print(frontier_view(front, summary["dense"], error))
     test = summary["dense"].get("test_error")
-    dense = f", dense test accuracy {100 * (1 - test):.2f} %" if test is not None else ""
+    name = error.label.replace("validation", "test")
+    dense = f", dense {name}: {error.scale * test:.4g}" if test is not None else ""
     failed = f", {summary['failed']} failed" if summary["failed"] else ""
     volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
     beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""

@@ -13,12 +13,13 @@ from torch import nn
 
 from explorer.budgets import LatencyLimit, split_budget
 from explorer.checks import Ladder, checked_objectives
-from explorer.data import Batch
-from explorer.evaluation import Evaluator, check_classifier
+from explorer.data import Batch, head
+from explorer.evaluation import Evaluator
 from explorer.importance import CRITERIA, Ranking, channel_scores
 from explorer.search import Search
 from explorer.surgery import Surgeon
 from explorer.tables import Scale
+from explorer.task import Task
 from explorer.tracing import trace
 from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
 
@@ -60,7 +61,7 @@ class Problem:
         budget: Mapping[str, Any],
         objectives: Sequence[str],
         criterion: str,
-        classes: int,
+        task: Task,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
 
@@ -74,8 +75,8 @@ class Problem:
             Batches on the module's device; see `Evaluator`.
         budget, objectives, criterion
             As in the configuration.
-        classes
-            Number of classes, from which the trivial predictor's error and loss follow.
+        task
+            What the network is for.
 
         Raises
         ------
@@ -84,12 +85,13 @@ class Problem:
         """
         checked_objectives(objectives)
         limits, latency = split_budget(budget)
-        check_classifier(module, validation[0][0][:2], classes)
+        task.check(module, validation[0])
+        task = task.referred(module, calibration, validation)
         if isinstance(space, PruningSpace):
             # says what is missing where the space is of another network
             Surgeon(module, space.network)
         else:
-            space = PruningSpace.from_config(trace(module, validation[0][0][:1]), space)
+            space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
         evaluator = Evaluator(
             module,
@@ -98,9 +100,10 @@ class Problem:
             CRITERIA[criterion],
             calibration,
             validation,
+            task,
             latency if "latency" in objectives or latency != LatencyLimit() else None,
         )
-        scale = Scale(objectives, {"error": 1 - 1 / classes, "loss": float(np.log(classes))})
+        scale = Scale(objectives, task.reference, task.column)
         return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense)
 
     def search(

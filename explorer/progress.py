@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from explorer.metrics import Metric
+
 __all__ = ["console", "frontier_view", "progress"]
 
 # a file or a pipe has no width of its own, and wrapped tables are hard to read there
@@ -43,11 +45,21 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
             bar.stop()
 
 
-def frontier_view(front: pd.DataFrame, dense: Mapping[str, float]) -> Table:
-    """Return the frontier as a table to print, the dense network last."""
+def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric) -> Table:
+    """Return the frontier as a table to print, the dense network last; `error` says how errors are shown."""
     table = Table(title="frontier", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
     latencies = {key: header for key, header in _LATENCIES.items() if key in front}
-    headers = ["trial", "error %", "± s.e.", "FLOPs M", "ratio", "params k", "ratio", "KiB", *latencies.values()]
+    headers = [
+        "trial",
+        error.label.removeprefix("validation "),
+        "± s.e.",
+        "FLOPs M",
+        "ratio",
+        "params k",
+        "ratio",
+        "KiB",
+        *latencies.values(),
+    ]
     for header in headers:
         table.add_column(header, justify="right")
     # what all points have in common needs no column
@@ -55,12 +67,12 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float]) -> Table:
     if named:
         table.add_column("granularity")
     for _, row in front.iterrows():
-        cells = [str(row["trial"]), *_cells(row)]
+        cells = [str(row["trial"]), *_cells(row, error.scale)]
         cells += ["" if pd.isna(row[key]) else f"{row[key]:.2f}" for key in latencies]
         table.add_row(*cells, *([row["granularity"]] if named else []))
     table.add_section()
     ratios = {f"{cost}_ratio": 1.0 for cost in ("flops", "params")}
-    table.add_row("dense", *_cells({**dense, **ratios}), *[""] * (len(latencies) + named))
+    table.add_row("dense", *_cells({**dense, **ratios}, error.scale), *[""] * (len(latencies) + named))
     return table
 
 
@@ -73,13 +85,20 @@ _LATENCIES = {
 }
 
 
-def _cells(row: Mapping[str, float] | pd.Series) -> list[str]:
+def _cells(row: Mapping[str, float] | pd.Series, scale: float) -> list[str]:
     return [
-        f"{100 * row['error']:.2f}",
-        f"{100 * row['error_se']:.2f}",
+        _error(row["error"], scale),
+        _error(row["error_se"], scale),
         f"{row['flops'] / 1e6:.3f}",
         f"{row['flops_ratio']:.3f}",
         f"{row['params'] / 1e3:.1f}",
         f"{row['params_ratio']:.3f}",
         f"{row['bytes'] / 1024:.0f}",
     ]
+
+
+def _error(value: float, scale: float) -> str:
+    if pd.isna(value):
+        return ""
+    # per cent are compared by their places, other metrics have any size
+    return f"{scale * value:.2f}" if scale == 100 else f"{scale * value:.4g}"

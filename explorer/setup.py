@@ -14,22 +14,22 @@ from torch import nn
 
 from explorer.budgets import split_budget
 from explorer.config import RESULTS, Config, space_of
-from explorer.data import Batches, Data, augmented, batches
+from explorer.data import Batches, Data, augmented, batches, moved
 from explorer.dense import dense_network
-from explorer.evaluation import check_classifier
 from explorer.models import load_weights
 from explorer.problem import Problem, refuse_empty
 from explorer.samplers import Parameters, Past, make_sampler
 from explorer.storage import open_study
+from explorer.task import Task
 from explorer.tracing import trace
 from explorer.training import Epoch, train
 from spaces import Budget, PruningError, PruningSpace
 
-__all__ = ["Setup", "build_model", "called", "load_data", "locate"]
+__all__ = ["Setup", "build_model", "called", "load_data", "load_task", "locate"]
 
 log = logging.getLogger(__name__)
 
-_DATA_KEYS = ("name", "_target_")
+_NAMES = ("name", "_target_")
 _MODEL_KEYS = ("name", "_target_", "weights", "mean", "std")
 
 
@@ -60,7 +60,7 @@ def load_data(config: Config) -> Data:
         If it can't be loaded.
     """
     section = config["data"]
-    options = {key: value for key, value in section.items() if key not in _DATA_KEYS}
+    options = {key: value for key, value in section.items() if key not in _NAMES}
     data = called("data", locate("data._target_", section["_target_"]), options)
     if not isinstance(data, Data):
         raise PruningError(
@@ -75,15 +75,35 @@ def model_arguments(config: Config, data: Data) -> dict[str, Any]:
     """Return the factory's arguments: those given, and the data's classes and channels where it takes them."""
     section = config["model"]
     factory = locate("model._target_", section["_target_"])
-    arguments = {key: value for key, value in section.items() if key not in _MODEL_KEYS}
+    return _offered(factory, data) | {key: value for key, value in section.items() if key not in _MODEL_KEYS}
+
+
+def load_task(config: Config, data: Data) -> Task:
+    """Return the task of a configuration.
+
+    Raises
+    ------
+    PruningError
+        If it can't be made.
+    """
+    section = config["task"]
+    target = section["_target_"]
+    factory = locate("task._target_", target)
+    options = {key: value for key, value in section.items() if key not in _NAMES}
+    task = called("task", factory, _offered(factory, data) | options)
+    if not isinstance(task, Task):
+        raise PruningError(f"task._target_: {target!r} returns a {type(task).__name__}, not an explorer.Task")
+    return task
+
+
+def _offered(factory: Callable[..., Any], data: Data) -> dict[str, Any]:
+    """Return what is known of the data that a factory takes."""
+    known = {"num_classes": data.classes, "classes": data.classes, "in_channels": data.shape[0] if data.mean else None}
     try:
         accepted = inspect.signature(factory).parameters
     except (TypeError, ValueError):
-        accepted = {}  # type: ignore[assignment]
-    for name, value in (("num_classes", data.classes), ("in_channels", data.shape[0])):
-        if name in accepted:
-            arguments.setdefault(name, value)
-    return arguments
+        return {}
+    return {name: value for name, value in known.items() if name in accepted and value is not None}
 
 
 def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.Module:
@@ -144,6 +164,7 @@ class Setup:
     def __post_init__(self) -> None:
         self.device = self._device()
         self.data = load_data(self.config)
+        self.task = load_task(self.config, self.data)
         model = self.config["model"]
         self.mean = tuple(model["mean"] or self.data.mean)
         self.std = tuple(model["std"] or self.data.std)
@@ -196,11 +217,11 @@ class Setup:
             device=self.device,
         )
         options = {key: training[key] for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")}
-        train(model.to(self.device), images, on_epoch=self.on_epoch, **options)
+        train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
         model.cpu()
 
     def batches(self, split: str, images: int | None = None) -> Batches:
-        """Return the normalised, unaugmented batches of a split, or of its first images."""
+        """Return the unaugmented batches of a split, or of its first inputs; images are normalised."""
         part = getattr(self.data, split)
         if images is not None and images < len(part):
             part = part.subset(range(images))
@@ -214,12 +235,12 @@ class Setup:
         """
         config, evaluator = self.config, self.config["evaluator"]
         model = self.untrained()
-        network = trace(model, torch.zeros(1, *self.data.shape), name=config["model"]["name"])
+        network = trace(model, self.example("cpu"), name=config["model"]["name"])
         space = PruningSpace.from_config(network, space_of(config))
         limits, _ = split_budget(config["budget"])
         refuse_empty(space, limits)
         self._try_sampler(space, limits)
-        check_classifier(model, next(iter(self.batches("train", 2)))[0].cpu(), self.data.classes)
+        self.task.check(model, next(iter(self.batches("train", 2))))
         calibration = self.batches("train", evaluator["calibration_batches"] * evaluator["batch_size"])
         return Problem.of(
             self.dense(),
@@ -229,7 +250,7 @@ class Setup:
             budget=config["budget"],
             objectives=config["objectives"],
             criterion=config["criterion"]["name"],
-            classes=self.data.classes,
+            task=self.task,
         )
 
     def _try_sampler(self, space: PruningSpace, limits: Budget) -> None:
@@ -243,7 +264,6 @@ class Setup:
             line = (str(error).splitlines() or [""])[0]
             raise PruningError(f"sampler.options: {sampler['name']} can't work with them ({line})") from None
 
-    @property
-    def example(self) -> torch.Tensor:
-        """One input of zeros."""
-        return torch.zeros(1, *self.data.shape, device=self.device)
+    def example(self, device: torch.device | str) -> Any:
+        """Return the first training input, on a device."""
+        return moved(next(iter(self.batches("train", 1))), device)[0]

@@ -14,17 +14,20 @@ import torch
 from matplotlib.figure import Figure
 from optuna.storages import BaseStorage
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from explorer.checks import Ladder, checked_ladder, checked_number
-from explorer.data import Batch, draw
+from explorer.data import Batch, draw, head, moved
 from explorer.evaluation import Evaluator
 from explorer.metrics import METRICS
 from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
+from explorer.running import device_of
 from explorer.search import Record
 from explorer.sparse import Executed
 from explorer.storage import open_study
 from explorer.tables import frontier_table, trials_table, without_choices
+from explorer.task import Task, classification
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
 __all__ = ["Candidate", "Study", "best_within", "explore"]
@@ -65,7 +68,7 @@ class Candidate:
         from explorer.export import save
 
         metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
-        example = self.evaluator.validation[0][0][:1]
+        example = head(self.evaluator.validation[0][0], 1)
         network = self.evaluator.network
         facts = {"metrics": metrics}
         module, masks = self.evaluator.masked(self.recipe)
@@ -154,8 +157,8 @@ def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping
 
 def explore(
     model: nn.Module | Callable[[], nn.Module] | str,
-    train: Iterable[Batch],
-    validation: Iterable[Batch],
+    train: Iterable[Any],
+    validation: Iterable[Any],
     *,
     space: str | Mapping[str, Any] | PruningSpace = "filter",
     budget: Mapping[str, Any] | None = None,
@@ -165,6 +168,7 @@ def explore(
     sampler: str = "tpe",
     options: Mapping[str, Any] | None = None,
     criterion: str = "l1",
+    task: Task | None = None,
     calibration_batches: int = 10,
     ladder: Ladder = 8,
     seed: int = 0,
@@ -179,8 +183,8 @@ def explore(
         A trained module of any class, or what makes one without arguments: a factory or its import path. The
         module is not changed.
     train, validation
-        Batches ``(inputs, labels)`` as the model takes them, such as a DataLoader: the first of `train` re-estimate
-        batch norm, `validation` is read once and kept. Neither may be an iterator.
+        Batches of inputs, as the model takes them, and targets, such as a DataLoader: see `explorer.data.draw`. The
+        first of `train` re-estimate batch norm, `validation` is read once and kept. Neither may be an iterator.
     space
         The name of one in conf/space, a file ending in .yaml, a mapping as in such a file, or a space bound to
         this model's Network.
@@ -194,6 +198,8 @@ def explore(
         A key of `explorer.samplers.SAMPLERS`, and its options.
     criterion
         A key of `explorer.importance.CRITERIA`.
+    task
+        Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     calibration_batches
         Batches of `train` for batch-norm statistics.
     ladder
@@ -218,9 +224,9 @@ def explore(
     checked_number("timeout", timeout, least=0, whole=False, optional=True)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = _module(model)
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    calibration = [(x.to(device), y.to(device)) for x, y in draw(train, calibration_batches, key="train")]
-    kept = [(x.to(device), y.to(device)) for x, y in draw(validation, key="validation")]
+    device = device_of(module)
+    calibration = [moved(batch, device) for batch in draw(train, calibration_batches, key="train")]
+    kept = [moved(batch, device) for batch in draw(validation, key="validation")]
     problem = Problem.of(
         module,
         named_space(space) if isinstance(space, str) else space,
@@ -229,7 +235,7 @@ def explore(
         budget=budget or {},
         objectives=objectives,
         criterion=criterion,
-        classes=max(int(y.max()) for _, y in kept) + 1,
+        task=_classes(kept) if task is None else task,
     )
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
@@ -259,12 +265,23 @@ def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
     return module
 
 
+def _classes(batches: Sequence[Batch]) -> Task:
+    """Return the classification whose classes these targets are."""
+    labels = [targets for _, targets in batches]
+    if not all(isinstance(y, torch.Tensor) and y.dim() == 1 and not y.is_floating_point() for y in labels):
+        raise PruningError("task: not given, and the targets are no labels of classes; give an explorer.Task")
+    return classification(max(int(y.max()) for y in labels) + 1)
+
+
 def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arguments: Sequence[Any]) -> str:
     """Return a study's name: a hash of all that its values depend on."""
     axes = [(axis.label, axis.choices) for axis in problem.space.axes]
     text = repr([problem.space.network.identity, axes, problem.space.constraints, *arguments])
     digest = hashlib.sha256(text.encode())
-    for tensor in (*module.state_dict().values(), *(part for batch in batches for part in batch)):
+    for tensor in (*module.state_dict().values(), *tree_leaves(batches)):
+        if not isinstance(tensor, torch.Tensor):
+            digest.update(repr(tensor).encode())
+            continue
         # as bytes: numpy knows no bfloat16
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return f"exploration-{digest.hexdigest()[:16]}"

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from explorer.files import atomic
+from explorer.metrics import Metric
 from explorer.progress import console
 
 __all__ = ["gather", "gather_frontiers"]
@@ -38,7 +39,10 @@ def gather(folder: Path) -> None:
     console.print(f"frontiers of {table['job'].nunique()} jobs: {folder / 'frontiers.csv'}", soft_wrap=True)
     for (model, data), part in table.groupby(["model", "data"], sort=False):
         (folder / "plots").mkdir(exist_ok=True)
-        figure = comparison_figure(part, part["dense_error"].iloc[0], title=f"{model} on {data}: frontiers")
+        error = Metric("error", part["error_label"].iloc[0], part["error_scale"].iloc[0])
+        figure = comparison_figure(
+            part, part["dense_error"].iloc[0], error=error, title=f"{model} on {data}: frontiers"
+        )
         path = save(figure, folder / "plots" / f"granularities-{model}-{data}")[0]
         console.print(f"plot: {path}", soft_wrap=True)
 
@@ -56,10 +60,11 @@ def gather_frontiers(folder: Path) -> pd.DataFrame:
     frames = []
     for path in sorted(folder.glob("*/summary.json")):
         config = yaml.safe_load((path.parent / "config.yaml").read_text())
-        dense = json.loads(path.read_text())["dense"]
+        summary = json.loads(path.read_text())
         named = {"job": path.parent.name} | {key: config[key]["name"] for key in ("model", "data", "space")}
         front = without_choices(pd.read_csv(path.parent / "frontier.csv"))
-        frames.append(front.assign(**named, seed=config["seed"], dense_error=dense["error"]))
+        shown = {f"error_{key}": value for key, value in summary["error"].items()}
+        frames.append(front.assign(**named, seed=config["seed"], dense_error=summary["dense"]["error"], **shown))
     if not frames:
         return pd.DataFrame()
     table = pd.concat(frames, ignore_index=True)

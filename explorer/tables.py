@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from explorer.frontier import hypervolume, non_dominated
-from explorer.metrics import OBJECTIVES
+from explorer.metrics import METRICS, OBJECTIVES, Metric
 from explorer.search import Record
 from spaces import PARTS, PruningSpace
 
@@ -25,10 +25,15 @@ class Scale:
     trivial
         Reference of each metric that is no cost: what a predictor that knows nothing reaches
         (1 - 1/classes for an error). Costs are relative to dense, their reference is 1.
+    error
+        How the column ``error`` is called and shown, which is what the task minimises.
     """
 
-    def __init__(self, objectives: Sequence[str], trivial: Mapping[str, float]) -> None:
+    def __init__(
+        self, objectives: Sequence[str], trivial: Mapping[str, float], error: Metric = METRICS["error"]
+    ) -> None:
         self.objectives = list(objectives)
+        self.error = error
         self.columns = [OBJECTIVES[objective] for objective in objectives]
         self.reference = [trivial.get(column, 1.0) for column in self.columns]
 

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
+from explorer.data import Batch, head, moved, size_of
+from explorer.metrics import METRICS, Metric
+from explorer.running import device_of, modes_restored
 from explorer.tracing.running import run
+from explorer.values import values_of
+from spaces import PruningError
 
-__all__ = ["CLASSIFICATION", "Task", "prediction", "wrong"]
+__all__ = ["Evaluation", "Task", "classification", "prediction", "regression", "squared_error", "wrong"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network does.
+
+    Attributes
+    ----------
+    error
+        The task's metric, turned so that less is better; for classes the share of the inputs classified wrongly.
+    error_se
+        Standard error of `error`; NaN where the metric does not tell.
+    loss
+        Mean loss; for classes the cross-entropy in nats.
+    n
+        Number of inputs.
+    """
+
+    error: float
+    error_se: float
+    loss: float
+    n: int
 
 
 def prediction(output: Any) -> Any:
@@ -32,6 +61,13 @@ def wrong(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(1) != labels).to(torch.float32)
 
 
+def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return for each input the mean squared difference of its predictions [n, ...] and targets of that shape."""
+    return (
+        (predictions - targets).square().flatten(1).mean(1) if targets.dim() > 1 else (predictions - targets).square()
+    )
+
+
 @dataclass(frozen=True)
 class Task:
     """What a network's outputs are compared with.
@@ -43,28 +79,214 @@ class Task:
     metric
         From predictions and targets to one value for each input [n], or to one of the batch; or an object with
         ``update``, ``compute`` and ``reset`` such as those of torchmetrics.
-    name
-        What the metric is called in tables and plots.
-    trivial
-        Value of the metric that needs no network, such as that of always predicting the mean: the reference of the
-        hypervolume.
+    name, unit
+        What the metric is called in tables and plots. With the unit % it is shown times 100.
     higher_is_better
-        Whether good networks have a high value. Then 1 - value is minimised. By default what the metric says.
+        Whether good networks have a high value; by default what the metric says of itself. Then 1 - value is
+        minimised.
+    trivial, trivial_loss
+        What the predictor that knows nothing reaches, as minimised: the reference of the hypervolume. By default
+        that of predicting the mean of the calibration targets, or their most frequent class.
     prediction
         From a model's output to what loss and metric take.
+    classes
+        How many logits a model must at least return for an input, where that is known.
+
+    Examples
+    --------
+    >>> Task(F.mse_loss, squared_error, "squared error").label
+    'squared error'
     """
 
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     metric: Any = wrong
     name: str = "error"
-    trivial: float | None = None
+    unit: str = ""
     higher_is_better: bool | None = None
+    trivial: float | None = None
+    trivial_loss: float | None = None
     prediction: Callable[[Any], Any] = prediction
+    classes: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What is minimised, in words with its unit."""
+        name = f"1 - {self.name}" if self._grows else self.name
+        return f"{name} ({self.unit})" if self.unit else name
+
+    @property
+    def column(self) -> Metric:
+        """The row of `METRICS` for what is minimised."""
+        return replace(METRICS["error"], label=f"validation {self.label}", scale=100 if self.unit == "%" else 1)
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """What the trivial predictor reaches, by column."""
+        known = {"error": self.trivial, "loss": self.trivial_loss}
+        return {column: value for column, value in known.items() if value is not None}
+
+    @property
+    def _grows(self) -> bool:
+        given = self.higher_is_better
+        return bool(getattr(self.metric, "higher_is_better", False) if given is None else given)
 
     def forward(self, model: nn.Module, inputs: Any) -> Any:
         """Return the predictions for inputs: a tensor, a tuple of positional or a mapping of keyword arguments."""
         return self.prediction(run(model, inputs))
 
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+        """Return how well a model does, in eval mode; its modes are restored.
 
-CLASSIFICATION = Task()
-"""Single-label classification: cross-entropy, and the share of inputs classified wrongly."""
+        Parameters
+        ----------
+        model
+            Not changed.
+        batches
+            Inputs and targets.
+
+        Raises
+        ------
+        PruningError
+            If there are no inputs, or the loss or the metric is infinite or NaN.
+        """
+        device = device_of(model)
+
+        def pairs() -> Iterator[tuple[Any, Any]]:
+            for batch in batches:
+                # only here, so that whatever a loader keeps between readings can still be trained on
+                with torch.inference_mode():
+                    inputs, targets = moved(batch, device)
+                    predictions = self.forward(model, inputs)
+                yield _in_single_precision(predictions), targets
+
+        with modes_restored(model):
+            model.eval()
+            return self.compare(pairs())
+
+    def compare(self, pairs: Iterable[tuple[Any, Any]]) -> Evaluation:
+        """Return how well predictions fit their targets, batch by batch.
+
+        Raises
+        ------
+        PruningError
+            As `evaluate`.
+        """
+        values, sizes, losses = values_of(self.metric), list[int](), list[Tensor]()
+        for predictions, targets in pairs:
+            with torch.inference_mode():
+                # kept on the device: reading a number back at every batch would stall a GPU
+                losses.append(self.loss(predictions, targets))
+                values.add(predictions, targets)
+            sizes.append(size_of(targets))
+        if not sum(sizes):
+            raise PruningError("evaluation: the batches are empty; an iterator can be read only once")
+        weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+        loss = float(weights @ torch.stack(losses).double().cpu())
+        if not math.isfinite(loss):
+            raise PruningError(f"evaluation: the mean loss is {loss}; the network's outputs are not finite")
+        value, error_se = values.mean(weights)
+        if not math.isfinite(value):
+            raise PruningError(f"evaluation: the {self.name} is {value}")
+        return Evaluation(1 - value if self._grows else value, error_se, loss, sum(sizes))
+
+    def check(self, model: nn.Module, batch: Batch) -> None:
+        """Check on two inputs that the model runs and that loss and metric take what it returns.
+
+        Raises
+        ------
+        PruningError
+            If the model, the loss or the metric raises, or there are fewer logits than classes.
+        """
+        inputs, targets = moved((head(batch[0], 2), head(batch[1], 2)), device_of(model))
+        with modes_restored(model), torch.no_grad():
+            output = _attempt("model: forward", run, model.eval(), inputs, told=inputs)
+        predictions = _attempt("task: prediction", self.prediction, output, told=output)
+        if self.classes is not None:
+            _check_logits(predictions, size_of(targets), self.classes)
+        loss = _attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets))
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise PruningError(f"task: loss returns {_described(loss)}, needed is one number for a batch")
+        metric = values_of(self.metric)
+        _attempt("task: metric", metric.add, predictions, targets, told=(predictions, targets))
+
+    def referred(self, model: nn.Module, calibration: Sequence[Batch], validation: Sequence[Batch]) -> Task:
+        """Return the task with both trivial values: those given, or those of a constant prediction on validation.
+
+        Raises
+        ------
+        PruningError
+            If there is no telling what to predict: predictions are neither logits of classes nor shaped like targets.
+        """
+        if self.trivial is not None and self.trivial_loss is not None:
+            return self
+        device = device_of(model)
+        with modes_restored(model), torch.inference_mode():
+            like = self.forward(model.eval(), moved(validation[0], device)[0])
+        try:
+            constant = _constant(like, torch.cat([targets.to(device) for _, targets in calibration]))
+            found = self.compare((constant.expand(size_of(y), *constant.shape), y.to(device)) for _, y in validation)
+        except Exception as error:
+            raise PruningError(
+                "task.trivial: not given, with trivial_loss, and what a constant prediction reaches can't be computed "
+                f"({_first_line(error)})"
+            ) from None
+        trivial = found.error if self.trivial is None else self.trivial
+        return replace(
+            self, trivial=trivial, trivial_loss=found.loss if self.trivial_loss is None else self.trivial_loss
+        )
+
+
+def classification(classes: int) -> Task:
+    """Return the task of telling so many classes apart: cross-entropy, and the share of inputs classified wrongly."""
+    return Task(unit="%", trivial=1 - 1 / classes, trivial_loss=math.log(classes), classes=classes)
+
+
+def regression() -> Task:
+    """Return the task of predicting values: mean squared error, as loss and as what is minimised."""
+    return Task(F.mse_loss, squared_error, "mean squared error")
+
+
+def _constant(like: Any, targets: Tensor) -> Tensor:
+    """Return what to predict for every input, knowing the targets only: their mean, or a logit a class."""
+    if targets.is_floating_point():
+        if like.shape[1:] != targets.shape[1:]:
+            raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
+        return targets.mean(0)
+    if targets.dim() != 1 or like.dim() != 2:
+        raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
+    # one of each class more, so that a class that calibration lacks has a loss
+    return (torch.bincount(targets, minlength=like.size(1)) + 1.0).log_softmax(0)
+
+
+def _check_logits(logits: Any, count: int, classes: int) -> None:
+    shape = list(logits.shape) if isinstance(logits, Tensor) else []
+    if len(shape) != 2 or shape[0] != count or shape[1] < classes or not logits.is_floating_point():
+        raise PruningError(
+            f"model: it returns {_described(logits)}, needed are logits of shape [{count}, {classes} classes]"
+        )
+
+
+def _attempt(what: str, function: Callable[..., Any], *args: Any, told: Any) -> Any:
+    """Return what a function of the user's returns; what it raises is said in one line."""
+    try:
+        return function(*args)
+    except Exception as error:
+        raise PruningError(
+            f"{what} raised {type(error).__name__} on {_described(told)} ({_first_line(error)})"
+        ) from None
+
+
+def _described(value: Any) -> str:
+    """Return the shapes of the tensors in a value, or its type."""
+    tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+    return ", ".join(f"a {t.dtype} tensor of shape {list(t.shape)}" for t in tensors) or type(value).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:300]
+
+
+def _in_single_precision(predictions: Any) -> Any:
+    """Return predictions of half precision as float32, in which losses are computed."""
+    half = (torch.float16, torch.bfloat16)
+    return tree_map(lambda t: t.float() if isinstance(t, Tensor) and t.dtype in half else t, predictions)

@@ -31,7 +31,7 @@ _NUMBERS: Mapping[str, dict[str, Any]] = {
     "evaluator.images": {"least": 1, "optional": True},
 }
 # groups whose options name a function of the user's or ours, which has arguments of its own
-_OPEN = ("model", "data", "space")
+_OPEN = ("model", "data", "task", "space")
 
 
 def validate(config: Config) -> None:

@@ -79,17 +79,17 @@ def test_digits_are_three_disjoint_stratified_splits() -> None:
     assert digits.shape == (1, 8, 8)
     assert digits.classes == 10
     assert digits.identity == again.identity
-    assert torch.equal(digits.test.images, again.test.images)
-    images = torch.cat([split.images for split in _splits(digits)])
+    assert torch.equal(digits.test.inputs, again.test.inputs)
+    images = torch.cat([split.inputs for split in _splits(digits)])
     assert len(images.flatten(1).unique(dim=0)) == 1797
-    assert digits.train.labels.bincount().min() >= 95
+    assert digits.train.targets.bincount().min() >= 95
     assert 0 <= images.min() < images.max() <= 1
 
 
 def test_fingerprint_sees_labels_images_and_sizes() -> None:
     split = _split()
-    other_labels = Split(split.images, split.labels.flip(0))
-    other_images = Split(255 - split.images, split.labels)
+    other_labels = Split(split.inputs, split.targets.flip(0))
+    other_images = Split(255 - split.inputs, split.targets)
     prints = [fingerprint(s) for s in (split, other_labels, other_images, split.subset(range(9)))]
     assert len(set(prints)) == 4
     assert fingerprint(_split()) == prints[0]
@@ -102,19 +102,19 @@ def test_fingerprint_sees_labels_images_and_sizes() -> None:
 def test_batches_are_normalised_in_order_every_time(kind: torch.dtype) -> None:
     split = _split()
     if kind == torch.float32:
-        split = Split(split.images / 255, split.labels)
-    kept = split.images.clone()
+        split = Split(split.inputs / 255, split.targets)
+    kept = split.inputs.clone()
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
     batches = data.batches(split, 4, mean=mean, std=std)
     assert [len(y) for _, y in batches] == [4, 4, 2]
     assert len(batches) == 3
-    scaled = split.images / (255 if kind == torch.uint8 else 1)
+    scaled = split.inputs / (255 if kind == torch.uint8 else 1)
     expected = (scaled - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     for _ in range(2):
         x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
         torch.testing.assert_close(x, expected)
-        assert torch.equal(y, split.labels)
-    assert torch.equal(split.images, kept)
+        assert torch.equal(y, split.targets)
+    assert torch.equal(split.inputs, kept)
 
 
 def test_augmented_images_are_shifted_or_mirrored_originals() -> None:
@@ -123,7 +123,7 @@ def test_augmented_images_are_shifted_or_mirrored_originals() -> None:
     batches = data.augmented(split, 40, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=2)
     ((x, y),) = batches
     x = (x * 255).round().byte()
-    padded = torch.nn.functional.pad(split.images, (2, 2, 2, 2))
+    padded = torch.nn.functional.pad(split.inputs, (2, 2, 2, 2))
     mirrored = 0
     for image, label in zip(x, y, strict=True):
         found = [
@@ -135,7 +135,7 @@ def test_augmented_images_are_shifted_or_mirrored_originals() -> None:
             if torch.equal(image.flip(2) if flip else image, padded[n, :, top : top + 8, left : left + 8])
         ]
         assert len(found) == 1
-        assert split.labels[found[0][0]] == label
+        assert split.targets[found[0][0]] == label
         mirrored += found[0][1]
     assert 8 <= mirrored <= 32
 
@@ -148,7 +148,7 @@ def test_augmented_without_crop_and_flip_only_shuffles() -> None:
     whole = data.augmented(split, 99, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=0, flip=False)
     (first,), (second,) = list(whole), list(whole)
     assert not torch.equal(first[0], second[0])
-    originals = {image.numpy().tobytes() for image in split.images}
+    originals = {image.numpy().tobytes() for image in split.inputs}
     assert {image.numpy().tobytes() for image in (first[0] * 255).round().byte()} == originals
 
 
@@ -183,7 +183,7 @@ def test_batches_check_their_options(change: dict[str, object], message: str) ->
 
 def test_draw_keeps_the_first_batches() -> None:
     split = _split()
-    loader = DataLoader(list(zip(split.images.float(), split.labels.int(), strict=True)), batch_size=4)
+    loader = DataLoader(list(zip(split.inputs.float(), split.targets.int(), strict=True)), batch_size=4)
     drawn = data.draw(loader, 2)
     assert [len(y) for _, y in drawn] == [4, 4]
     assert drawn[0][1].dtype == torch.int64
@@ -221,7 +221,7 @@ def test_draw_refuses(loader, message: str) -> None:
 def test_images_decoded_while_evaluating_can_be_trained_on(tmp_path: Path) -> None:
     split = data.load("images", path=_folder(tmp_path), validation=3).train
     with torch.inference_mode():
-        images = split.images
+        images = split.inputs
     (images * torch.ones(1, requires_grad=True)).sum().backward()
 
 
@@ -232,14 +232,14 @@ def test_parquet_folder_is_read_lazily_and_exactly(tmp_path: Path) -> None:
     loaded = data.load("images", path=tmp_path, validation=6)
     assert [len(s) for s in _splits(loaded)] == [24, 6, 6]
     assert (loaded.shape, loaded.classes, loaded.notes) == ((3, 8, 8), 3, ())
-    assert loaded.validation.labels.bincount().tolist() == [2, 2, 2]
+    assert loaded.validation.targets.bincount().tolist() == [2, 2, 2]
     assert isinstance(loaded.train, EncodedSplit)
     part = loaded.train.subset([3, 1])
     assert "images" not in vars(loaded.train)
-    assert torch.equal(part.images, loaded.train.images[[3, 1]])
-    assert torch.equal(loaded.train.subset(torch.tensor([3, 1])).images, part.images)
-    assert np.array_equal(loaded.test.images.numpy(), np.stack(pixels[30:]))
-    seen = {image.numpy().tobytes() for s in (loaded.train, loaded.validation) for image in s.images}
+    assert torch.equal(part.inputs, loaded.train.inputs[[3, 1]])
+    assert torch.equal(loaded.train.subset(torch.tensor([3, 1])).inputs, part.inputs)
+    assert np.array_equal(loaded.test.inputs.numpy(), np.stack(pixels[30:]))
+    seen = {image.numpy().tobytes() for s in (loaded.train, loaded.validation) for image in s.inputs}
     assert seen == {image.tobytes() for image in pixels[:30]}
 
 
@@ -287,7 +287,7 @@ def _image_folder(path: Path, *, odd: tuple[int, int] = (8, 8)) -> Path:
 def test_image_folder(tmp_path: Path) -> None:
     loaded = data.load("images", path=_image_folder(tmp_path), validation=4)
     assert (loaded.shape, loaded.classes, len(loaded.train)) == ((1, 8, 8), 2, 16)
-    assert loaded.test.labels.tolist() == [0, 0, 1, 1]
+    assert loaded.test.targets.tolist() == [0, 0, 1, 1]
 
 
 def test_images_of_different_sizes_need_a_size(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_images_of_different_sizes_need_a_size(tmp_path: Path) -> None:
     with pytest.raises(PruningError, match=r"data\.size: images have different sizes"):
         data.load("images", path=tmp_path)
     loaded = data.load("images", path=tmp_path, size=6)
-    assert loaded.train.images.shape[1:] == (1, 6, 6)
+    assert loaded.train.inputs.shape[1:] == (1, 6, 6)
 
 
 def test_nothing_local_goes_to_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,11 +304,11 @@ def test_nothing_local_goes_to_the_network(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert len(data.load("images", path=_folder(tmp_path), validation=3).train.images) == 27
+    assert len(data.load("images", path=_folder(tmp_path), validation=3).train.inputs) == 27
 
 
 def _decode_everything(path: Path) -> list[torch.Tensor]:
-    return [split.images for split in _splits(data.load("images", path=path))]
+    return [split.inputs for split in _splits(data.load("images", path=path))]
 
 
 def _truncate(path: Path) -> None:
@@ -426,6 +426,6 @@ def test_cifar10_folder() -> None:
     cifar = data.load("cifar10", path=CIFAR)
     assert [len(s) for s in _splits(cifar)] == [45000, 5000, 10000]
     assert (cifar.shape, cifar.classes, cifar.crop, cifar.flip) == ((3, 32, 32), 10, 4, True)
-    assert cifar.validation.labels.bincount().tolist() == [500] * 10
-    first = cifar.train.subset(range(1000)).images.float() / 255
+    assert cifar.validation.targets.bincount().tolist() == [500] * 10
+    first = cifar.train.subset(range(1000)).inputs.float() / 255
     assert torch.allclose(first.mean((0, 2, 3)), torch.tensor(cifar.mean), atol=0.02)

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from explorer.data.batches import Batch, Batches, augmented, batches, draw
+from explorer.data.batches import Batches, augmented, batches
 from explorer.data.digits import load_digits
 from explorer.data.images import load_cifar10, load_images
-from explorer.data.split import Data, Split
+from explorer.data.split import Data, Split, fingerprint
+from explorer.data.structure import Batch, draw, head, moved, size_of
 from spaces.errors import unknown
 
-__all__ = ["DATA", "Batch", "Batches", "Data", "Split", "augmented", "batches", "draw", "load"]
+__all__ = [
+    "DATA",
+    "Batch",
+    "Batches",
+    "Data",
+    "Split",
+    "augmented",
+    "batches",
+    "draw",
+    "fingerprint",
+    "head",
+    "load",
+    "moved",
+    "size_of",
+]
 
 DATA: dict[str, Callable[..., Data]] = {
     "cifar10": load_cifar10,

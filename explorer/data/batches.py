@@ -1,23 +1,20 @@
-"""Normalised and augmented batches of a split, and batches drawn from a user's own loader."""
+"""Batches of a split: normalised and augmented where its inputs are images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from explorer.data.split import Split
+from explorer.data.structure import Batch
 from spaces.errors import PruningError
 
-__all__ = ["Batch", "Batches", "augmented", "batches", "draw"]
-
-# float32 images [n, c, h, w] and int64 labels [n]
-Batch: TypeAlias = tuple[Tensor, Tensor]
+__all__ = ["Batches", "augmented", "batches"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +26,7 @@ class Batches:
     split, batch_size
         What is read, and how many images at a time.
     mean, std
-        One value a channel, for images scaled to 0..1.
+        One value a channel, for images scaled to 0..1. Both empty: inputs are given as they are.
     device
         Where the batches are wanted.
     generator
@@ -49,11 +46,11 @@ class Batches:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        channels = self.split.shape[0]
+        channels = len(self.mean) and self.split.shape[0]
         for key, values in (("model.mean", self.mean), ("model.std", self.std)):
             if len(values) != channels:
                 raise PruningError(f"{key}: {len(values)} values for images of {channels} channels")
-        if min(self.std) <= 0:
+        if min(self.std, default=1) <= 0:
             raise PruningError(f"model.std: {list(self.std)} must be above 0")
         if self.batch_size < 1:
             raise PruningError(f"batch_size: {self.batch_size} must be at least 1")
@@ -63,20 +60,23 @@ class Batches:
         return full + (tail > 0 if self.generator is None or not full else 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        images, labels = self.split.images, self.split.labels
-        scale = 1 / 255 if images.dtype == torch.uint8 else 1.0
-        std = torch.tensor(self.std, device=self.device).view(-1, 1, 1)
-        shift = -torch.tensor(self.mean, device=self.device).view(-1, 1, 1) / std
-        order = None if self.generator is None else torch.randperm(len(labels), generator=self.generator)
+        inputs, targets = self.split.inputs, self.split.targets
+        order = None if self.generator is None else torch.randperm(len(targets), generator=self.generator)
         for step in range(len(self)):
             rows: slice | Tensor = slice(step * self.batch_size, (step + 1) * self.batch_size)
             if order is not None:
-                rows = order[rows].to(labels.device)
-            x = images[rows].to(self.device)
-            if self.generator is not None:
-                x = _augment(x, crop=self.crop, flip=self.flip, generator=self.generator)
-            # not in place: a float32 split would be normalised again at every reading
-            yield (x * (scale / std)).add_(shift), labels[rows].to(self.device)
+                rows = order[rows].to(targets.device)
+            x = tree_map(lambda tensor, rows=rows: tensor[rows].to(self.device), inputs)
+            yield self._normalised(x) if len(self.mean) else x, targets[rows].to(self.device)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        scale = 1 / 255 if images.dtype == torch.uint8 else 1.0
+        std = torch.tensor(self.std, device=self.device).view(-1, 1, 1)
+        shift = -torch.tensor(self.mean, device=self.device).view(-1, 1, 1) / std
+        if self.generator is not None:
+            images = _augment(images, crop=self.crop, flip=self.flip, generator=self.generator)
+        # not in place: a float32 split would be normalised again at every reading
+        return (images * (scale / std)).add_(shift)
 
 
 def batches(
@@ -87,7 +87,7 @@ def batches(
     std: Sequence[float],
     device: torch.device | str = "cpu",
 ) -> Batches:
-    """Return the normalised batches of a split in its own order.
+    """Return the batches of a split in its own order, images normalised.
 
     Parameters
     ----------
@@ -155,52 +155,3 @@ def _augment(x: Tensor, *, crop: int, flip: bool, generator: torch.Generator) ->
     places = places.view(n, 1, -1).expand(-1, channels, -1)
     padded = F.pad(x, (crop, crop, crop, crop))
     return padded.flatten(2).gather(2, places).view_as(x)
-
-
-def draw(loader: Iterable[Batch], count: int | None = None, *, key: str = "loader") -> list[Batch]:
-    """Return the first `count` batches of a user's loader, to be kept and read again and again.
-
-    Parameters
-    ----------
-    loader
-        A DataLoader, a list, or anything else that yields pairs (inputs, labels) every time it is read.
-    count
-        How many; None for all. A shorter loader gives what it has.
-    key
-        What the user calls the loader, for messages.
-
-    Raises
-    ------
-    PruningError
-        If the loader can be read only once, is empty, or yields anything but pairs of tensors.
-
-    Examples
-    --------
-    >>> loader = [(torch.zeros(2, 3), torch.tensor([0, 1]))] * 5
-    >>> len(draw(loader, 2))
-    2
-    """
-    # not `iter(loader) is loader`, which would start a DataLoader's workers
-    if isinstance(loader, Iterator):
-        kind = type(loader).__name__
-        raise PruningError(
-            f"{key}: an iterator ({kind}) can be read only once; give a DataLoader, a list or another iterable"
-        )
-    kept: list[Batch] = []
-    for batch in islice(loader, count):
-        if (
-            not isinstance(batch, tuple | list)
-            or len(batch) != 2
-            or not all(isinstance(part, Tensor) for part in batch)
-        ):
-            raise PruningError(f"{key}: yields {type(batch).__name__}, not pairs (inputs, labels) of tensors")
-        inputs, labels = batch
-        if not len(inputs) or labels.shape != inputs.shape[:1]:
-            raise PruningError(
-                f"{key}: a batch has inputs {list(inputs.shape)} and labels {list(labels.shape)}; "
-                "one label an input is needed"
-            )
-        kept.append((inputs, labels.long()))
-    if not kept:
-        raise PruningError(f"{key}: yields no batch")
-    return kept

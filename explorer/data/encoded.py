@@ -93,18 +93,18 @@ class Source:
 class EncodedSplit(Split):
     """Some rows of a `Source`, as a split.
 
-    ``images`` decodes the whole split once and keeps it; ``subset`` decodes only what it returns.
+    ``inputs`` decodes the whole split once and keeps it; ``subset`` decodes only what it returns.
     """
 
     def __init__(self, source: Source, rows: np.ndarray[Any, np.dtype[np.int64]], labels: Tensor) -> None:
         # the base class is frozen
-        self.__dict__.update(source=source, rows=rows, labels=labels)
+        self.__dict__.update(source=source, rows=rows, targets=labels)
 
     source: Source
     rows: np.ndarray[Any, np.dtype[np.int64]]
 
     @cached_property
-    def images(self) -> Tensor:
+    def inputs(self) -> Tensor:
         """Images uint8 [n, channels, height, width]."""
         return self.source.decode(self.rows)
 
@@ -115,10 +115,10 @@ class EncodedSplit(Split):
 
     def subset(self, indices: Tensor | Sequence[int]) -> Split:
         """Return the images at `indices` as a split of their own, decoding no others."""
-        if "images" in self.__dict__:
+        if "inputs" in self.__dict__:
             return super().subset(indices)
         rows = torch.as_tensor(indices, dtype=torch.int64)
-        return Split(self.source.decode(self.rows[rows.numpy()]), self.labels[rows])
+        return Split(self.source.decode(self.rows[rows.numpy()]), self.targets[rows])
 
     def sampled_bytes(self) -> list[bytes]:
         """Return the compressed contents of up to 64 images at even distances."""

@@ -186,6 +186,6 @@ def _sources(parts: tuple[_Part, _Part, _Part], *, size: int | None, max_gib: fl
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel in 0..1, over the first 512 images."""
-    pixels = split.subset(range(min(len(split), 512))).images.float().div_(255)
+    pixels = split.subset(range(min(len(split), 512))).inputs.float().div_(255)
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-3)
     return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())

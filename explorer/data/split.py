@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the project: three labelled splits held in memory."""
+"""What a data set is to the rest of the project: three splits of inputs with targets, held in memory."""
 
 from __future__ import annotations
 
@@ -10,55 +10,56 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = ["Data", "Split", "fingerprint", "stratified"]
 
-# images that enter a fingerprint, from each split
+# inputs that enter a fingerprint, from each split
 SAMPLED = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images.
+    """Inputs with targets.
 
     Attributes
     ----------
-    images
-        [n, channels, height, width]; uint8 in 0..255, or float32 in 0..1.
-    labels
-        int64 [n], each in 0..classes - 1.
+    inputs
+        Images [n, channels, height, width], uint8 in 0..255 or float32 in 0..1; another tensor [n, ...]; or what
+        a model takes as keyword arguments, such as ``input_ids`` and ``attention_mask``, as a mapping of tensors.
+    targets
+        Labels, int64 [n], each in 0..classes - 1; for another task whatever its loss takes, [n, ...].
     """
 
-    images: Tensor
-    labels: Tensor
+    inputs: Any
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input's first tensor: channels, height and width of an image."""
+        return tuple(tree_leaves(self.inputs)[0].shape[1:])
 
     def subset(self, indices: Tensor | Sequence[int]) -> Split:
-        """Return the images at `indices` (whole numbers, in any order) as a split of their own."""
+        """Return the inputs at `indices` (whole numbers, in any order) as a split of their own."""
         rows = torch.as_tensor(indices, dtype=torch.int64)
-        return Split(self.images[rows], self.labels[rows])
+        return Split(tree_map(lambda tensor: tensor[rows], self.inputs), self.targets[rows])
 
     def to(self, device: torch.device | str) -> Split:
         """Return the split with its tensors on `device`."""
-        return Split(self.images.to(device), self.labels.to(device))
+        return Split(tree_map(lambda tensor: tensor.to(device), self.inputs), self.targets.to(device))
 
     def sampled_bytes(self) -> list[bytes]:
-        """Return the contents of up to 64 images at even distances, by which `fingerprint` tells data apart."""
-        rows = np.arange(0, len(self), max(1, len(self) // SAMPLED))[:SAMPLED]
-        return [image.cpu().numpy().tobytes() for image in self.images[torch.from_numpy(rows)]]
+        """Return the contents of up to 64 inputs at even distances, by which `fingerprint` tells data apart."""
+        rows = torch.arange(0, len(self), max(1, len(self) // SAMPLED))[:SAMPLED]
+        return [part.cpu().numpy().tobytes() for tensor in tree_leaves(self.inputs) for part in tensor[rows]]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set of three splits that share no image.
+    """A data set of three splits that share no input.
 
     Attributes
     ----------
@@ -68,12 +69,12 @@ class Data:
         `train` and `validation` are in a fixed shuffled order, so that their first batches represent the
         whole. Scoring and search never look at `test`.
     classes
-        Number of classes.
+        Number of classes; None where targets are no classes.
     mean, std
         One value a channel, for images scaled to 0..1. Defaults only: normalisation belongs to a model's
-        weights.
+        weights. Empty for inputs that are no images, which are given to models as they are.
     identity
-        Hash of labels, sizes and a sample of images of every split.
+        Hash of the targets, sizes and a sample of inputs of every split, see `fingerprint`.
     crop, flip
         The augmentation that suits the images: pixels of padding for a random crop, and whether a mirrored
         image keeps its label.
@@ -85,7 +86,7 @@ class Data:
     train: Split
     validation: Split
     test: Split
-    classes: int
+    classes: int | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     identity: str
@@ -94,20 +95,20 @@ class Data:
     notes: tuple[str, ...] = ()
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of one image; shape of one input's first tensor otherwise."""
         return self.train.shape
 
 
 def fingerprint(*splits: Split) -> str:
     """Return 16 hexadecimal digits that tell these splits from others.
 
-    Sizes and labels enter completely, images as a sample of 64 from each split.
+    Sizes and targets enter completely, inputs as a sample of 64 from each split.
     """
     digest = hashlib.sha256()
     for split in splits:
         digest.update(repr((len(split), split.shape)).encode())
-        digest.update(split.labels.cpu().numpy().tobytes())
+        digest.update(split.targets.cpu().numpy().tobytes())
         for image in split.sampled_bytes():
             digest.update(image)
     return digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from explorer.metrics import METRICS, Metric
 from explorer.plots.style import STYLE
 
 __all__ = ["LOOKS", "comparison_data", "comparison_figure", "draw_comparison"]
@@ -35,14 +36,14 @@ _PANELS = (
 
 
 def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
-    """Return what the comparison shows: job, granularity, cost, x, error (%) and order, one row a point and cost.
+    """Return what the comparison shows: job, granularity, cost, x, error and order, one row a point and cost.
 
     `order` is that of multiply-adds, in which a line connects the points of either cost.
 
     Parameters
     ----------
     points
-        Rows with ``granularity``, ``error`` (0..1), ``flops_ratio`` and, if there, ``latency_batch_ratio`` and ``job``.
+        Rows with ``granularity``, ``error``, ``flops_ratio`` and, if there, ``latency_batch_ratio`` and ``job``.
     """
     frames = []
     for cost, _ in _PANELS:
@@ -50,7 +51,7 @@ def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
             part = points[["granularity"]].assign(
                 job=points.get("job", ""), x=points[cost], order=points["flops_ratio"]
             )
-            frames.append(part.assign(error=100 * points["error"], cost=cost).dropna())
+            frames.append(part.assign(error=points["error"], cost=cost).dropna())
     return pd.concat(frames, ignore_index=True)
 
 
@@ -66,6 +67,7 @@ def comparison_figure(
     points: pd.DataFrame,
     dense_error: float,
     *,
+    error: Metric = METRICS["error"],
     title: str = "",
 ) -> Figure:
     """Return error over multiply-adds beside error over measured latency, both relative to the dense network.
@@ -75,23 +77,28 @@ def comparison_figure(
     points
         As `comparison_data` takes them.
     dense_error
-        The dense network's error, 0..1.
+        The dense network's error.
+    error
+        How an error is shown.
     title
         Above the figure.
     """
     data = comparison_data(points)
+    data["error"] *= error.scale
+    dense = error.scale * dense_error
     panels = [(cost, label) for cost, label in _PANELS if (data["cost"] == cost).any()]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.6 + 3.9 * len(panels), 4.2), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (cost, label) in zip(axes, panels, strict=True):
             draw_comparison(data[data["cost"] == cost], ax)
-            ax.axhline(100 * dense_error, color="black", lw=1, ls=":", zorder=0)
-            ax.plot(1, 100 * dense_error, "*", color="black", ms=11, zorder=5, clip_on=False, label="dense network")
+            ax.axhline(dense, color="black", lw=1, ls=":", zorder=0)
+            ax.plot(1, dense, "*", color="black", ms=11, zorder=5, clip_on=False, label="dense network")
             ax.set_xlabel(label)
             ax.set_xlim(0, 1.06 * max(1, data.loc[data["cost"] == cost, "x"].max()))
-        axes[0].set_ylim(bottom=0)
-        axes[0].set_ylabel("validation error (%)")
+        if data["error"].min() >= 0:
+            axes[0].set_ylim(bottom=0)
+        axes[0].set_ylabel(error.label)
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
         if title:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.metrics import METRICS
+from explorer.metrics import METRICS, Metric
 from explorer.plots.style import STYLE
 from explorer.tables import Scale, frontier_table
 
@@ -32,7 +32,7 @@ def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, 
     scale
         The study's objectives, which decide what is on the frontier.
     x, y
-        Keys of `METRICS`.
+        Keys of `METRICS`; how an ``error`` is shown the scale says.
 
     Returns
     -------
@@ -43,15 +43,19 @@ def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, 
     finished = trials[trials["state"] == "COMPLETE"]
     kinds = finished["source"].where(finished["source"] == "ladder", "search")
     parts = [(finished, kinds), (frontier_table(trials, scale), "frontier"), (pd.DataFrame([dense]), "dense")]
-    frames = []
+    frames, factor = [], _shown(y, scale).scale
     for table, kind in parts:
         se = table.get(f"{y}_se", np.nan)
         frames.append(
-            pd.DataFrame(
-                {"x": table[x] * METRICS[x].scale, "y": table[y] * METRICS[y].scale, "y_se": se * METRICS[y].scale}
-            ).assign(kind=kind, granularity=table.get("granularity", "dense"))
+            pd.DataFrame({"x": table[x] * METRICS[x].scale, "y": table[y] * factor, "y_se": se * factor}).assign(
+                kind=kind, granularity=table.get("granularity", "dense")
+            )
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def _shown(key: str, scale: Scale) -> Metric:
+    return scale.error if key == "error" else METRICS[key]
 
 
 def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
@@ -83,7 +87,8 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
         clip_on=False,
     )
     ax.set_xlim(left=0)
-    ax.set_ylim(bottom=0)
+    if data["y"].min() >= 0:
+        ax.set_ylim(bottom=0)
     ax.legend(loc="upper right")
     return ax
 
@@ -97,6 +102,6 @@ def pareto_figure(
         ax = figure.add_subplot()
         draw_pareto(pareto_data(trials, dense, scale, x, y), ax)
         ax.set_xlabel(METRICS[x].label)
-        ax.set_ylabel(METRICS[y].label)
+        ax.set_ylabel(_shown(y, scale).label)
         ax.set_title(title, fontsize=10, loc="left")
     return figure

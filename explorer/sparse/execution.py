@@ -15,6 +15,7 @@ from explorer.latency import interleaved
 from explorer.masks import Mask
 from explorer.sparse.forms import forms, unfit
 from explorer.sparse.matrix import Form, Layer, Matrix
+from explorer.tracing.running import run
 from spaces import Pattern, PruningError, unknown
 
 __all__ = ["Executed", "Note", "execute"]
@@ -64,7 +65,7 @@ class Executed:
 def execute(
     module: nn.Module,
     masks: Mapping[str, tuple[Pattern, Mask]],
-    example: Tensor | None = None,
+    example: Any = None,
     *,
     known: _Known | None = None,
 ) -> Executed:
@@ -80,7 +81,8 @@ def execute(
     masks
         The pattern and the mask of layers, by name. Another mask than the one the weights have gives other outputs.
     example
-        A batch, in the memory layout of later ones. Without it nothing is timed, and every layer takes its first form.
+        A batch of inputs (a tensor, a tuple or a mapping), in the memory layout of later ones. Without it nothing is
+        timed, and every layer takes its first form.
     known
         What was found before, by pattern, layer, shapes and device: given again it saves the timing, at the price that
         two masks of one pattern count as equally fast. It is added to.
@@ -120,7 +122,7 @@ def execute(
             handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
     if example is not None:
         with torch.no_grad():
-            twin(example)
+            run(twin, example)
     for handle in handles:
         handle.remove()
     layers = {}

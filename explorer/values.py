@@ -1,0 +1,75 @@
+"""Values of a metric over the batches of an evaluation, and how sure their mean is."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Values", "values_of"]
+
+
+class Values(Protocol):
+    """What a metric said so far."""
+
+    def add(self, predictions: Any, targets: Any) -> None:
+        """Take in another batch."""
+
+    def mean(self, weights: Tensor) -> tuple[float, float]:
+        """Return the metric over all batches, with its standard error, NaN where that is unknown.
+
+        Parameters
+        ----------
+        weights
+            Each batch's share of the inputs, float64.
+        """
+
+
+def values_of(metric: Any) -> Values:
+    """Return an empty record for a function, or for an object with update, compute and reset."""
+    stateful = all(callable(getattr(metric, name, None)) for name in ("update", "compute", "reset"))
+    return _Stateful(metric) if stateful else _Computed(metric)
+
+
+class _Computed:
+    """Of a function that gives a value for each input, or one for a batch."""
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
+        self._found: list[Tensor] = []
+
+    def add(self, predictions: Any, targets: Any) -> None:
+        value = torch.as_tensor(self._metric(predictions, targets))
+        if value.dim() > 1:
+            raise ValueError(f"it returns {list(value.shape)}, needed is one value for each input or for the batch")
+        self._found.append(value)
+
+    def mean(self, weights: Tensor) -> tuple[float, float]:
+        if self._found[0].dim():
+            values = torch.cat(self._found).double().cpu()
+            return float(values.mean()), float(values.std(correction=0)) / math.sqrt(len(values))
+        values = torch.stack(self._found).double().cpu()
+        mean = weights @ values
+        if len(values) < 2:
+            return float(mean), math.nan
+        # of batches as the sample; one that is shorter counts for less
+        variance = weights.square() @ (values - mean).square() * len(values) / (len(values) - 1)
+        return float(mean), math.sqrt(float(variance))
+
+
+class _Stateful:
+    def __init__(self, metric: Any) -> None:
+        # a metric is no place to leave results of one network to the next
+        self._metric = copy.deepcopy(metric)
+        self._metric.reset()
+
+    def add(self, predictions: Any, targets: Any) -> None:
+        if isinstance(predictions, Tensor) and callable(getattr(self._metric, "to", None)):
+            self._metric = self._metric.to(predictions.device)
+        self._metric.update(predictions, targets)
+
+    def mean(self, weights: Tensor) -> tuple[float, float]:
+        return float(self._metric.compute()), math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import socket
+from collections import UserDict
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,24 @@ def test_draw_keeps_the_first_batches() -> None:
     assert len(data.draw(loader)) == len(data.draw(loader, 9)) == 3
 
 
+@pytest.mark.parametrize(
+    ("batch", "inputs"),
+    [
+        ({"a": torch.ones(2, 3), "b": None, "labels": torch.zeros(2)}, {"a": torch.ones(2, 3), "b": None}),
+        (UserDict(a=torch.ones(2, 3), label=torch.zeros(2)), {"a": torch.ones(2, 3)}),
+        ([[torch.ones(2, 3), torch.ones(2)], torch.zeros(2)], (torch.ones(2, 3), torch.ones(2))),
+        ((torch.ones(2, 3), torch.ones(2), torch.zeros(2)), (torch.ones(2, 3), torch.ones(2))),
+        (({"a": torch.ones(2, 3)}, torch.zeros(2)), {"a": torch.ones(2, 3)}),
+    ],
+)
+def test_draw_understands_structures(batch: object, inputs: object) -> None:
+    ((drawn, targets),) = data.draw([batch])
+    torch.testing.assert_close(drawn, inputs, check_device=False)
+    assert targets.tolist() == [0, 0]
+    assert data.size_of(drawn) == 2
+    assert data.size_of(data.head(drawn, 1)) == 1
+
+
 class _Stream(IterableDataset):
     def __iter__(self):
         return iter([(torch.zeros(2), 1)] * 4)
@@ -205,9 +224,12 @@ def test_draw_reads_a_loader_without_length() -> None:
         (iter([]), "train_loader: an iterator (list_iterator) can be read only once"),
         ((x for x in [1]), "train_loader: an iterator (generator) can be read only once"),
         ([], "train_loader: yields no batch"),
-        ([{"image": 1}], "train_loader: yields dict, not pairs"),
-        ([(torch.zeros(2, 3), [0, 1])], "train_loader: yields tuple, not pairs (inputs, labels) of tensors"),
-        ([(torch.zeros(2, 3), torch.zeros(3))], "inputs [2, 3] and labels [3]"),
+        ([{"image": 1}], "train_loader: yields a mapping of image, needed is one of labels"),
+        ([torch.zeros(2, 3)], "train_loader: yields Tensor, not pairs (inputs, targets)"),
+        ([(torch.zeros(2, 3), [0, 1])], "inputs [2, 3] and targets none"),
+        ([(torch.zeros(2, 3), torch.zeros(3))], "inputs [2, 3] and targets [3]"),
+        ([(torch.zeros(2, 3), torch.zeros(3, 3), torch.zeros(2))], "inputs [2, 3], [3, 3] and targets [2]"),
+        ([({"ids": torch.zeros(0, 3)}, torch.zeros(0))], "inputs [0, 3] and targets [0]"),
     ],
 )
 def test_draw_refuses(loader, message: str) -> None:

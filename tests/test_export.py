@@ -19,8 +19,9 @@ from explorer.data import batches, load_digits
 from explorer.importance import Ranking, channel_scores
 from explorer.models import MODELS, build
 from explorer.surgery import ChannelSlice, Surgeon
+from explorer.task import Task
 from explorer.tracing import trace
-from explorer.training import evaluate, reestimate_bn, train
+from explorer.training import reestimate_bn, train
 from spaces import PruningError, PruningSpace, Recipe
 
 EIGHTHS = config([i / 8 for i in range(1, 9)])
@@ -34,7 +35,7 @@ def digits():
     )
     torch.manual_seed(0)
     model = build("resnet_digits")
-    train(model, train_batches, epochs=3)
+    train(model, train_batches, task=Task(), epochs=3)
     return model, train_batches, validation
 
 
@@ -63,12 +64,12 @@ def test_what_is_reported_is_what_the_built_module_does(study, digits):
     best = study.best()
     module = best.build()
     assert type(module) is type(digits[0])
-    assert evaluate(module, validation).error == best.metrics["error"]
+    assert Task().evaluate(module, validation).error == best.metrics["error"]
     assert sum(p.numel() for p in module.parameters()) == best.metrics["params"]
     again = study.problem.evaluator(best.recipe)
     assert again["error"] == best.metrics["error"]
     reestimate_bn(module, train_batches[:10])
-    assert evaluate(module, validation).error == best.metrics["error"]
+    assert Task().evaluate(module, validation).error == best.metrics["error"]
 
 
 def test_the_model_is_not_changed(digits):

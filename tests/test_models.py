@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from explorer import data, models, training
+from explorer import data, models
 from explorer.models.resnet import PadShortcut
+from explorer.task import Task
 from spaces.errors import PruningError
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -184,4 +185,4 @@ def test_resnet20_accuracy_on_cifar10() -> None:
     models.load_weights(model, WEIGHTS / "resnet20-cifar10-jpeg.safetensors")
     test = data.load("cifar10", path=CIFAR).test
     batches = data.batches(test, 200, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    assert 100 * (1 - training.evaluate(model, batches).error) == pytest.approx(88.4, abs=0.1)
+    assert 100 * (1 - Task().evaluate(model, batches).error) == pytest.approx(88.4, abs=0.1)

@@ -13,7 +13,10 @@ from torch import nn
 
 from explorer import data, models, training
 from explorer.dense import dense_network
+from explorer.task import Task
 from spaces.errors import PruningError
+
+TASK = Task()
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +53,12 @@ def _digits_training(epochs: int, seed: int) -> tuple[nn.Module, data.Data, list
         crop=digits.crop,
         flip=digits.flip,
     )
-    return model, digits, training.train(model, batches, epochs=epochs)
+    return model, digits, training.train(model, batches, task=TASK, epochs=epochs)
 
 
 def test_resnet_digits_learns_digits() -> None:
     model, digits, history = _digits_training(15, 0)
-    result = training.evaluate(model, data.batches(digits.test, 200, mean=digits.mean, std=digits.std))
+    result = TASK.evaluate(model, data.batches(digits.test, 200, mean=digits.mean, std=digits.std))
     assert result.error < 0.03
     assert result.n == 400
     assert [epoch.number for epoch in history] == list(range(1, 16))
@@ -75,7 +78,7 @@ def test_global_random_state_is_left_alone() -> None:
     batches = data.augmented(
         data.load("digits").train, 500, mean=[0], std=[1], generator=torch.Generator().manual_seed(0)
     )
-    training.train(model, batches, epochs=1)
+    training.train(model, batches, task=TASK, epochs=1)
     training.reestimate_bn(model, data.draw(batches, 1))
     assert torch.equal(before, torch.get_rng_state())
 
@@ -84,9 +87,9 @@ def test_hook_sees_every_epoch_and_zero_epochs_train_nothing() -> None:
     seen: list[training.Epoch] = []
     model = _net()
     before = model[0].weight.clone()
-    assert training.train(model, _batches(), epochs=0) == []
+    assert training.train(model, _batches(), task=TASK, epochs=0) == []
     assert torch.equal(model[0].weight, before)
-    assert training.train(model, _batches(), epochs=2, learning_rate=0.01, on_epoch=seen.append) == seen
+    assert training.train(model, _batches(), task=TASK, epochs=2, learning_rate=0.01, on_epoch=seen.append) == seen
     assert len(seen) == 2
     assert not model.training
 
@@ -96,7 +99,7 @@ def test_cosine_without_a_length_starts_in_the_second_epoch() -> None:
         def __iter__(self):
             return iter(_batches(4))
 
-    rates = [epoch.learning_rate for epoch in training.train(_net(), Stream(), epochs=2, learning_rate=0.01)]
+    rates = [epoch.learning_rate for epoch in training.train(_net(), Stream(), task=TASK, epochs=2, learning_rate=0.01)]
     assert rates[0] == 0.01
     assert rates[1] == pytest.approx(0.01 * 0.5 * (1 + math.cos(math.pi * (1 + 3 / 4) / 2)))
 
@@ -105,7 +108,7 @@ def test_frozen_parameters_stay() -> None:
     model = _net()
     model[0].weight.requires_grad_(False)
     before = model[0].weight.clone()
-    training.train(model, _batches(), epochs=1)
+    training.train(model, _batches(), task=TASK, epochs=1)
     assert torch.equal(model[0].weight, before)
 
 
@@ -118,7 +121,7 @@ def test_frozen_parameters_stay() -> None:
 )
 def test_training_that_fails_says_why(batches: list[data.Batch], message: str) -> None:
     with pytest.raises(PruningError, match=message):
-        training.train(_net(), batches, epochs=2)
+        training.train(_net(), batches, task=TASK, epochs=2)
 
 
 # BN re-estimation
@@ -178,11 +181,11 @@ def test_no_batches_to_estimate_from() -> None:
 def test_evaluation_by_hand() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.0]])
     labels = torch.tensor([0, 0, 0, 1])
-    whole = training.evaluate(nn.Identity(), [(logits, labels)])
+    whole = TASK.evaluate(nn.Identity(), [(logits, labels)])
     assert (whole.error, whole.n) == (0.5, 4)
     assert whole.error_se == pytest.approx(0.25)
     assert whole.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item())
-    parts = training.evaluate(nn.Identity(), [(logits[:3], labels[:3]), (logits[3:], labels[3:])])
+    parts = TASK.evaluate(nn.Identity(), [(logits[:3], labels[:3]), (logits[3:], labels[3:])])
     assert parts.error == whole.error
     assert parts.loss == pytest.approx(whole.loss)
 
@@ -191,8 +194,8 @@ def test_evaluation_restores_modes_and_changes_nothing() -> None:
     model = _net().train()
     model[1].eval()
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    first = training.evaluate(model, _batches())
-    assert first == training.evaluate(model, _batches())
+    first = TASK.evaluate(model, _batches())
+    assert first == TASK.evaluate(model, _batches())
     assert [module.training for module in model] == [True, False, True, True, True]
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
@@ -203,7 +206,7 @@ def test_evaluation_restores_modes_and_changes_nothing() -> None:
 )
 def test_evaluation_that_means_nothing_is_an_error(batches: list[data.Batch], message: str) -> None:
     with pytest.raises(PruningError, match=message):
-        training.evaluate(nn.Identity(), batches)
+        TASK.evaluate(nn.Identity(), batches)
 
 
 # the cache of dense networks

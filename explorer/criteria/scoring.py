@@ -94,7 +94,8 @@ def score(
                 # squares of half precision numbers are out of its range
                 dtype = torch.float64 if dense.dtype == torch.float64 else torch.float32
                 weights[name] = _checked(row.name, name, values.to(dense.device, dtype))
-            sums.add_weight(name, values)
+            if row.channels is None:
+                sums.add_weight(name, values)
     channels = sums.scores() if row.channels is None else row.channels(subject)
     return Scores(weights, {unit: _checked(row.name, unit, values) for unit, values in channels.items()})
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from explorer.criteria import magnitude
+from explorer.criteria import activations, chance, filters, gradients, magnitude
 from explorer.criteria.magnitude import Named
 from explorer.criteria.subject import Subject
 
 __all__ = ["CRITERIA", "Criterion"]
 
 _AGGREGATION = ("norm", "normalizer", "reduction")
+_DATA = (*_AGGREGATION, "batches", "seed")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ CRITERIA: Mapping[str, Criterion] = {
     for row in [
         Criterion("l1", "Li et al. 2017, arXiv 1608.08710", magnitude.l1),
         Criterion("l2", "Li et al. 2017, arXiv 1608.08710", magnitude.l2),
+        Criterion("bn_scale", "Liu et al. 2017 (Network Slimming), arXiv 1708.06519", channels=filters.bn_scale),
+        Criterion("fpgm", "He et al. 2019, arXiv 1811.00250", channels=filters.fpgm, norm="l2"),
+        Criterion(
+            "taylor", "Molchanov et al. 2019, arXiv 1906.10771", gradients.taylor, needs="gradients", options=_DATA
+        ),
+        Criterion("obd", "LeCun et al. 1989 (Optimal Brain Damage)", gradients.obd, None, "gradients", options=_DATA),
+        Criterion("wanda", "Sun et al. 2024, arXiv 2306.11695", activations.wanda, None, "activations", options=_DATA),
+        Criterion("random", "by chance", chance.weights, chance.channels, options=("seed",)),
     ]
 }
 """All criteria by name."""

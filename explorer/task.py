@@ -62,10 +62,16 @@ def wrong(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Return for each input the mean squared difference of its predictions [n, ...] and targets of that shape."""
-    return (
-        (predictions - targets).square().flatten(1).mean(1) if targets.dim() > 1 else (predictions - targets).square()
-    )
+    """Return for each input the mean squared difference of its predictions [n, ...] and targets of that shape.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ: broadcast against each other, every input would be compared with every other.
+    """
+    if predictions.shape != targets.shape:
+        raise ValueError(f"predictions are {list(predictions.shape)}, targets {list(targets.shape)}")
+    return (predictions - targets).square().reshape(len(targets), -1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -243,7 +249,11 @@ def classification(classes: int) -> Task:
 
 def regression() -> Task:
     """Return the task of predicting values: mean squared error, as loss and as what is minimised."""
-    return Task(F.mse_loss, squared_error, "mean squared error")
+    return Task(_mean_squared_error, squared_error, "mean squared error")
+
+
+def _mean_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    return squared_error(predictions, targets).mean()
 
 
 def _constant(like: Any, targets: Tensor) -> Tensor:
@@ -255,7 +265,8 @@ def _constant(like: Any, targets: Tensor) -> Tensor:
     if targets.dim() != 1 or like.dim() != 2:
         raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
     # one of each class more, so that a class that calibration lacks has a loss
-    return (torch.bincount(targets, minlength=like.size(1)) + 1.0).log_softmax(0)
+    counts = torch.bincount(targets, minlength=like.size(1)) + 1.0
+    return (counts / counts.sum()).log()
 
 
 def _check_logits(logits: Any, count: int, classes: int) -> None:

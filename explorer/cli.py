@@ -20,7 +20,7 @@ USAGE = """\
 explore: the space of sub-networks that pruning can make out of a trained network
 
   explore run [key=value ...]       explore a space; -m for a multirun, --help for all keys
-  explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space
+  explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
   explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --out DIR
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands: dict[str, Callable[[list[str]], int]] = {
         "bench": _bench,
         "export": _export,
-        "inspect": lambda rest: _hydra("inspect", rest),
+        "inspect": _inspect,
         "run": lambda rest: _hydra("run", rest),
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -142,7 +142,7 @@ def _job(config: Any) -> None:
         if os.environ["EXPLORE_COMMAND"] == "inspect":
             from explorer.inspecting import inspect_model
 
-            inspect_model(plain)
+            inspect_model(plain, as_json=os.environ["EXPLORE_JSON"] == "1")
         else:
             from explorer.run import execute
 
@@ -161,6 +161,12 @@ def _job(config: Any) -> None:
     if code:
         with Path(os.environ["EXPLORE_FAILURES"]).open("a") as file:
             file.write(f"{code}\n")
+
+
+def _inspect(arguments: list[str]) -> int:
+    # Hydra knows no flags of ours
+    os.environ["EXPLORE_JSON"] = str(int("--json" in arguments))
+    return _hydra("inspect", [argument for argument in arguments if argument != "--json"])
 
 
 def _export(arguments: list[str]) -> int:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from explorer.budgets import split_budget
 from explorer.config import Config, space_of
+from explorer.inspection import network_facts, space_facts
 from explorer.progress import console
 from explorer.running import device_of
 from explorer.setup import Setup
 from explorer.tracing import trace
-from spaces import Axis, Network, Pattern, PruningError, PruningSpace, count_inside, dense_costs
+from spaces import Pattern, PruningError, PruningSpace
 
 __all__ = ["inspect_model"]
 
+Facts = Mapping[str, Any]
 
-def inspect_model(config: Config) -> None:
+
+def inspect_model(config: Config, *, as_json: bool = False) -> None:
     """Print units, layers, costs, what is fixed and why, and the size of the space inside the budget.
 
-    Where ``model.weights`` is given, the dense network's error on validation and its accuracy on test are
-    measured too. Nothing is trained and nothing is written.
+    Where ``model.weights`` is given, the dense network's error on validation and on test are measured too. Nothing
+    is trained and nothing is written.
+
+    Parameters
+    ----------
+    config
+        A validated configuration.
+    as_json
+        Print all of it as one line of JSON instead of tables.
 
     Raises
     ------
@@ -34,129 +45,147 @@ def inspect_model(config: Config) -> None:
     weights = config["model"]["weights"]
     model = setup.dense() if weights is not None else setup.untrained()
     network = trace(model, setup.example(device_of(model)), name=config["model"]["name"])
-    costs = dense_costs(network)
-    console.print(
-        f"[bold]{network.name}[/bold]: {costs['flops'] / 1e6:.2f} M multiply-adds, "
-        f"{costs['params'] / 1e6:.2f} M parameters, {costs['bytes'] / 2**20:.2f} MiB, "
-        f"{100 * prunable_share(network):.0f} % of the multiply-adds in layers that a unit touches"
-    )
+    facts = network_facts(network)
+    if not as_json:
+        _print_network(facts)
     try:
         space = PruningSpace.from_config(network, space_of(config))
     except PruningError:
-        console.print(_fixed_table(network))
+        if not as_json:
+            console.print(_fixed_table(facts))
         raise
-    if network.units:
-        console.print(_unit_table(space))
-    console.print(_layer_table(space))
-    if network.blocks:
-        console.print(_block_table(space))
-    if network.fixed or network.fixed_blocks:
-        console.print(_fixed_table(network))
-    for layer, reason in space.skipped:
-        console.print(f"skipped by the space: {layer} ({reason})")
-    _print_size(space, config)
+    budget, _ = split_budget(config["budget"])
+    facts |= space_facts(space, budget)
     if weights is not None:
-        shown = setup.task.column
-        test, seen = (setup.task.evaluate(model, setup.batches(split)) for split in ("test", "validation"))
-        console.print(
-            f"dense {shown.label}: {shown.scale * seen.error:.4g} (± {shown.scale * seen.error_se:.2g}), "
-            f"test: {shown.scale * test.error:.4g} (± {shown.scale * test.error_se:.2g})"
-        )
+        facts["measured"] = _measured(setup, model)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        _print_space(facts)
 
 
-def prunable_share(network: Network) -> float:
-    """Return the share of the FLOPs in layers of whose weight a unit owns a dimension."""
-    flops = {layer.name: layer.positions * _entries(network, layer.weight) for layer in network.layers}
-    touched = sum(flops[layer.name] for layer in network.layers if network.tensor[layer.weight].units)
-    return touched / sum(flops.values()) if flops else 0.0
+def _measured(setup: Setup, model: Any) -> dict[str, Any]:
+    """Return the dense network's error on validation and test, and what it is called."""
+    found = {split: setup.task.evaluate(model, setup.batches(split)) for split in ("validation", "test")}
+    errors = {
+        split: {"error": result.error, "error_se": None if result.error_se != result.error_se else result.error_se}
+        for split, result in found.items()
+    }
+    return {"label": setup.task.label, "scale": setup.task.column.scale, **errors}
 
 
-def _entries(network: Network, tensor: str) -> int:
-    return int(np.prod([dim.length for dim in network.tensor[tensor].dims]))
+def _print_network(facts: Facts) -> None:
+    dense, prunable, least = facts["dense"], facts["prunable"], facts["least"]
+    console.print(
+        f"[bold]{facts['network']}[/bold]: {dense['flops'] / 1e6:.2f} M multiply-adds, "
+        f"{dense['params'] / 1e6:.2f} M parameters, {dense['bytes'] / 2**20:.2f} MiB"
+    )
+    console.print(
+        f"channel units touch {_percent(prunable['flops'])} of the multiply-adds and {_percent(prunable['params'])} of "
+        f"the parameters; with all of them at their narrowest {_percent(least['flops'])} and "
+        f"{_percent(least['params'])} are left"
+    )
 
 
-def _unit_table(space: PruningSpace) -> Table:
+def _print_space(facts: Facts) -> None:
+    axes = {(axis["part"], axis["name"]): axis["choices"] for axis in facts["axes"]}
+    if facts["units"]:
+        console.print(_unit_table(facts, axes))
+    console.print(_layer_table(facts, axes))
+    if facts["blocks"]:
+        console.print(_block_table(facts, axes))
+    if facts["fixed"] or facts["fixed_blocks"]:
+        console.print(_fixed_table(facts))
+    for entry in facts["skipped"]:
+        console.print(f"skipped by the space: {entry['name']} ({entry['reason']})")
+    size, inside = int(facts["size"]), facts["inside"]
+    about = f" (about {Decimal(size):.3e})" if size >= 10**15 else ""
+    console.print(f"size of the space: {size:,} recipes on {len(axes)} axes{about}", soft_wrap=True)
+    if inside is not None and inside["exact"]:
+        console.print(f"inside the budget: exactly {int(inside['recipes']):,}")
+    elif inside is not None:
+        value, low, high = (f"{Decimal(inside[key]):.4g}" for key in ("recipes", "low", "high"))
+        console.print(f"inside the budget: about {value} (95 % between {low} and {high})")
+    if "measured" in facts:
+        console.print("dense " + _errors(facts["measured"]))
+
+
+def _errors(measured: Facts) -> str:
+    """Return the dense network's errors as a sentence."""
+    scale, parts = measured["scale"], []
+    for split in ("validation", "test"):
+        error, se = measured[split]["error"], measured[split]["error_se"]
+        parts.append(f"{scale * error:.4g}" + ("" if se is None else f" ± {scale * se:.2g}") + f" on {split}")
+    return f"{measured['label']}: {', '.join(parts)}"
+
+
+def _unit_table(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Table:
     table = Table(title="channel units", title_justify="left")
-    for header, justify in [("unit", "left"), ("channels", "right"), ("step", "right"), ("choices", "right")]:
-        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    for header in ("unit", "channels", "step", "choices"):
+        table.add_column(header, justify="left" if header == "unit" else "right")
     table.add_column("ratios kept")
     table.add_column("also written by", overflow="fold")
-    axes = {axis.name: axis for axis in space.axes if axis.part == "channels"}
-    for unit in space.network.units:
-        axis = axes.get(unit.name)
-        ratios = _ratios(axis.ratios) if axis else "stays dense"
-        others = ", ".join(writer for writer in unit.writers if writer != unit.name)
-        count = str(len(axis.choices)) if axis else "1"
-        table.add_row(unit.name, str(unit.channels), str(unit.step), count, ratios, others)
+    for unit in facts["units"]:
+        choices = axes.get(("channels", unit["name"]))
+        ratios, count = ("stays dense", 1) if choices is None else (_ratios(choices), len(choices))
+        others = ", ".join(writer for writer in unit["writers"] if writer != unit["name"])
+        table.add_row(unit["name"], str(unit["channels"]), str(unit["step"]), str(count), ratios, others)
     return table
 
 
-def _layer_table(space: PruningSpace) -> Table:
-    network = space.network
+def _layer_table(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Table:
     table = Table(title="layers", title_justify="left")
-    table.add_column("layer")
-    table.add_column("kind")
-    table.add_column("weight", justify="right")
-    table.add_column("multiply-adds", justify="right")
-    table.add_column("of all", justify="right")
-    table.add_column("choices", justify="right")
+    for header in ("layer", "kind", "weight", "multiply-adds", "of all", "choices"):
+        table.add_column(header, justify="left" if header in ("layer", "kind") else "right")
     table.add_column("patterns", overflow="fold")
-    axes = {axis.name: axis for axis in space.axes if axis.part == "weights"}
-    total = max(1, dense_costs(network)["flops"])
-    for layer in network.layers:
-        shape = "x".join(str(dim.length) for dim in network.tensor[layer.weight].dims)
-        flops = layer.positions * _entries(network, layer.weight)
-        axis = axes.get(layer.name)
-        count, patterns = ("1", "stays dense") if axis is None else (str(len(axis.choices)), _patterns(axis))
-        table.add_row(layer.name, layer.kind, shape, f"{flops:,}", f"{100 * flops / total:.1f} %", count, patterns)
+    for layer in facts["layers"]:
+        choices = axes.get(("weights", layer["name"]))
+        patterns, count = ("stays dense", 1) if choices is None else (_patterns(choices), len(choices))
+        shape, share = "x".join(map(str, layer["weight"])), _percent(layer["share"])
+        table.add_row(layer["name"], layer["kind"], shape, f"{layer['flops']:,}", share, str(count), patterns)
+    for product in facts["products"]:
+        share = _percent(product["share"])
+        table.add_row(product["name"], "product", "", f"{product['flops']:,}", share, "", "of activations")
     return table
 
 
-def _patterns(axis: Axis) -> str:
+def _patterns(choices: Iterable[Any]) -> str:
     """Return the ratios of each kind of pattern."""
-    kinds = (
-        (kind, [c.ratio for c in axis.choices if isinstance(c, Pattern) and c.kind == kind]) for kind in axis.kinds
-    )
-    return ", ".join(f"{kind} {_ratios(ratios)}" for kind, ratios in kinds)
+    kinds: dict[str, list[float]] = {}
+    for choice in choices:
+        if choice is not None:
+            pattern = Pattern.of(choice)
+            kinds.setdefault(pattern.kind, []).append(pattern.ratio)
+    return ", ".join(f"{kind} {_ratios(ratios)}" for kind, ratios in kinds.items())
 
 
 def _ratios(ratios: Iterable[float]) -> str:
     return " ".join(f"{ratio:.4g}" for ratio in ratios)
 
 
-def _block_table(space: PruningSpace) -> Table:
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _block_table(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Table:
     table = Table(title="residual blocks", title_justify="left")
     table.add_column("block")
     table.add_column("choices", justify="right")
     table.add_column("can be")
-    axes = {axis.name: axis for axis in space.axes if axis.part == "blocks"}
-    for block in space.network.blocks:
-        choices = axes[block.name].choices if block.name in axes else (1,)
-        names = {(1,): "kept", (0,): "dropped", (1, 0): "kept or dropped"}
-        table.add_row(block.name, str(len(choices)), names[tuple(int(c) for c in choices)])  # type: ignore[arg-type]
+    names = {(1,): "kept", (0,): "dropped", (1, 0): "kept or dropped"}
+    for block in facts["blocks"]:
+        choices = tuple(int(choice) for choice in axes.get(("blocks", block), [1]))
+        table.add_row(block, str(len(choices)), names[choices])
     return table
 
 
-def _fixed_table(network: Network) -> Table:
+def _fixed_table(facts: Facts) -> Table:
     table = Table(title="fixed", title_justify="left")
     table.add_column("layer")
     table.add_column("channels", justify="right")
     table.add_column("why", overflow="fold")
-    for entry in network.fixed:
-        table.add_row(entry.name, str(entry.channels), entry.reason)
-    for block in network.fixed_blocks:
-        table.add_row(block.name, "block", block.reason)
+    for entry in facts["fixed"]:
+        table.add_row(entry["name"], str(entry["channels"]), entry["reason"])
+    for block in facts["fixed_blocks"]:
+        table.add_row(block["name"], "block", block["reason"])
     return table
-
-
-def _print_size(space: PruningSpace, config: Config) -> None:
-    about = f" (about {Decimal(space.size):.3e})" if space.size >= 10**15 else ""
-    console.print(f"size of the space: {space.size:,} recipes on {len(space.axes)} axes{about}", soft_wrap=True)
-    budget, _ = split_budget(config["budget"])
-    if budget or space.constraints:
-        inside = count_inside(space, np.random.default_rng(0), budget=budget)
-        if inside.exact:
-            console.print(f"inside the budget: exactly {int(inside.value):,}")
-        else:
-            value, low, high = (f"{Decimal(amount):.4g}" for amount in (inside.value, inside.low, inside.high))
-            console.print(f"inside the budget: about {value} (95 % between {low} and {high})")

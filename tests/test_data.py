@@ -378,7 +378,7 @@ def _empty(path: Path) -> None:
         (_truncate, "can't be read"),
         (_zero_the_middle, "can't be read"),
         (_no_labels, "no column of labels; the columns are weight, img"),
-        (_unlabelled, "images without a label"),
+        (_unlabelled, "rows without a label"),
         (_broken_image, "image 29 can't be decoded"),
         (_not_an_image, "image 0 can't be opened"),
         (_csv, "no column of labels; the columns are a, b"),

@@ -10,6 +10,7 @@ from explorer.data.digits import load_digits
 from explorer.data.images import load_cifar10, load_images
 from explorer.data.split import Data, Split, fingerprint
 from explorer.data.structure import Batch, draw, head, moved, size_of
+from explorer.data.text import load_text
 from spaces.errors import unknown
 
 __all__ = [
@@ -32,6 +33,7 @@ DATA: dict[str, Callable[..., Data]] = {
     "cifar10": load_cifar10,
     "digits": load_digits,
     "images": load_images,
+    "text": load_text,
 }
 
 

@@ -1,0 +1,96 @@
+"""Any set of labelled texts that the `datasets` library reads, as token ids."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.data.parts import Part, read_parts
+from explorer.data.split import Data, Split, fingerprint
+from spaces.errors import PruningError
+
+__all__ = ["load_text"]
+
+_TEXT_NAMES = ("text", "sentence", "content", "review")
+
+
+def load_text(
+    path: str | Path | None = None,
+    hub: str | None = None,
+    *,
+    tokenizer: str,
+    length: int = 128,
+    validation: float = 0.1,
+) -> Data:
+    """Return a set of labelled texts as what models of transformers take: ``input_ids`` and ``attention_mask``.
+
+    Parameters
+    ----------
+    path
+        A local folder of parquet, CSV or JSON files with a column of texts and one of labels. Nothing goes to the
+        network.
+    hub
+        Without a path: a data set of the hub, such as ``stanfordnlp/imdb``.
+    tokenizer
+        A folder with a tokenizer's files, or a name on the hub.
+    length
+        Tokens a text; longer ones are cut, shorter ones padded.
+    validation
+        As in `load_images`.
+
+    Raises
+    ------
+    PruningError
+        One line starting with ``data``, ``data.path``, ``data.tokenizer``, ``data.length`` or ``data.validation``.
+    """
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise PruningError(f"data.length: {length!r}, allowed is a whole number >= 1")
+    encode = _tokenizer(tokenizer)
+    found = read_parts(path, hub, validation=validation, max_gib=8.0)
+    train, validated, test = (
+        Split(_tokens(part, encode, length, found.key), torch.from_numpy(part.labels)) for part in found.parts
+    )
+    return Data(
+        name=found.name,
+        train=train,
+        validation=validated,
+        test=test,
+        classes=found.classes,
+        mean=(),
+        std=(),
+        identity=fingerprint(train, validated, test),
+        crop=0,
+        flip=False,
+        notes=found.notes,
+    )
+
+
+def _tokenizer(name: str) -> Any:
+    try:
+        library = importlib.import_module("transformers")
+    except ImportError:
+        raise PruningError("data: texts need transformers, pip install transformers") from None
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and "/" not in name:
+        raise PruningError(f"data.tokenizer: {name!r} is neither a folder that is there nor a name on the hub")
+    local = folder.is_dir()
+    try:
+        return library.AutoTokenizer.from_pretrained(str(folder) if local else name, local_files_only=local)
+    except Exception as error:  # of several libraries
+        line = (str(error).splitlines() or [""])[0][:200]
+        raise PruningError(f"data.tokenizer: {name!r} can't be read ({type(error).__name__}: {line})") from None
+
+
+def _tokens(part: Part, encode: Any, length: int, key: str) -> Mapping[str, Tensor]:
+    column = next((name for name in _TEXT_NAMES if name in part.dataset.features), None)
+    if column is None:
+        columns = ", ".join(part.dataset.features)
+        raise PruningError(f"{key}: no column of texts ({', '.join(_TEXT_NAMES)}); the columns are {columns}")
+    texts = part.dataset.select(part.rows)[column]
+    tokens = encode(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}

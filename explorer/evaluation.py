@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from explorer.budgets import LatencyLimit
+from explorer.criteria import Scores
 from explorer.data import Batch, head
 from explorer.energy import joules
-from explorer.importance import Ranking
 from explorer.latency import measure
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
+from explorer.ranking import Ranking
 from explorer.running import device_of
 from explorer.sparse import Executed, execute
 from explorer.surgery import Surgeon
@@ -45,10 +46,8 @@ class Evaluator:
         The dense network, on the device where candidates are evaluated. A copy is kept, in eval mode.
     network
         What `trace` said of it.
-    ranking
-        Which channels a recipe keeps.
-    score
-        From a weight to the scores of its entries, by which patterns keep them; of `CRITERIA`.
+    scores
+        What the dense network's channels and weights are worth: which of them recipes keep.
     calibration
         Unaugmented training batches for batch-norm statistics, the same for every candidate.
     validation
@@ -61,13 +60,13 @@ class Evaluator:
 
     model: nn.Module
     network: Network
-    ranking: Ranking
-    score: Callable[[Tensor], Tensor]
+    scores: Scores
     calibration: Sequence[Batch]
     validation: Sequence[Batch]
     task: Task
     latency: LatencyLimit | None = None
     _surgeon: Surgeon = field(init=False)
+    _ranking: Ranking = field(init=False)
     _channels_last: bool = field(init=False)
     # which form of a layer is fastest, found once for every pattern and shape
     _forms: dict[Any, tuple[str, str]] = field(init=False, default_factory=dict)
@@ -78,6 +77,7 @@ class Evaluator:
         self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
         self.model = self._prepared(copy.deepcopy(self.model))
         self._surgeon = Surgeon(self.model, self.network)
+        self._ranking = Ranking(self.network, self.scores.channels)
         if self._channels_last:
             layout = torch.channels_last
             self.calibration = [(x.contiguous(memory_format=layout), y) for x, y in self.calibration]
@@ -106,8 +106,9 @@ class Evaluator:
         return execute(module, masks, self.validation[0][0], known=self._forms)
 
     def _pruned(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
-        module = self._surgeon.build(self.ranking.kept(recipe), recipe.blocks)
-        masks = make_masks(module, self.network, recipe, self.score)
+        kept = self._ranking.kept(recipe)
+        module = self._surgeon.build(kept, recipe.blocks)
+        masks = make_masks(self._surgeon, recipe, kept, self.scores.weights)
         put_on(module, self.network, masks)
         return self._prepared(module), masks
 

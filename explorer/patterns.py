@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer.masks import Mask, gemm_view, pattern_mask, tiles, weight_view
-from spaces import Gemm, Layer, Matrices, Network, Pattern, Recipe, costs_of
+from explorer.surgery import Kept, Surgeon
+from spaces import Gemm, Layer, Matrices, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.gemm import best_encoding
 
 __all__ = ["Masks", "gemm_of", "make_masks", "put_on", "realised_costs", "weight_of"]
@@ -19,33 +20,37 @@ Masks = Mapping[str, tuple[Pattern, Mask]]
 """The pattern and the mask of every layer that has one, by layer."""
 
 
-def make_masks(module: nn.Module, network: Network, recipe: Recipe, score: Callable[[Tensor], Tensor]) -> Masks:
-    """Return the masks of a recipe's patterns on what slicing left of the weights.
+def make_masks(surgeon: Surgeon, recipe: Recipe, kept: Kept, scores: Mapping[str, Tensor]) -> Masks:
+    """Return the masks of a recipe's patterns on what slicing leaves of the weights.
 
     Parameters
     ----------
-    module
-        The sliced module.
-    network
-        The dense network.
+    surgeon
+        Of the dense network.
     recipe
-        The recipe the module was sliced by.
-    score
-        From a weight to the scores of its entries, 0 or more.
+        Whose patterns are wanted.
+    kept
+        The channels that slicing keeps.
+    scores
+        Of the dense weights: `explorer.criteria.Scores.weights`.
 
     Raises
     ------
     PruningError
-        If a layer cannot have its pattern.
+        If a layer cannot have its pattern, or its weight has no scores.
     """
+    network = surgeon.network
+    patterns = recipe.canonical(network).weights
+    if not patterns:
+        return {}
+    names = {name: network.layer[name].weight for name, _ in patterns}
+    if missing := [name for name, weight in names.items() if weight not in scores]:
+        raise PruningError(f"criterion: it scores channels only, and a pattern is asked for {missing[0]}")
+    sliced = surgeon.sliced({weight: scores[weight] for weight in names.values()}, kept)
     masks = {}
-    for name, pattern in recipe.canonical(network).weights:
-        layer = network.layer[name]
-        weight = module.get_parameter(layer.weight).detach()
-        sizes = _sizes(network, layer, weight)
-        # squares of half precision numbers are out of its range
-        scores = gemm_of(network, layer, score(weight if weight.dtype == torch.float64 else weight.float()))
-        masks[name] = pattern, pattern_mask(scores, pattern, sizes.kernel)
+    for name, pattern in patterns:
+        layer, small = network.layer[name], sliced[names[name]]
+        masks[name] = pattern, pattern_mask(gemm_of(network, layer, small), pattern, Gemm.of(network, layer).kernel)
     return masks
 
 
@@ -115,10 +120,6 @@ def weight_of(network: Network, layer: Layer, gemm: Tensor, weight: Tensor) -> T
     """Return GEMM matrices in the shape of a (sliced) weight of a layer: the inverse of `gemm_of`."""
     groups = _groups(network, layer, weight)
     return weight_view(gemm, weight.shape, layer.kind, groups, inputs_first=_inputs_first(network, layer))
-
-
-def _sizes(network: Network, layer: Layer, weight: Tensor) -> Matrices:
-    return Gemm.of(network, layer).matrices(weight.shape[:2])
 
 
 def _groups(network: Network, layer: Layer, weight: Tensor) -> int:

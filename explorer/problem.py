@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch import nn
 
 from explorer.budgets import LatencyLimit, split_budget
 from explorer.checks import Ladder, checked_objectives
+from explorer.criteria import Options, cached_scores
 from explorer.data import Batch, head
 from explorer.evaluation import Evaluator
-from explorer.importance import CRITERIA, Ranking, channel_scores
 from explorer.search import Search
 from explorer.surgery import Surgeon
 from explorer.tables import Scale
@@ -60,8 +61,10 @@ class Problem:
         *,
         budget: Mapping[str, Any],
         objectives: Sequence[str],
-        criterion: str,
+        criterion: str | Mapping[str, Any] | Options,
         task: Task,
+        scored: Sequence[Batch] | None = None,
+        cache: Path | None = None,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
 
@@ -77,6 +80,10 @@ class Problem:
             As in the configuration.
         task
             What the network is for.
+        scored
+            Batches that a criterion that needs data sees, on the module's device; by default those of calibration.
+        cache
+            A folder in which scores that need data are kept.
 
         Raises
         ------
@@ -85,6 +92,8 @@ class Problem:
         """
         checked_objectives(objectives)
         limits, latency = split_budget(budget)
+        options = Options.of(criterion)
+        options.check(space)
         task.check(module, validation[0])
         task = task.referred(module, calibration, validation)
         if isinstance(space, PruningSpace):
@@ -93,11 +102,11 @@ class Problem:
         else:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
+        data = calibration if scored is None else scored
         evaluator = Evaluator(
             module,
             space.network,
-            Ranking(space.network, channel_scores(module, space.network, criterion)),
-            CRITERIA[criterion],
+            cached_scores(module, space.network, options, batches=data, task=task, folder=cache),
             calibration,
             validation,
             task,

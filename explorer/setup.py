@@ -14,7 +14,8 @@ from torch import nn
 
 from explorer.budgets import split_budget
 from explorer.config import RESULTS, Config, space_of
-from explorer.data import Batches, Data, augmented, batches, moved
+from explorer.criteria import Options
+from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.dense import dense_network
 from explorer.models import load_weights
 from explorer.problem import Problem, refuse_empty
@@ -220,10 +221,16 @@ class Setup:
         train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
         model.cpu()
 
-    def batches(self, split: str, images: int | None = None) -> Batches:
-        """Return the unaugmented batches of a split, or of its first inputs; images are normalised."""
+    def batches(self, split: str, images: int | None = None, *, seed: int = 0) -> Batches:
+        """Return the unaugmented batches of a split, or of its first inputs; images are normalised.
+
+        A seed other than 0 draws so many inputs at random in place of the first.
+        """
         part = getattr(self.data, split)
-        if images is not None and images < len(part):
+        if seed:
+            rows = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
+            part = part.subset(rows[:images])
+        elif images is not None and images < len(part):
             part = part.subset(range(images))
         size = self.config["evaluator"]["batch_size"]
         return batches(part, size, mean=self.mean, std=self.std, device=self.device)
@@ -249,9 +256,19 @@ class Setup:
             list(self.batches("validation", evaluator["images"])),
             budget=config["budget"],
             objectives=config["objectives"],
-            criterion=config["criterion"]["name"],
+            criterion=config["criterion"],
             task=self.task,
+            scored=self._scored(),
+            cache=RESULTS / ".cache",
         )
+
+    def _scored(self) -> list[Batch]:
+        """Return the batches that the criterion sees."""
+        criterion = Options.of(self.config["criterion"])
+        if not criterion.needs_data:
+            return []
+        images = criterion.batches * self.config["evaluator"]["batch_size"]
+        return list(self.batches("train", images, seed=criterion.seed))
 
     def _try_sampler(self, space: PruningSpace, limits: Budget) -> None:
         """Make one proposal in a study that is thrown away, so that wrong options show before anything is done."""

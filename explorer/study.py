@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from explorer.checks import Ladder, checked_ladder, checked_number
+from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
 from explorer.evaluation import Evaluator
 from explorer.metrics import METRICS
@@ -167,7 +168,7 @@ def explore(
     timeout: float | None = None,
     sampler: str = "tpe",
     options: Mapping[str, Any] | None = None,
-    criterion: str = "l1",
+    criterion: str | Mapping[str, Any] = "l1",
     task: Task | None = None,
     calibration_batches: int = 10,
     ladder: Ladder = 8,
@@ -197,7 +198,7 @@ def explore(
     sampler, options
         A key of `explorer.samplers.SAMPLERS`, and its options.
     criterion
-        A key of `explorer.importance.CRITERIA`.
+        A key of `explorer.criteria.CRITERIA`, or a mapping with ``name`` and options: see `explorer.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     calibration_batches
@@ -222,11 +223,13 @@ def explore(
     checked_ladder(ladder)
     checked_number("calibration_batches", calibration_batches, least=1)
     checked_number("timeout", timeout, least=0, whole=False, optional=True)
+    chosen = Options.of(criterion)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = _module(model)
     device = device_of(module)
     calibration = [moved(batch, device) for batch in draw(train, calibration_batches, key="train")]
     kept = [moved(batch, device) for batch in draw(validation, key="validation")]
+    scored = [moved(batch, device) for batch in drawn(train, chosen)]
     problem = Problem.of(
         module,
         named_space(space) if isinstance(space, str) else space,
@@ -234,13 +237,14 @@ def explore(
         kept,
         budget=budget or {},
         objectives=objectives,
-        criterion=criterion,
+        criterion=chosen,
         task=_classes(kept) if task is None else task,
+        scored=scored,
     )
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
-    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), criterion, ladder, seed]
-    name = _identity(module, problem, [*calibration, *kept], arguments)
+    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed]
+    name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
     search = problem.search(
         open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, ladder=ladder
     )

@@ -61,6 +61,7 @@ def validate(config: Config) -> None:
     split_budget(config["budget"])
     _check_statistics(config["model"])
     PruningSpace.check(space_of(config))
+    _check_criterion(config)
     _check_paths(config)
     for key, name in (("name", config["name"]), ("the run's name", default_name(config))):
         if name is not None and (name in ("bench", "reference") or not re.fullmatch(r"\w[\w.=+-]*", str(name))):
@@ -91,6 +92,13 @@ def _check_group(group: str, section: Mapping[str, Any]) -> None:
     _same_keys(f"{group}.", section, list(yaml.safe_load((conf() / group / f"{name}.yaml").read_text())))
     if group == "sampler" and not isinstance(section["options"], Mapping):
         raise PruningError(f"sampler.options: {section['options']!r}, allowed is a section of keys")
+
+
+def _check_criterion(config: Config) -> None:
+    # the table's functions need torch, which takes seconds to import
+    from explorer.criteria import Options
+
+    Options.of(config["criterion"]).check(space_of(config))
 
 
 def _check_statistics(model: Mapping[str, Any]) -> None:

@@ -15,9 +15,10 @@ from synthetic import config
 from torch import nn
 
 import explorer
+from explorer.criteria import score
 from explorer.data import batches, load_digits
-from explorer.importance import Ranking, channel_scores
 from explorer.models import MODELS, build
+from explorer.ranking import Ranking
 from explorer.surgery import ChannelSlice, Surgeon
 from explorer.task import Task
 from explorer.tracing import trace
@@ -89,7 +90,7 @@ def test_export_and_load_in_a_fresh_process(tmp_path, name):
     network = trace(model, x[:1], verify=False)
     space = PruningSpace.from_config(network, EIGHTHS)
     recipe = space.recipe(space.sample(1, np.random.default_rng(0))[0])
-    small = Surgeon(model, network).build(Ranking(network, channel_scores(model, network)).kept(recipe))
+    small = Surgeon(model, network).build(Ranking(network, score(model, network).channels).kept(recipe))
     folder = tmp_path / "export"
     explorer.save(small, recipe, network, folder, factory=f"explorer.models.{name}", arguments={"num_classes": 10})
     torch.save({"x": x, "y": small.eval()(x).detach()}, tmp_path / "io.pt")
@@ -133,7 +134,7 @@ def test_without_an_import_path_a_program_is_exported_or_a_skeleton_is_filled(tm
     x = torch.randn(5, 6)
     network = trace(model, x[:1])
     recipe = Recipe.of({unit.name: 0.5 for unit in network.units})
-    small = Surgeon(model, network).build(Ranking(network, channel_scores(model, network)).kept(recipe))
+    small = Surgeon(model, network).build(Ranking(network, score(model, network).channels).kept(recipe))
     explorer.save(small, recipe, network, tmp_path, example=x[:1])
     expected = small(x)
     torch.testing.assert_close(explorer.load(tmp_path)(x), expected)
@@ -218,7 +219,7 @@ def test_scores_are_those_of_the_definition(name):
     model = build(name)
     shape = (1, 1, 8, 8) if name == "resnet_digits" else (1, 3, 32, 32)
     network = trace(model, torch.zeros(shape), verify=False)
-    scores = channel_scores(model, network)
+    scores = score(model, network).channels
     weights = {layer.weight for layer in network.layers}
     unit = network.units[1]
     expected = torch.zeros(unit.atoms, dtype=torch.float64)
@@ -248,7 +249,7 @@ def test_the_state_of_a_sliced_network_has_the_dense_keys():
     model = build("resnet20")
     network = trace(model, torch.zeros(1, 3, 32, 32), verify=False)
     recipe = Recipe.of({"conv1": 0.5})
-    small = Surgeon(model, network).build(Ranking(network, channel_scores(model, network)).kept(recipe))
+    small = Surgeon(model, network).build(Ranking(network, score(model, network).channels).kept(recipe))
     slices = [module for module in small.modules() if isinstance(module, ChannelSlice)]
     assert slices
     assert small.state_dict().keys() == model.state_dict().keys()

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 import explorer
-from explorer.importance import CRITERIA, Ranking, channel_scores
+from explorer.criteria import score
 from explorer.models import build
 from explorer.patterns import Masks, gemm_of, make_masks, put_on, realised_costs
 from explorer.plots import comparison_data, comparison_figure
 from explorer.problem import named_space
+from explorer.ranking import Ranking
 from explorer.surgery import Surgeon
 from explorer.tracing import trace
 from spaces import PATTERNS, Network, PruningError, PruningSpace, Recipe, costs_of, dense_costs
@@ -44,9 +45,10 @@ def uniform(network: Network, granularity: str, ratio: float) -> Recipe:
 
 
 def pruned(model: nn.Module, network: Network, recipe: Recipe) -> tuple[nn.Module, Masks]:
-    ranking = Ranking(network, channel_scores(model, network))
-    module = Surgeon(model, network).build(ranking.kept(recipe), recipe.blocks)
-    masks = make_masks(module, network, recipe, CRITERIA["l1"])
+    scores, surgeon = score(model, network), Surgeon(model, network)
+    kept = Ranking(network, scores.channels).kept(recipe)
+    module = surgeon.build(kept, recipe.blocks)
+    masks = make_masks(surgeon, recipe, kept, scores.weights)
     put_on(module, network, masks)
     return module.eval(), masks
 
@@ -125,7 +127,7 @@ def test_half_precision_is_scored_in_single() -> None:
         layer.weight.copy_(torch.randn(64, 64, generator=torch.Generator().manual_seed(0)) * 1e-4).view(-1)[0] = 300
     model = model.half()
     recipe = Recipe.of(weights={"1": {"granularity": "element", "ratio": 0.5}})
-    mask = make_masks(model, network, recipe, CRITERIA["l2"])["1"][1].keep
+    mask = make_masks(Surgeon(model, network), recipe, {}, score(model, network, "l2").weights)["1"][1].keep
     size = gemm_of(network, network.layer["1"], layer.weight.detach().abs())
     assert size[mask].min() >= size[~mask].max()
 

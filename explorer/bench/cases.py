@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer import models
-from explorer.importance import Ranking, channel_scores
+from explorer.criteria import Scores, score
+from explorer.ranking import Ranking
 from explorer.surgery import Surgeon
 from explorer.tracing import trace
 from spaces import Network, PruningSpace, Recipe
@@ -25,13 +26,15 @@ class Case:
     name: str
     network: Network = field(init=False)
     surgeon: Surgeon = field(init=False)
+    scores: Scores = field(init=False)
     ranking: Ranking = field(init=False)
 
     def __post_init__(self) -> None:
         self.model.eval()
         self.network = trace(self.model, self.example, name=self.name)
         self.surgeon = Surgeon(self.model, self.network)
-        self.ranking = Ranking(self.network, channel_scores(self.model, self.network))
+        self.scores = score(self.model, self.network)
+        self.ranking = Ranking(self.network, self.scores.channels)
 
     @classmethod
     def built_in(cls, name: str) -> Case:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.evaluation import Evaluator
-from explorer.importance import CRITERIA
 from explorer.latency import interleaved
 from explorer.task import classification
 
@@ -36,9 +35,7 @@ def evaluate(config: dict[str, Any]) -> list[Figure]:
         size, shape = options["batch_size"], case.example.shape[1:]
         calibration = _batches(options["calibration_batches"] * size, size, shape)
         validation = _batches(options["images"], size, shape)
-        evaluator = Evaluator(
-            case.model, case.network, case.ranking, CRITERIA["l1"], calibration, validation, classification(10)
-        )
+        evaluator = Evaluator(case.model, case.network, case.scores, calibration, validation, classification(10))
         space = case.space
         for number, row in enumerate(space.sample(options["recipes"], np.random.default_rng(config["seed"]))):
             recipe = space.recipe(row)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from spaces import PruningError, unknown
+from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["Options"]
 
@@ -78,6 +78,39 @@ class Options:
             if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise PruningError(f"criterion.{key}: {value!r}, allowed is a whole number >= {least}")
         return cls(**{"norm": row.norm, **given})
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the criterion looks at training batches."""
+        from explorer.criteria.table import CRITERIA
+
+        return CRITERIA[self.name].needs != "nothing"
+
+    def check(self, space: Mapping[str, Any] | PruningSpace) -> None:
+        """Check that the criterion scores what a space prunes.
+
+        Parameters
+        ----------
+        space
+            As in a space file, or bound to a network.
+
+        Raises
+        ------
+        PruningError
+            If it scores channels only and the space has patterns.
+        """
+        from explorer.criteria.table import CRITERIA
+
+        if isinstance(space, PruningSpace):
+            patterns = any(axis.part == "weights" for axis in space.axes)
+        else:
+            patterns = bool(space.get("weights"))
+        if patterns and CRITERIA[self.name].channels_only:
+            allowed = ", ".join(name for name, row in CRITERIA.items() if not row.channels_only)
+            raise PruningError(
+                f"criterion: {self.name!r} scores channels only, and the space has patterns on weights; "
+                f"allowed with them are {allowed}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `of` takes: the name, and the options that the criterion has."""

@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+TESTED = $(VENV)/.tested
 
 .PHONY: demo test test-all lint bench clean
 
@@ -14,7 +15,7 @@ test: lint  ## install, check style and types, run the tests
 test-all: lint  ## the tests marked slow too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-lint: $(READY)
+lint: $(TESTED)
 	$(BIN)/ruff check explorer spaces tests conf
 	$(BIN)/ruff format --check explorer spaces tests conf
 	$(BIN)/mypy
@@ -30,5 +31,10 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+# with the libraries of models that tests run against
+$(TESTED): $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,zoo]"
 	touch $@

@@ -43,6 +43,8 @@ class Problem:
         The budget's exact part.
     dense
         The dense network's metrics and costs.
+    criterion
+        What the evaluator's scores were made by.
     """
 
     space: PruningSpace
@@ -50,6 +52,7 @@ class Problem:
     scale: Scale
     limits: Budget
     dense: Mapping[str, float]
+    criterion: Options
 
     @classmethod
     def of(
@@ -113,7 +116,7 @@ class Problem:
             latency if "latency" in objectives or latency != LatencyLimit() else None,
         )
         scale = Scale(objectives, task.reference, task.column)
-        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense)
+        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options)
 
     def search(
         self, study: optuna.Study, *, sampler: str, options: Mapping[str, Any], seed: int, ladder: Ladder

@@ -1,6 +1,6 @@
 """Sizes that modules keep as numbers, and how they are made to agree with sliced tensors.
 
-Torch's own layers are a table from class to update. Of a user's attention the attributes are known by name.
+Torch's own layers are a table from class to update. Of a user's modules the attributes are known by name.
 """
 
 # ruff: noqa: SIM905 - long lists of names read better as text
@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from explorer.stand_ins import Skip, SmallerAttention
-from spaces import Network
+from spaces import Dim, Network, Run
 
-__all__ = ["HeadSize", "head_sizes", "update_of"]
+__all__ = ["Size", "sizes", "update_of"]
 
 _COUNTS = frozenset(
     """
@@ -25,28 +25,49 @@ _COUNTS = frozenset(
 )
 _WIDTHS = frozenset(
     """
-    all_head_size attn_dim d_model dim embed_dim hidden_dim hidden_size inner_dim inner_size n_embd split_size
+    all_head_size attn_dim channels d_model dim embed_dim embedding_dim hidden_dim hidden_size inner_dim inner_size
+    n_embd normalized_shape num_channels num_features out_channels shape split_size
     """.split()
 )
+# of a user's own class: the dimension of its own weight that an attribute is the length of
+_OF_WEIGHT = {
+    "embedding_dim": 1,
+    "in_features": 1,
+    "nf": 1,
+    "normalized_shape": 0,
+    "num_channels": 0,
+    "num_features": 0,
+    "nx": 0,
+    "out_features": 0,
+}
 
 
 @dataclass(frozen=True)
-class HeadSize:
-    """An attribute of a module that is proportional to the heads kept of a unit: its value with all of them."""
+class Size:
+    """An attribute of a module that is proportional to what is kept of a dimension: its value with all of it."""
 
     module: nn.Module
     attribute: str
-    unit: str
-    value: int
+    dim: Dim
+    value: int | tuple[int, ...]
+
+    def of(self, kept: int) -> int | tuple[int, ...]:
+        """Return the value when so many entries of the dimension are kept."""
+        if isinstance(self.value, tuple):
+            return tuple(kept if value == self.dim.length else value for value in self.value)
+        return self.value * kept // self.dim.length
 
 
-def head_sizes(model: nn.Module, network: Network) -> list[HeadSize]:
-    """Return the attributes that count heads, or their channels, where a unit's heads are multiplied.
+def sizes(model: nn.Module, network: Network) -> list[Size]:
+    """Return the attributes that count heads or channels, where they are of well-known names.
 
-    These are numbers of well-known names in the module that multiplies and in those around the unit's layers;
-    a count is a multiple of the heads that can be pruned, a width is what one of the unit's tensors has.
+    In a module that multiplies activations, and in those around the layers of the unit that is multiplied, a count
+    is a multiple of the heads that can be pruned, and a width is what one of the unit's tensors has. In any other
+    module a width is a dimension of a tensor of its own, of what it runs over as a whole, or of the layers in it.
     """
-    return [size for unit, places in _attention(network).items() for size in _sizes(model, network, unit, places)]
+    found = [size for unit, places in _attention(network).items() for size in _heads(model, network, unit, places)]
+    known = {(id(size.module), size.attribute) for size in found}
+    return found + [size for size in _widths(model, network) if (id(size.module), size.attribute) not in known]
 
 
 def _attention(network: Network) -> dict[str, set[str]]:
@@ -59,7 +80,7 @@ def _attention(network: Network) -> dict[str, set[str]]:
     return places
 
 
-def _sizes(model: nn.Module, network: Network, unit: str, places: set[str]) -> Iterator[HeadSize]:
+def _heads(model: nn.Module, network: Network, unit: str, places: set[str]) -> Iterator[Size]:
     heads = network.unit[unit].atoms
     dims = (dim for tensor in network.tensors for dim in tensor.dims)
     widths = {dim.length for dim in dims if dim.units == {unit}}
@@ -70,7 +91,41 @@ def _sizes(model: nn.Module, network: Network, unit: str, places: set[str]) -> I
         for attribute, value in vars(module).items():
             counted = attribute in _COUNTS and type(value) is int and value % heads == 0
             if counted or (attribute in _WIDTHS and value in widths):
-                yield HeadSize(module, attribute, unit, value)
+                yield Size(module, attribute, Dim((Run(unit, 0, heads),)), value)
+
+
+def _widths(model: nn.Module, network: Network) -> Iterator[Size]:
+    """Yield the widths of modules that torch does not know, or that have no tensor to tell them by."""
+    own, below = _dims_by_module(network)
+    multiplying = {product.name for product in network.products}
+    for name, module in model.named_modules():
+        if name in multiplying or not own.get(name, below.get(name)):
+            continue
+        weight = network.tensor.get(f"{name}.weight" if name else "weight")
+        for attribute, value in vars(module).items():
+            if weight is not None and _OF_WEIGHT.get(attribute, 9) < len(weight.dims):
+                dims = [weight.dims[_OF_WEIGHT[attribute]]]
+            else:
+                dims = [*own.get(name, ()), *below.get(name, ())] if attribute in _WIDTHS else []
+            lengths = [n for n in value if n != 1] if type(value) is tuple else [value]
+            dim = next((dim for dim in dims if dim.units and lengths == [dim.length]), None)
+            if dim is not None:
+                yield Size(module, attribute, dim, value)
+
+
+def _dims_by_module(network: Network) -> tuple[dict[str, list[Dim]], dict[str, list[Dim]]]:
+    """Return the dimensions, of which some can be pruned, by the module they are in and by the one it is in."""
+    own: dict[str, list[Dim]] = {}
+    below: dict[str, list[Dim]] = {}
+    for reduction in network.reductions:
+        own.setdefault(reduction.module, []).append(reduction.dim)
+    for tensor in network.tensors:
+        dims = [dim for dim in tensor.dims if dim.units and dim.groups == 1]
+        module = tensor.name.rpartition(".")[0]
+        if dims:
+            own.setdefault(module, []).extend(dims)
+            below.setdefault(module.rpartition(".")[0], []).extend(dims)
+    return own, below
 
 
 def update_of(module: nn.Module) -> Callable[[Any], None] | None:
@@ -135,10 +190,27 @@ def _encoder(module: Any) -> None:
         vars(module)["use_nested_tensor"] = False
 
 
+def _shape(module: Any) -> None:
+    if (weight := module._parameters.get("weight")) is not None:
+        vars(module)["normalized_shape"] = tuple(weight.shape)
+
+
+def _group_norm(module: Any) -> None:
+    weight, numbers = module._parameters.get("weight"), vars(module)
+    if weight is not None:
+        if module.num_groups == module.num_channels:
+            # every channel is its own group
+            numbers["num_groups"] = len(weight)
+        numbers["num_channels"] = len(weight)
+
+
 _UPDATES: dict[type[nn.Module], Callable[[Any], None]] = {
     nn.modules.conv._ConvNd: _convolution,
     nn.Linear: _linear,
     nn.modules.batchnorm._NormBase: _norm,
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _shape,
+    nn.RMSNorm: _shape,
     nn.PReLU: _prelu,
     nn.Embedding: _embedding,
     nn.MultiheadAttention: _multihead_attention,

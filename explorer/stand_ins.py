@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PLAIN", "ChannelSlice", "Skip", "SmallerAttention", "returned"]
+__all__ = ["PLAIN", "ChannelSlice", "Skip", "SmallerAttention", "returned", "swapped"]
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device, torch.Size)
 """Types of attributes that cannot change, so that copies share them."""
@@ -50,6 +50,15 @@ def returned(returns: Returns, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     """Return the arguments of a block's call that its skip returns, in a tuple also where it is one."""
     keys = returns if isinstance(returns, tuple) else (returns,)
     return tuple(None if key is None else args[key] if isinstance(key, int) else kwargs[key] for key in keys)
+
+
+def swapped(module: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
+    """Put `replacement` in the place called `name` and return the whole module."""
+    if not name:
+        return replacement
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, replacement)
+    return module
 
 
 def _facts(module: nn.Module) -> dict[str, Any]:

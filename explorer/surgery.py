@@ -7,67 +7,20 @@ referenced.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explorer.sizes import head_sizes
+from explorer.atoms import Atoms, Kept
+from explorer.masking import masked
+from explorer.sizes import sizes
 from explorer.skeleton import Skeleton
-from explorer.stand_ins import ChannelSlice, Skip, returned
-from spaces import BlockUnit, Dim, Network, PruningError, Run
+from explorer.stand_ins import ChannelSlice, Skip, swapped
+from spaces import Dim, Network, PruningError, Run
 
 __all__ = ["Atoms", "ChannelSlice", "Kept", "Skip", "Surgeon", "masked"]
-
-Kept = Mapping[str, Tensor]
-"""Sorted indices of the atoms kept, by unit; units that are not named stay whole."""
-
-
-class Atoms:
-    """The atoms of all units numbered through, and which of them every tensor entry belongs to."""
-
-    def __init__(self, network: Network) -> None:
-        self._first: dict[str, int] = {}
-        self._last: dict[str, int] = {}
-        total = 0
-        for unit in network.units:
-            self._first[unit.name] = total
-            total += unit.atoms
-            self._last[unit.name] = total
-        # one number more for whatever is fixed
-        self._fixed = total
-        self._labels: dict[tuple[Run, ...], Tensor] = {}
-
-    def numbers(self, unit: str) -> slice:
-        """Return the numbers of a unit's atoms."""
-        return slice(self._first[unit], self._last[unit])
-
-    def labels(self, dim: Dim) -> Tensor:
-        """Return the number of each entry's atom, as an int64 vector."""
-        found = self._labels.get(dim.runs)
-        if found is None:
-            parts = []
-            for run in dim.runs:
-                if run.unit is None:
-                    parts.append(torch.full((run.entries,), self._fixed))
-                else:
-                    first = self._first[run.unit] + run.start
-                    parts.append(torch.arange(first, first + run.count).repeat_interleave(run.each))
-            found = self._labels[dim.runs] = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
-        return found
-
-    def alive(self, kept: Kept) -> Tensor:
-        """Return for every atom, and last for what is fixed, whether it stays."""
-        # numpy's indexing of a few entries costs a tenth of torch's
-        mask = np.ones(self._fixed + 1, dtype=bool)
-        for unit, atoms in kept.items():
-            mine = mask[self.numbers(unit)]
-            mine[:] = False
-            mine[atoms.numpy()] = True
-        return torch.from_numpy(mask)
 
 
 class Surgeon:
@@ -110,7 +63,7 @@ class Surgeon:
         self._skeleton = Skeleton(model, [dense for _, dense, _ in self._plan])
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
-        self._sizes = head_sizes(model, network)
+        self._sizes = sizes(model, network)
         self._blocks = {block.name: (modules[block.name], block.returns) for block in network.blocks}
 
     def build(self, kept: Kept, dropped: Collection[str] = ()) -> nn.Module:
@@ -139,9 +92,9 @@ class Surgeon:
                 replaced[id(dense)] = small
         module = self._skeleton.copy(replaced, dropped)
         for size in self._sizes:
-            if size.unit in kept and id(size.module) in replaced:
-                atoms = self.network.unit[size.unit].atoms
-                vars(replaced[id(size.module)])[size.attribute] = size.value * len(kept[size.unit]) // atoms
+            entries = self._stay(size.dim, kept, alive) if id(size.module) in replaced else None
+            if entries is not None:
+                vars(replaced[id(size.module)])[size.attribute] = size.of(len(entries))
         for leaf, entry in self._leaves:
             if kept.keys() & (entry.reads.units | entry.writes.units) and not entry.name.startswith(inside):
                 reads = alive[self.atoms.labels(entry.reads)]
@@ -149,7 +102,7 @@ class Surgeon:
                 sliced = ChannelSlice(replaced[id(leaf)], spread, self._entries(entry.writes, alive))
                 sliced.train(leaf.training)
                 device = next(iter(self._tensors.values())).device
-                module = _swap(module, entry.name, sliced.to(device))
+                module = swapped(module, entry.name, sliced.to(device))
         return module
 
     def sliced(self, tensors: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
@@ -183,70 +136,6 @@ class Surgeon:
         return alive.index_select(0, self.atoms.labels(dim)).nonzero().squeeze(1)
 
 
-def masked(model: nn.Module, network: Network, kept: Kept, dropped: Collection[str] = ()) -> nn.Module:
-    """Return a copy of the dense model in which every reader of a removed channel sees zero.
-
-    A dropped block runs, and what it returns is overwritten with what it was given. So the copy computes what
-    the sliced network computes, at the dense cost.
-    """
-    masked_model = copy.deepcopy(model)
-    atoms = Atoms(network)
-    alive = atoms.alive(kept)
-    tensors = {**dict(masked_model.named_parameters()), **dict(masked_model.named_buffers())}
-    with torch.no_grad():
-        for tensor in network.tensors:
-            for axis, dim in enumerate(tensor.dims):
-                if dim.reads and dim.units & kept.keys():
-                    mask = alive[atoms.labels(dim)]
-                    value = tensors[tensor.name]
-                    if dim.groups > 1:
-                        per_row = mask.reshape(dim.groups, -1).repeat_interleave(value.size(0) // dim.groups, 0)
-                        value *= per_row.reshape(*per_row.shape, *[1] * (value.dim() - 2)).to(value)
-                    else:
-                        value.index_fill_(axis, (~mask).nonzero().squeeze(1).to(value.device), 0)
-    for leaf in network.leaves:
-        removed = (~alive[atoms.labels(leaf.reads)]).nonzero().squeeze(1)
-        if len(removed):
-            masked_model = _swap(masked_model, leaf.name, _ChannelMask(masked_model.get_submodule(leaf.name), removed))
-    for module in masked_model.modules() if dropped else ():
-        if isinstance(module, nn.TransformerEncoder):
-            # nested tensors are for a kernel that torch does not use beside hooks
-            module.use_nested_tensor = False
-    for name in dropped:
-        _overwrite(masked_model.get_submodule(name), network.block[name])
-    return masked_model
-
-
-def _overwrite(module: nn.Module, block: BlockUnit) -> None:
-    """Hook a module so that it returns, wherever it returns a tensor, a copy of the argument that a skip returns."""
-    given: list[list[Any]] = []
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # copied before the block can write to it
-        chosen = returned(block.returns, args, kwargs)
-        given.append([arg.clone() if isinstance(arg, Tensor) else arg for arg in chosen])
-
-    def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-        operands = given.pop()
-        if isinstance(out, Tensor):
-            return operands[0]
-        return type(out)(new if isinstance(old, Tensor) else old for new, old in zip(operands, out, strict=True))
-
-    module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(after, with_kwargs=True)
-
-
-class _ChannelMask(nn.Module):
-    def __init__(self, leaf: nn.Module, removed: Tensor) -> None:
-        super().__init__()
-        self.leaf = leaf
-        self.removed: Tensor
-        self.register_buffer("removed", removed, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.leaf(x.index_fill(1, self.removed, 0))
-
-
 def _sliced(dense: Tensor, moved: list[tuple[int, Tensor, Dim]]) -> Tensor:
     """Return a copy of the kept part of a tensor: (axis, kept entries, dim) of the dimensions that shrink."""
     if not moved:
@@ -269,12 +158,3 @@ def _sliced_group(dense: Tensor, rows: Tensor, axis: int, inputs: Tensor, dim: D
     own = inputs.reshape(dim.groups, -1) % dense.size(axis)
     group_of = rows // (dense.size(0) // dim.groups)
     return dense[rows[:, None].to(dense.device), own[group_of].to(dense.device)]
-
-
-def _swap(module: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
-    """Put `replacement` in the place called `name` and return the whole module."""
-    if not name:
-        return replacement
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, replacement)
-    return module

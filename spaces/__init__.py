@@ -19,6 +19,7 @@ from spaces.network import (
     Leaf,
     Network,
     Product,
+    Reduction,
     Run,
     Tensor,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "PruningError",
     "PruningSpace",
     "Recipe",
+    "Reduction",
     "Run",
     "Sample",
     "Tensor",

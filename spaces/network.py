@@ -26,6 +26,7 @@ __all__ = [
     "Leaf",
     "Network",
     "Product",
+    "Reduction",
     "Run",
     "Tensor",
 ]
@@ -205,6 +206,35 @@ class Leaf:
 
 
 @dataclass(frozen=True)
+class Reduction:
+    """An operation that runs over channels as a whole: a norm, a softmax, a mean. Masked, it runs over the kept ones.
+
+    Parameters
+    ----------
+    module
+        The innermost module that runs it.
+    operator
+        Its ATen name, without overload.
+    number
+        How often that operator ran in that module before, in one run of the model.
+    axis
+        The dimension of its input along which the channels lie.
+    dim
+        What these channels are.
+    divisor
+        For a sum of n entries that is then divided by ``n - divisor``, which makes it a mean or a variance;
+        None for anything else.
+    """
+
+    module: str
+    operator: str
+    number: int
+    axis: int
+    dim: Dim
+    divisor: int | None = None
+
+
+@dataclass(frozen=True)
 class Network:
     """Units, layers, blocks and tensors of one model; immutable and free of weights.
 
@@ -228,6 +258,7 @@ class Network:
     layers: tuple[Layer, ...] = ()
     leaves: tuple[Leaf, ...] = ()
     products: tuple[Product, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
     blocks: tuple[BlockUnit, ...] = ()
     fixed_blocks: tuple[FixedBlock, ...] = ()
 
@@ -290,6 +321,8 @@ class Network:
                 [t.name, "parameter" if t.parameter else "buffer", t.itemsize, *map(_plain_dim, t.dims)]
                 for t in self.tensors
             ],
+            # a network without any keeps the identity it had before there were reductions
+            **({"reductions": [_plain_reduction(entry) for entry in self.reductions]} if self.reductions else {}),
         }
 
     @classmethod
@@ -310,6 +343,10 @@ class Network:
                 blocks=tuple(BlockUnit(name, tuple(r) if isinstance(r, list) else r) for name, r in plain["blocks"]),
                 fixed_blocks=tuple(FixedBlock(*entry) for entry in plain["fixed_blocks"]),
                 products=tuple(Product(n, flops, tuple(map(_dim, dims))) for n, flops, *dims in plain["products"]),
+                reductions=tuple(
+                    Reduction(module, operator, number, axis, _dim(dim), divisor)
+                    for module, operator, number, axis, divisor, dim in plain.get("reductions", ())
+                ),
                 layers=tuple(Layer(*layer) for layer in plain["layers"]),
                 leaves=tuple(Leaf(name, _dim(reads), _dim(writes)) for name, reads, writes in plain["leaves"]),
                 tensors=tuple(
@@ -347,6 +384,10 @@ def _plain_dim(dim: Dim) -> dict[str, Any]:
     if dim.reads:
         plain["reads"] = True
     return plain
+
+
+def _plain_reduction(entry: Reduction) -> list[Any]:
+    return [entry.module, entry.operator, entry.number, entry.axis, entry.divisor, _plain_dim(entry.dim)]
 
 
 def _dim(plain: dict[str, Any]) -> Dim:

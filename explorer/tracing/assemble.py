@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import lcm
 
@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from explorer.tracing.labels import Block, Graph, Use
-from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Run, Tensor
+from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Reduction, Run, Tensor
 
 __all__ = ["Atoms", "assemble", "find_atoms"]
 
@@ -89,6 +89,7 @@ def assemble(
         ),
         layers=tuple(layers),
         products=_summed(products),
+        reductions=tuple(_reductions(graph, atoms)),
         leaves=tuple(Leaf(leaf, _dim(reads, atoms), _dim(writes, atoms)) for leaf, (reads, writes) in leaves.items()),
     )
 
@@ -102,6 +103,14 @@ def _product(module: str, flops: int, nodes: Ints, atoms: Atoms) -> Product:
     # queries that share a key, and the inputs of a batch, are the same head several times
     unit, atom = np.repeat(heads, counts // np.gcd.reduce(counts), axis=1)
     return Product(module, flops // len(unit), (Dim(_runs(unit, atom, atoms.units)),))
+
+
+def _reductions(graph: Graph, atoms: Atoms) -> Iterator[Reduction]:
+    """Yield the operations that run over channels of which some can be pruned."""
+    for found in graph.reductions:
+        dim = Dim(_runs(atoms.unit[found.nodes], atoms.atom[found.nodes], atoms.units))
+        if dim.units:
+            yield Reduction(found.module, found.operator, found.number, found.axis, dim, found.divisor)
 
 
 def _summed(products: Iterable[Product]) -> tuple[Product, ...]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["INPUT", "NONE", "OUTSIDE", "Block", "Graph", "Use", "compact", "varying"]
+__all__ = ["INPUT", "NONE", "OUTSIDE", "Block", "Graph", "Reduced", "Use", "compact", "varying"]
 
 NONE = 0
 """Label of elements that belong to no channel: constants, padding."""
@@ -58,6 +58,18 @@ class Use:
 
 
 @dataclass
+class Reduced:
+    """An operation that ran over channels as a whole, which lay along `axis` of its input; see `spaces.Reduction`."""
+
+    module: str
+    operator: str
+    number: int
+    axis: int
+    nodes: npt.NDArray[np.int64]
+    divisor: int | None = None
+
+
+@dataclass
 class Graph:
     """What one run of the model told: blocks of nodes, ties between them, reasons why some cannot be pruned.
 
@@ -74,6 +86,7 @@ class Graph:
     splits: list[npt.NDArray[np.int64]] = field(default_factory=list)
     uses: dict[str, list[Use]] = field(default_factory=dict)
     products: list[tuple[str, int, npt.NDArray[np.int64]]] = field(default_factory=list)
+    reductions: list[Reduced] = field(default_factory=list)
     _edges: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def block(self, tensor: str, dim: int, length: int) -> Block:

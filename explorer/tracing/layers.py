@@ -11,7 +11,7 @@ from explorer.tracing.calls import Call, unknown
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder
 
-__all__ = ["addmm", "batch_norm", "convolution", "embedding", "group_norm", "layer_norm", "mm"]
+__all__ = ["addmm", "batch_norm", "convolution", "embedding", "mm"]
 
 
 def batch_norm(rec: Recorder, call: Call) -> None:
@@ -27,20 +27,6 @@ def batch_norm(rec: Recorder, call: Call) -> None:
             continue
         rec.graph.tie(rec.parameter_nodes(tensor, 0), labels)
     rec.set(out, labels.reshape([1, -1] + [1] * (out.dim() - 2)))
-
-
-def layer_norm(rec: Recorder, call: Call) -> None:
-    source, out = call["input"], call.out[0]
-    labels = rec.labels(source)
-    dims = range(source.dim() - len(call["normalized_shape"]), source.dim())
-    rec.join(labels, dims, f"normalised over the channels by a layer norm{rec.where()}")
-    rec.set(out, labels)
-
-
-def group_norm(rec: Recorder, call: Call) -> None:
-    labels = rec.labels(call["input"])
-    rec.graph.fix(labels, f"normalised over groups of channels{rec.where()}")
-    rec.set(call.out[0], labels)
 
 
 def convolution(rec: Recorder, call: Call) -> None:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from explorer.reductions import ALONG, REDUCING
 from explorer.tracing.attention import attention, bmm
 from explorer.tracing.calls import Call, left_pad, unknown
 from explorer.tracing.labels import NONE, compact, varying
-from explorer.tracing.layers import addmm, batch_norm, convolution, embedding, group_norm, layer_norm, mm
+from explorer.tracing.layers import addmm, batch_norm, convolution, embedding, mm
 from explorer.tracing.moving import (
     channel_shuffle,
     constant,
@@ -31,6 +32,7 @@ from explorer.tracing.moving import (
     slicing,
     split,
 )
+from explorer.tracing.reducing import along, averages, group_norm, layer_norm, reduction, search
 
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder
@@ -70,6 +72,7 @@ def pointwise(rec: Recorder, call: Call) -> None:
         if rec.is_parameter(tensor):
             result = _with_parameter(rec, tensor, compact(result), out.dim())
     rec.set(out, compact(result))
+    averages(rec, call)
 
 
 def _broadcast(rec: Recorder, labels: Tensor, others: list[Tensor]) -> None:
@@ -124,29 +127,6 @@ def spatial(rec: Recorder, call: Call) -> None:
             rec.set(out, labels)
 
 
-def reduction(rec: Recorder, call: Call) -> None:
-    """Keep the labels of the dimensions that stay; channels that are reduced over are fixed."""
-    source, out = call["self"], next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
-    try:
-        dims = call["dim"]
-    except KeyError:
-        dims = None
-    dims = list(range(source.dim())) if dims in (None, []) else [dims] if isinstance(dims, int) else list(dims)
-    labels = rec.labels(source)
-    rec.join(labels, dims, f"reduced over channels by {call.name}{rec.where()}")
-    for dim in sorted((dim % source.dim() for dim in dims), reverse=True):
-        labels = labels.narrow(dim, 0, 1) if out.dim() == source.dim() else labels.select(dim, 0)
-    for leaf in tree_leaves(call.out):
-        rec.set(leaf, labels)
-
-
-def along(rec: Recorder, call: Call) -> None:
-    """Keep the labels of an operation along one dimension (softmax, cumsum), fixed where channels lie along it."""
-    labels = rec.labels(call["self"])
-    rec.join(labels, [call["dim"]], f"{call.name} runs over the channels{rec.where()}")
-    rec.set(call.out, labels)
-
-
 _MOVEMENT = """
     _reshape_alias _to_copy _unsafe_view alias cat clone contiguous detach expand flip
     flatten gather im2col index index_select lift_fresh movedim narrow permute
@@ -160,7 +140,6 @@ _SPATIAL = """
     upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
     upsample_trilinear3d
 """.split()
-_REDUCTION = "all amax amin any argmax argmin logsumexp max mean median min norm prod std sum var var_mean".split()
 _POINTWISE = {"_prelu_kernel", "dropout", "hardswish", "log_sigmoid_forward", "masked_fill", "nan_to_num", "where"}
 _LIKE = "empty_like full_like ones_like rand_like randn_like zeros_like".split()
 _CONSTANT = "new_empty new_empty_strided new_full new_ones new_zeros".split()
@@ -175,8 +154,10 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_LIKE, like),
     **dict.fromkeys(_CONSTANT, constant),
     **dict.fromkeys(["split", "unsafe_split"], split),
-    **dict.fromkeys(_REDUCTION, reduction),
-    **dict.fromkeys(["_log_softmax", "_safe_softmax", "_softmax", "cumsum", "log_softmax", "softmax"], along),
+    **dict.fromkeys(REDUCING, reduction),
+    **dict.fromkeys(ALONG, along),
+    **dict.fromkeys(["argmax", "argmin"], search),
+    **dict.fromkeys(["_fused_rms_norm", "native_layer_norm"], layer_norm),
     **dict.fromkeys(_ATTENTION, attention),
     **dict.fromkeys(
         ["_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm", "native_batch_norm"],
@@ -197,5 +178,4 @@ _RULES: dict[str, Rule] = {
     "pixel_shuffle": pixel_shuffle,
     "roll": roll,
     "slice": slicing,
-    "native_layer_norm": layer_norm,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from explorer.reductions import ARGUMENTS
 from explorer.tracing.calls import Call, unknown
-from explorer.tracing.labels import INPUT, NONE, OUTSIDE, Block, Graph, Use, varying
+from explorer.tracing.labels import INPUT, NONE, OUTSIDE, Block, Graph, Reduced, Use, varying
 from explorer.tracing.operators import rule_for
 from explorer.tracing.parameters import Part, parts_of_views
 from explorer.tracing.tape import Key, Operand, Tape, tensors_in
@@ -46,6 +48,9 @@ class Recorder(TorchDispatchMode):
         self.heads = _NO_HEADS
         self._explained = False
         self.ran: set[str] = set()
+        # sums over channels: value (what was recorded of it, entries that were added)
+        self.sums = WeakTensorKeyDictionary()
+        self._reduced: Counter[tuple[str, str]] = Counter()
         self._labels = WeakTensorKeyDictionary()
         # value: (tensor name, for every dimension of this view what it is of the parameter)
         self._parameters = WeakTensorKeyDictionary()
@@ -62,6 +67,8 @@ class Recorder(TorchDispatchMode):
         call = Call(func, name, tuple(args), kwargs, out)
         self.graph.step, self._explained, self.heads = len(self.tape.steps), False, _NO_HEADS
         self._follow(call)
+        if name in ARGUMENTS:
+            self._reduced[self.module, name] += 1
         flops = _flops(call) // self.batch
         if flops and not self._explained:
             self.graph.products.append((self.module, flops, self.heads.numpy()))
@@ -143,6 +150,11 @@ class Recorder(TorchDispatchMode):
             for dim in over:
                 first = first.narrow(dim, 0, 1)
             self.graph.tie(first, labels)
+
+    def reduces(self, call: Call, axis: int, labels: Tensor) -> None:
+        """Record that the running operation runs over these channels as a whole."""
+        number = self._reduced[self.module, call.name]
+        self.graph.reductions.append(Reduced(self.module, call.name, number, axis, labels.numpy()))
 
     def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
         """Record that a layer with this weight ran; that explains its multiply-adds."""

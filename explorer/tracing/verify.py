@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -20,6 +20,7 @@ from explorer.stand_ins import returned
 from explorer.surgery import Surgeon, masked
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.running import run, without_fused_layers
+from explorer.tracing.sifting import Item, sifted
 from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run
 
 __all__ = ["verified"]
@@ -29,10 +30,11 @@ _LARGE = 200_000_000
 _ROUNDS, _ROUNDS_OF_SMALL, _SMALL, _FEW = 4, 10, 12, 4
 # the first round of joint recipes, in which this share of the blocks is dropped
 _JOINT, _DROPPED = 3, 0.5
+# random weights are made smaller by these where rounding errors do not stay this far below the tolerance: a deep
+# network with gates multiplies them by up to a billion
+_GAINS, _CALM = (0.7, 0.5, 0.35), 0.1
 # the least correlation of a block's argument and output: 0.86 after a ReLU, about 0 of what has nothing in common
 _FOLLOWS = 0.3
-
-Item = ChannelUnit | BlockUnit
 
 
 def verified(model: nn.Module, network: Network, example: Any, *, training: bool = False) -> Network:
@@ -65,10 +67,10 @@ def verified(model: nn.Module, network: Network, example: Any, *, training: bool
             blocks, worse = _good_blocks(check, good, network.blocks)
             good += blocks
             bad |= worse
-        good, worse = _bisect(partial(check, number=number), good)
+        good, worse = sifted(partial(check, number=number), good)
         bad |= worse
     if training and check.runs_in_training():
-        good, worse = _bisect(check.training, good)
+        good, worse = sifted(check.training, good)
         bad |= worse
     return _with_fixed(network, bad)
 
@@ -80,31 +82,9 @@ def _good_blocks(check: _Check, units: list[Item], blocks: Sequence[BlockUnit]) 
     depth = {block: sum(other.holds(block.name) for other in blocks) for block in blocks if block not in bad}
     for level in sorted(set(depth.values())):
         alike: list[Item] = [block for block in depth if depth[block] == level]
-        passed, worse = _bisect(lambda some: check([*units, *some], number=0), alike)
+        passed, worse = sifted(lambda some: check([*units, *some], number=0), alike)
         good += passed
         bad |= worse
-    return good, bad
-
-
-def _bisect(check: Callable[[Sequence[Item]], str | None], items: list[Item]) -> tuple[list[Item], dict[Item, str]]:
-    """Return the units and blocks that pass together, and the reason for each other one."""
-    reason = check(items) if items else None
-    if reason is None:
-        return items, {}
-    if len(items) == 1:
-        return [], {items[0]: reason}
-    middle = len(items) // 2
-    good, bad = _bisect(check, items[:middle])
-    more, worse = _bisect(check, items[middle:])
-    bad |= worse
-    if not good or not more or check(good + more) is None:
-        return good + more, bad
-    for item in more:
-        reason = check([*good, item])
-        if reason is None:
-            good = [*good, item]
-        else:
-            bad[item] = f"together with others: {reason}"
     return good, bad
 
 
@@ -117,6 +97,7 @@ class _Check:
 
     def __init__(self, model: nn.Module, network: Network, example: Any) -> None:
         self.network = network
+        self.gains = list(_GAINS)
         self.place = {unit.name: place for place, unit in enumerate(network.units)}
         small = sum(p.numel() for p in model.parameters()) <= _LARGE
         precisions = [(torch.float64, 1e-9)] * small + [(torch.float32, 1e-3)]
@@ -143,7 +124,8 @@ class _Check:
     def __call__(self, items: Sequence[Item], number: int) -> str | None:
         """Return why slicing these units in round `number` and dropping these blocks is wrong, or None."""
         kept, dropped = self._chosen(items, number)
-        expected = self._run(masked(self.model, self.network, kept, dropped))
+        network = masked(self.model, self.network, kept, dropped)
+        expected = self._run(network)
         try:
             got = self._run(self.surgeon.build(kept, dropped))
         except Exception as error:
@@ -153,11 +135,27 @@ class _Check:
         for a, b in zip(expected, got, strict=True):
             if a.shape != b.shape:
                 return f"the sliced model returns {list(b.shape)} instead of {list(a.shape)}"
-            scale = max(float(a.abs().max()), 1e-30) if a.numel() else 1.0
-            difference = float((a - b).abs().max()) if a.numel() else 0.0
-            if not difference <= self.tolerance * scale:
-                return f"the sliced model differs from the masked one by {difference / scale:.1e}"
+            if not (difference := _difference(a, b)) <= self.tolerance:
+                if self._calmed(expected, network):
+                    return self(items, number)
+                return f"the sliced model differs from the masked one by {difference:.1e}"
         return None
+
+    def _calmed(self, expected: Sequence[torch.Tensor], network: nn.Module) -> bool:
+        """Tell whether rounding errors could pass for mistakes in a masked network; then weights are made smaller."""
+        if not self.gains:
+            return False
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                noise = torch.randn(parameter.shape, generator=generator).to(self.dtype)
+                parameter *= 1 + torch.finfo(self.dtype).eps * noise
+        errors = [_difference(a, b) for a, b in zip(expected, self._run(network), strict=True)]
+        if max(errors, default=0.0) <= _CALM * self.tolerance:
+            return False
+        gain, *self.gains = self.gains
+        _randomised(self.model, generator, gain)
+        return True
 
     def following(self, blocks: Sequence[BlockUnit]) -> dict[BlockUnit, str]:
         """Return the blocks whose output does not follow the argument while their layers are silent, and why."""
@@ -241,8 +239,16 @@ def _correlation(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((a * b).sum() / (a.norm() * b.norm())) if a.any() else 1.0
 
 
-def _randomised(model: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Fill a model with random values that keep activations near unit scale; fresh models hide errors behind zeros."""
+def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the largest difference of two tensors, relative to the largest entry of the first."""
+    return float((a - b).abs().max()) / max(float(a.abs().max()), 1e-30) if a.numel() else 0.0
+
+
+def _randomised(model: nn.Module, generator: torch.Generator, gain: float = 1.0) -> nn.Module:
+    """Fill a model with random values that keep activations near unit scale; fresh models hide errors behind zeros.
+
+    A `gain` below 1 makes weights, but not norms, smaller.
+    """
 
     def normal(tensor: torch.Tensor, std: float) -> torch.Tensor:
         # made in single precision, in a third of the time
@@ -252,7 +258,7 @@ def _randomised(model: nn.Module, generator: torch.Generator) -> nn.Module:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 fan_in = parameter[0].numel()
-                parameter.copy_(normal(parameter, math.sqrt(2 / max(1, fan_in))))
+                parameter.copy_(normal(parameter, gain * math.sqrt(2 / max(1, fan_in))))
             else:
                 parameter.copy_(1 + normal(parameter, 0.2))
         for module in model.modules():

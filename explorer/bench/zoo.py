@@ -20,7 +20,7 @@ from explorer import models
 from explorer.bench.figures import Figure
 from explorer.config import RESULTS
 from explorer.files import atomic
-from explorer.inspecting import prunable_share
+from explorer.inspection import prunable_share
 from explorer.progress import console
 from explorer.tracing import trace
 from spaces import PruningError, unknown

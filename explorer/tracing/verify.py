@@ -16,8 +16,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from explorer.masking import masked
 from explorer.stand_ins import returned
-from explorer.surgery import Surgeon, masked
+from explorer.surgery import Surgeon
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.running import run, without_fused_layers
 from explorer.tracing.sifting import Item, sifted
@@ -313,6 +314,7 @@ def _with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
         tensors=tuple(replace(t, dims=tuple(map(dim, t.dims))) for t in network.tensors),
         leaves=tuple(replace(leaf, reads=dim(leaf.reads), writes=dim(leaf.writes)) for leaf in network.leaves),
         products=tuple(replace(product, dims=tuple(map(dim, product.dims))) for product in network.products),
+        reductions=tuple(entry for old in network.reductions if (entry := replace(old, dim=dim(old.dim))).dim.units),
         blocks=tuple(block for block in network.blocks if block not in bad),
         fixed_blocks=(*network.fixed_blocks, *fixed_blocks),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from explorer.allocation_axes import Counts, FreeSpace, allocated_family
 from explorer.allocation_landing import SLACK, checked_reach, land, refuse_no_axes
 from explorer.allocations import Levels, allocation
 from explorer.checks import checked_number
-from explorer.evaluation import Evaluator
-from explorer.problem import Problem
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
+
+if TYPE_CHECKING:
+    from explorer.evaluation import Evaluator
+    from explorer.problem import Problem
 
 __all__ = ["TARGETS", "Allocated", "allocate", "check_target", "checked_target"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor, prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from explorer.criteria import Scores
 from spaces import (
     Axis,
     ChannelUnit,
@@ -25,6 +25,11 @@ from spaces import (
 )
 from spaces.axis import Choice
 from spaces.granularity import rounded
+
+if TYPE_CHECKING:
+    from explorer.criteria import Scores
+
+# a configuration is checked without torch
 
 __all__ = ["FreeAxis", "FreeSpace", "allocated_family"]
 

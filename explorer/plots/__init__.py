@@ -2,10 +2,11 @@
 
 from explorer.plots.granularities import LOOKS, comparison_data, comparison_figure, draw_comparison
 from explorer.plots.masks import STATES, MaskPanel, draw_mask, mask_data, mask_figure
-from explorer.plots.pareto import COLOURS, draw_pareto, pareto_data, pareto_figure
+from explorer.plots.pareto import BASELINES, COLOURS, draw_pareto, pareto_data, pareto_figure
 from explorer.plots.style import STYLE, save
 
 __all__ = [
+    "BASELINES",
     "COLOURS",
     "LOOKS",
     "STATES",

@@ -14,13 +14,29 @@ from explorer.metrics import METRICS, Metric
 from explorer.plots.style import STYLE
 from explorer.tables import Scale, frontier_table
 
-__all__ = ["COLOURS", "draw_pareto", "pareto_data", "pareto_figure"]
+__all__ = ["BASELINES", "COLOURS", "draw_pareto", "pareto_data", "pareto_figure"]
 
 COLOURS = {"search": "#56B4E9", "ladder": "#E69F00", "frontier": "#0072B2", "dense": "#000000"}
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 
-def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, x: str, y: str) -> pd.DataFrame:
+BASELINES: Mapping[str, tuple[str, str]] = {
+    "uniform": ("#CC79A7", "^"),
+    "global": ("#D55E00", "D"),
+    "lamp": ("#009E73", "v"),
+    "erk": ("#666666", "P"),
+}
+"""Colour and marker of the baselines, by allocation."""
+
+
+def pareto_data(
+    trials: pd.DataFrame,
+    dense: Mapping[str, float],
+    scale: Scale,
+    x: str,
+    y: str,
+    baselines: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Return what a Pareto plot shows, in plot units: columns x, y, y_se, kind and granularity.
 
     Parameters
@@ -33,16 +49,21 @@ def pareto_data(trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, 
         The study's objectives, which decide what is on the frontier.
     x, y
         Keys of `METRICS`; how an ``error`` is shown the scale says.
+    baselines
+        The table of `explorer.baselines`, of which those are shown whose x was measured.
 
     Returns
     -------
     pandas.DataFrame
-        `kind` is ``search``, ``ladder``, ``frontier`` (non-dominated, again) or ``dense``; `granularity` that of the
-        trials table.
+        `kind` is ``search``, ``ladder``, ``frontier`` (non-dominated, again), ``dense`` or for a baseline its
+        allocation; `granularity` that of the trials table.
     """
     finished = trials[trials["state"] == "COMPLETE"]
     kinds = finished["source"].where(finished["source"] == "ladder", "search")
     parts = [(finished, kinds), (frontier_table(trials, scale), "frontier"), (pd.DataFrame([dense]), "dense")]
+    if baselines is not None and x in baselines:
+        measured = baselines[baselines["state"] == "COMPLETE"]
+        parts.append((measured, measured["allocation"]))
     frames, factor = [], _shown(y, scale).scale
     for table, kind in parts:
         se = table.get(f"{y}_se", np.nan)
@@ -86,6 +107,20 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
         label="dense network",
         clip_on=False,
     )
+    for name, (colour, marker) in BASELINES.items():
+        mine = data[data["kind"] == name]
+        if len(mine):
+            ax.plot(
+                mine["x"],
+                mine["y"],
+                marker,
+                ms=6,
+                mfc="none",
+                mew=1.4,
+                color=colour,
+                zorder=3,
+                label=f"{name} allocation",
+            )
     ax.set_xlim(left=0)
     if data["y"].min() >= 0:
         ax.set_ylim(bottom=0)
@@ -94,13 +129,23 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def pareto_figure(
-    trials: pd.DataFrame, dense: Mapping[str, float], scale: Scale, *, x: str, y: str = "error", title: str = ""
+    trials: pd.DataFrame,
+    dense: Mapping[str, float],
+    scale: Scale,
+    *,
+    x: str,
+    y: str = "error",
+    title: str = "",
+    baselines: pd.DataFrame | None = None,
 ) -> Figure:
-    """Return the figure of `y` over the cost `x` for all trials, the frontier, the ladder and the dense network."""
+    """Return the figure of `y` over the cost `x` for all trials, the frontier, the ladder and the dense network.
+
+    `baselines` are drawn beside them, as `pareto_data` takes them.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         ax = figure.add_subplot()
-        draw_pareto(pareto_data(trials, dense, scale, x, y), ax)
+        draw_pareto(pareto_data(trials, dense, scale, x, y, baselines), ax)
         ax.set_xlabel(METRICS[x].label)
         ax.set_ylabel(_shown(y, scale).label)
         ax.set_title(title, fontsize=10, loc="left")

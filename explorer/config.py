@@ -33,7 +33,9 @@ Config = dict[str, Any]
 
 RESULTS = Path("results")
 # keys that say how far and where a run goes, not what it finds
-_CIRCUMSTANCES = ("trials", "timeout", "name", "device", "storage")
+_CIRCUMSTANCES = (
+    "trials", "timeout", "name", "device", "storage", "baselines", "baseline_targets", "baseline_family",
+)  # fmt: skip
 # keys of conf/space that the lists below them are made of
 _KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
 GROUPS = ("model", "data", "task", "space", "criterion", "evaluator", "sampler", "storage")
@@ -170,7 +172,7 @@ def sweep_name(configs: Sequence[Config], overrides: Sequence[str]) -> str:
     groups = ["model", "data", "space", "sampler"]
     shared = [configs[0][g]["name"] for g in groups if len({config[g]["name"] for config in configs}) == 1]
     keys = swept(overrides)
-    fixed = [o for o in overrides if o.split("=")[0] not in (*keys, *_CIRCUMSTANCES)]
+    fixed = [o for o in overrides if not {o.split("=")[0], o.split("=")[0].split(".")[0]} & {*keys, *_CIRCUMSTANCES}]
     return "-".join(["sweep", *map(str, shared), _hash([sorted(keys), sorted(fixed)])])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from explorer.baselines import baselines_view, read_baselines
 from explorer.files import atomic
 from explorer.metrics import Metric
 from explorer.progress import console, frontier_view
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["show_outcome", "write_outcome"]
+__all__ = ["show_outcome", "write_outcome", "write_pareto"]
 
 
 def write_outcome(
@@ -81,17 +82,11 @@ def _write_recipes(folder: Path, study: Study, front: pd.DataFrame) -> None:
 
 
 def _write_plots(folder: Path, config: Mapping[str, Any], study: Study, front: pd.DataFrame) -> None:
-    from explorer.plots import comparison_figure, mask_figure, pareto_figure, save
+    from explorer.plots import comparison_figure, mask_figure, save
 
     folder.mkdir(exist_ok=True)
-    problem, trials = study.problem, study.trials
-    costs = [cost for cost in ("flops", "params", "bytes") if cost in config["objectives"]] or ["flops"]
-    if "latency_ms" in trials:
-        costs.append("latency_ms")
-    title = f"{config['model']['name']} on {config['data']['name']}, {len(study.records)} trials"
-    for cost in costs:
-        figure = pareto_figure(trials, problem.dense, problem.scale, x=cost, title=title)
-        save(figure, folder / f"pareto-{cost}")
+    write_pareto(folder.parent, config, study)
+    problem, title = study.problem, _title(config, study)
     if "latency_batch_ratio" in front:
         figure = comparison_figure(
             front, problem.dense["error"], error=problem.scale.error, title=f"{title}: the frontier"
@@ -100,6 +95,25 @@ def _write_plots(folder: Path, config: Mapping[str, Any], study: Study, front: p
         # masks are made with the measurements, at the end
         if panels := _mask_panels(study, front):
             save(mask_figure(panels, title=title), folder / "masks")
+
+
+def write_pareto(folder: Path, config: Mapping[str, Any], study: Study) -> None:
+    """Draw the Pareto plots of a run's folder, with the baselines that are there."""
+    from explorer.plots import pareto_figure, save
+
+    problem, trials, baselines = study.problem, study.trials, read_baselines(folder)
+    costs = [cost for cost in ("flops", "params", "bytes") if cost in config["objectives"]] or ["flops"]
+    if "latency_ms" in trials:
+        costs.append("latency_ms")
+    for cost in costs:
+        figure = pareto_figure(
+            trials, problem.dense, problem.scale, x=cost, title=_title(config, study), baselines=baselines
+        )
+        save(figure, folder / "plots" / f"pareto-{cost}")
+
+
+def _title(config: Mapping[str, Any], study: Study) -> str:
+    return f"{config['model']['name']} on {config['data']['name']}, {len(study.records)} trials"
 
 
 def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
@@ -129,6 +143,8 @@ def show_outcome(folder: Path) -> None:
     error = Metric("error", **summary["error"])
     if len(front):
         console.print(frontier_view(front, summary["dense"], error))
+    if (baselines := read_baselines(folder)) is not None:
+        console.print(baselines_view(baselines, error))
     test = summary["dense"].get("test_error")
     name = error.label.replace("validation", "test")
     dense = f", dense {name}: {error.scale * test:.4g}" if test is not None else ""

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
+from explorer.baselines import evaluate_baselines, missing_baselines
 from explorer.config import Config, default_name, differences, identity
 from explorer.files import atomic
-from explorer.outcome import show_outcome, write_outcome
+from explorer.outcome import show_outcome, write_outcome, write_pareto
 from explorer.progress import console, progress
 from explorer.storage import driving, journal, open_study, redacted, shared_storage
 from spaces import PruningError
 
 if TYPE_CHECKING:
-    from explorer.search import Record
+    from explorer.search import Record, Search
     from explorer.study import Study
 
 # torch and what needs it are imported inside: a finished run is answered without them
@@ -39,8 +40,8 @@ log = logging.getLogger("explorer")
 def execute(config: Config, root: Path) -> Path:
     """Make the run that a configuration describes, or what is left of it, and return its folder.
 
-    A finished run is answered from its files. On Ctrl-C and at the timeout, tables and plots of what there is
-    are written.
+    A finished run is answered from its files, and only baselines that it lacks are evaluated. On Ctrl-C and at the
+    timeout, tables and plots of what there is are written.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ def execute(config: Config, root: Path) -> Path:
     _refuse_other(folder, config)
     summary = _summary(folder)
     enough = summary is not None and summary["trials"] >= config["trials"] and summary["ended"] != "interrupted"
-    if summary is not None and (enough or summary["ended"] == "exhausted"):
+    finished = summary is not None and (enough or summary["ended"] == "exhausted")
+    if summary is not None and finished and not missing_baselines(folder, config):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials")
         show_outcome(folder)
         return folder
@@ -70,7 +72,7 @@ def execute(config: Config, root: Path) -> Path:
         with driving(folder):
             pass
     with _early_log() as early:
-        return _Run(config, folder).drive(early)
+        return _Run(config, folder).drive(early, finished=finished)
 
 
 class _Run:
@@ -88,8 +90,11 @@ class _Run:
             self.setup = Setup(config, on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"))
             self.problem = self.setup.problem()
 
-    def drive(self, early: MemoryHandler) -> Path:
-        """Search, then write everything; return the folder. `early` holds what was logged before it was there."""
+    def drive(self, early: MemoryHandler, *, finished: bool) -> Path:
+        """Search, write everything, evaluate baselines; return the folder.
+
+        `early` holds what was logged before the folder was there; a `finished` run lacks baselines only.
+        """
         from explorer.study import Study
 
         config = self.config
@@ -109,20 +114,40 @@ class _Run:
             )
             for name, reason in self.problem.space.skipped:
                 log.info("skipped by the space: %s (%s)", name, reason)
-            begin, ended = time.monotonic(), "interrupted"
             try:
-                with progress("exploring", config["trials"], len(search.records)) as show:
-                    ended = search.run(
-                        config["trials"],
-                        timeout=config["timeout"],
-                        on_record=lambda records: show(len(records), self._remark(records)),
-                    )
+                ended = "finished" if finished else self._search(search)
+                # at the timeout no further evaluation begins
+                if ended != "timeout":
+                    self._baselines(Study(self.problem, search.records))
             finally:
-                log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
-                self._write(Study(self.problem, search.records), ended)
                 if search.records:
                     show_outcome(self.folder)
         return self.folder
+
+    def _search(self, search: Search) -> str:
+        """Search, and write what was found however it ends; return why it ended."""
+        from explorer.study import Study
+
+        begin, ended, trials = time.monotonic(), "interrupted", self.config["trials"]
+        try:
+            with progress("exploring", trials, len(search.records)) as show:
+                ended = search.run(
+                    trials,
+                    timeout=self.config["timeout"],
+                    on_record=lambda records: show(len(records), self._remark(records)),
+                )
+        finally:
+            log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
+            self._write(Study(self.problem, search.records), ended)
+        return ended
+
+    def _baselines(self, study: Study) -> None:
+        """Evaluate the baselines that are not there, and draw them."""
+        if missing_baselines(self.folder, self.config):
+            try:
+                evaluate_baselines(self.folder, self.config, self.problem)
+            finally:
+                write_pareto(self.folder, self.config, study)
 
     def _identity(self) -> str:
         """Return a hash of all that the study's values depend on."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.baselines import check_reach
 from explorer.budgets import split_budget
 from explorer.config import RESULTS, Config, space_of
 from explorer.criteria import Options
@@ -246,6 +247,7 @@ class Setup:
         space = PruningSpace.from_config(network, space_of(config))
         limits, _ = split_budget(config["budget"])
         refuse_empty(space, limits)
+        check_reach(config, space)
         self._try_sampler(space, limits)
         self.task.check(model, next(iter(self.batches("train", 2))))
         calibration = self.batches("train", evaluator["calibration_batches"] * evaluator["batch_size"])

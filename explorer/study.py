@@ -16,6 +16,8 @@ from optuna.storages import BaseStorage
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from explorer.allocation import allocate
+from explorer.baselines import evaluated
 from explorer.checks import Ladder, checked_ladder, checked_number
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
@@ -128,6 +130,31 @@ class Study:
         row = best_within(self.frontier, self.problem.dense, budget)
         recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
         return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
+
+    def allocate(self, allocation: str, *, family: str | None = None, **target: Any) -> Candidate:
+        """Return the sub-network that a baseline allocation makes for a target, evaluated; it is no trial.
+
+        Parameters
+        ----------
+        allocation
+            ``uniform``, ``global``, ``lamp`` or ``erk``: see `explorer.allocations`.
+        family
+            In a space of several what is allocated: ``channels``, or a granularity.
+        target
+            One of FLOPs, parameters, bytes or latency, see `explorer.allocation.allocate`. What of it was asked and
+            achieved is in the candidate's metrics.
+
+        Raises
+        ------
+        PruningError
+            If a name is unknown, or the target is out of reach.
+
+        Examples
+        --------
+        ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
+        """
+        found = allocate(self.problem, allocation, target, family=family)
+        return Candidate(found.recipe, evaluated(self.problem, found), self.problem.evaluator, self.factory)
 
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from explorer.baselines import check_baselines
 from explorer.budgets import split_budget
 from explorer.checks import checked_ladder, checked_number, checked_objectives
 from explorer.config import GROUPS, Config, conf, default_name, options_of, space_of
@@ -59,6 +60,7 @@ def validate(config: Config) -> None:
     checked_objectives(config["objectives"])
     checked_ladder(config["ladder"])
     split_budget(config["budget"])
+    check_baselines(config)
     _check_statistics(config["model"])
     PruningSpace.check(space_of(config))
     _check_criterion(config)

@@ -84,6 +84,8 @@ def score(
         raise PruningError(
             f"criterion: {row.name} needs {row.needs}, and there are no training batches to compute them"
         )
+    if row.needs == "gradients" and task is None:
+        raise PruningError(f"criterion: {row.name} needs gradients, and there is no task whose loss has them")
     weights: dict[str, Tensor] = {}
     sums = subject.sums()
     if row.weights is not None:

@@ -77,7 +77,7 @@ class Subject:
         known = frozenset[str]().union(*(self.network.tensor[name].units for name in reached))
         touched = frozenset[str]().union(*(self.network.tensor[name].units for name in lost))
         if lost and (touched - known or not reached):
-            more = f" and {len(lost) - 1} others" if len(lost) > 1 else ""
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             raise PruningError(f"criterion: {self.options.name} can't score {lost[0]}{more} ({why})")
         if lost:
             log.warning("criterion: %s scores 0 for %s (%s)", self.options.name, ", ".join(lost), why)

@@ -14,4 +14,4 @@ KNOWN: dict[str, tuple[float, float | None]] = {
 
 def image_size(model: str) -> tuple[int, int, int]:
     """Return channels, height and width of a built-in network's input."""
-    return (1, 8, 8) if model == "resnet_digits" else (3, 32, 32)
+    return (1, 8, 8) if model.endswith("_digits") else (3, 32, 32)

@@ -73,7 +73,8 @@ def test_costs_are_counted(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", models.MODELS)
 def test_costs_of_a_thousand_recipes_are_counted(name: str) -> None:
-    _check(name, 1000, every=51)
+    # attention multiplies what is no weight
+    _check(name, 1000, every=1 if name.startswith("vit") else 51)
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -39,7 +39,7 @@ class Case:
     @classmethod
     def built_in(cls, name: str) -> Case:
         """Return the case of a built-in network, at the image size it is meant for."""
-        shape = (1, 8, 8) if name == "resnet_digits" else (3, 32, 32)
+        shape = (1, 8, 8) if name.endswith("_digits") else (3, 32, 32)
         return cls(models.build(name, in_channels=shape[0]), torch.zeros(1, *shape), name)
 
     @property

@@ -79,7 +79,7 @@ def built(library: str, name: str, entry: Mapping[str, Any], seed: int = 0) -> t
         torch.manual_seed(seed)
         model = LIBRARIES[library](**arguments).eval()
         if "tokens" in entry:
-            return model, torch.randint(1, model.config.vocab_size, (1, entry["tokens"]))
+            return model, torch.randint(1, entry["config"]["vocab_size"], (1, entry["tokens"]))
         return model, torch.randn(1, 3, entry["image"], entry["image"])
 
 

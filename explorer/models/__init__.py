@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from torch import nn
 
+from explorer.models.densenet import densenet40
 from explorer.models.mobilenet import mobilenet_v2
 from explorer.models.resnet import resnet20, resnet32, resnet44, resnet56, resnet110, resnet_digits
 from explorer.models.vgg import vgg16_bn
+from explorer.models.vit import vit_digits, vit_tiny
 from explorer.models.weights import load_weights
 from explorer.models.zoo import timm, torchvision, transformers
 from spaces.errors import PruningError, unknown
@@ -16,6 +18,7 @@ from spaces.errors import PruningError, unknown
 __all__ = ["MODELS", "build", "load_weights", "timm", "torchvision", "transformers"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "densenet40": densenet40,
     "mobilenet_v2": mobilenet_v2,
     "resnet20": resnet20,
     "resnet32": resnet32,
@@ -24,6 +27,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet110": resnet110,
     "resnet_digits": resnet_digits,
     "vgg16_bn": vgg16_bn,
+    "vit_digits": vit_digits,
+    "vit_tiny": vit_tiny,
 }
 
 

@@ -135,19 +135,19 @@ def checked_target(target: Any, key: str = "target") -> tuple[str, Any]:
     return metric, asked
 
 
-def check_target(space: PruningSpace, target: Mapping[str, Any], family: str | None = None) -> None:
-    """Check that allocations of a space can reach an exact target; of a latency that it can be asked for.
+def check_target(space: PruningSpace, target: Mapping[str, Any], family: str, key: str) -> None:
+    """Check that allocations of a space's family can reach an exact target, called `key`; a latency is not measured.
 
     Raises
     ------
     PruningError
-        If they cannot, or the family or target is unknown.
+        If they cannot.
     """
-    metric, asked = checked_target(target)
-    free = FreeSpace.of(space, allocated_family(space, family))
+    metric, asked = checked_target(target, key)
+    free = FreeSpace.of(space, family)
     if metric in COSTS:
         dense = space.dense[metric]
-        checked_reach(free, metric, asked, _amount(metric, asked, dense)[0], dense)
+        checked_reach(free, metric, asked, _amount(metric, asked, dense)[0], dense, f"{key}.{metric}")
 
 
 def _amount(metric: str, asked: Any, dense: int) -> tuple[float, int]:

@@ -178,7 +178,7 @@ class FreeSpace:
         return recipe.canonical(self.network)
 
 
-def allocated_family(space: PruningSpace, family: str | None = None) -> str:
+def allocated_family(space: PruningSpace, family: str | None = None, key: str = "family") -> str:
     """Return which of a space's families is allocated: the one named, or the only one that holds no blocks.
 
     Parameters
@@ -187,6 +187,8 @@ def allocated_family(space: PruningSpace, family: str | None = None) -> str:
         The space.
     family
         One of ``space.families``; of ``tile(width=16)`` the granularity will do.
+    key
+        What the user calls it, for errors.
 
     Raises
     ------
@@ -197,12 +199,12 @@ def allocated_family(space: PruningSpace, family: str | None = None) -> str:
     if family is None and len(names) == 1:
         return names[0]
     if not names:
-        raise PruningError("family: the space has blocks only, allocated are ratios of channels or weights")
+        raise PruningError(f"{key}: the space has blocks only, allocated are ratios of channels or weights")
     if family is None:
-        raise PruningError(f"family: not given, and needed in a space of several: {', '.join(names)}")
+        raise PruningError(f"{key}: not given, and needed in a space of several: {', '.join(names)}")
     found = [name for name in names if family in (name, name.partition("(")[0])]
     if len(found) != 1:
-        raise unknown("family", family, names)
+        raise unknown(key, family, names)
     return found[0]
 
 

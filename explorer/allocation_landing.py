@@ -28,8 +28,10 @@ Move = tuple[int, int]
 """The place of an axis and the count it is moved to."""
 
 
-def checked_reach(space: FreeSpace, metric: str, asked: Any, target: float, dense: int) -> None:
+def checked_reach(space: FreeSpace, metric: str, asked: Any, target: float, dense: int, key: str | None = None) -> None:
     """Check that the costs of the least and of the whole recipe enclose a target; `dense` is the dense network's.
+
+    Errors call it `key`, by default the metric.
 
     Raises
     ------
@@ -41,13 +43,13 @@ def checked_reach(space: FreeSpace, metric: str, asked: Any, target: float, dens
     # relative targets are products of floats: half a unit of an integer cost absorbs their rounding
     if not least - 0.5 <= target <= most + 0.5:
         share = f"{least / dense:.4g} to {most / dense:.4g} of dense"
-        raise PruningError(f"{metric}: {asked!r} is out of reach, allowed is {least:,} to {most:,} ({share})")
+        raise PruningError(f"{key or metric}: {asked!r} is out of reach, allowed is {least:,} to {most:,} ({share})")
 
 
 def refuse_no_axes(space: FreeSpace) -> None:
     """Raise a PruningError if nothing can be allocated."""
     if not space.axes:
-        raise PruningError("family: every unit and weight of it is too small to be pruned")
+        raise PruningError("space: every unit and weight to allocate is too small to be pruned")
 
 
 def bracket(space: FreeSpace, levels: Levels, metric: str, target: float) -> tuple[float, Counts, Counts]:

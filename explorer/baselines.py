@@ -13,6 +13,7 @@ import pandas as pd
 from rich.table import Table
 
 from explorer.allocation import TARGETS, Allocated, allocate, check_target, checked_target
+from explorer.allocation_axes import allocated_family
 from explorer.allocations import ALLOCATIONS, allocation
 from explorer.files import atomic
 from explorer.metrics import Metric
@@ -86,8 +87,10 @@ def check_reach(config: Config, space: PruningSpace) -> None:
     PruningError
         If an exact target is out of reach, or the family is unknown or needed.
     """
-    for metric, asked in dict.fromkeys((one.metric, one.asked) for one in _asked(config)):
-        check_target(space, {metric: asked}, config["baseline_family"])
+    targets = dict.fromkeys((baseline.metric, baseline.asked) for baseline in _asked(config))
+    family = allocated_family(space, config["baseline_family"], "baseline_family") if targets else ""
+    for metric, asked in targets:
+        check_target(space, {metric: asked}, family, "baseline_targets")
 
 
 def read_baselines(folder: Path) -> pd.DataFrame | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from explorer.bench.build import build
 from explorer.bench.costs import costs
+from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.figures import Figure, show, write
 from explorer.bench.sparse import LAYERS, sparse
@@ -24,14 +25,15 @@ __all__ = ["BENCHES", "run_bench"]
 BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
     "build": build,
     "costs": costs,
+    "criteria": criteria,
     "evaluate": evaluate,
     "sparse": sparse,
     "zoo": zoo,
 }
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
-# not among all: it needs libraries that nothing else needs
-_BY_NAME = ("zoo",)
+# not among all: they need libraries or files that nothing else needs
+_BY_NAME = ("criteria", "zoo")
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -81,7 +83,10 @@ def _check(config: dict[str, Any]) -> None:
         checked_number(f"evaluate.{name}", config["evaluate"][name], least=1)
     for name in ("tokens", "images"):
         checked_number(f"sparse.{name}", config["sparse"][name], least=1)
-    for group in ("build", "sparse"):
+    for name in ("seeds", "calibration_batches", "images", "test_images"):
+        optional = name.endswith("images")
+        checked_number(f"criteria.{name}", config["criteria"][name], least=1, optional=optional)
+    for group in ("build", "criteria", "sparse"):
         for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
             checked_ratio(f"{group}.ratios", ratio)
     checked_number("zoo.limit", config["zoo"]["limit"], least=1)

@@ -93,9 +93,9 @@ def _convolution(
     """Return the squares of what a convolution's weight is multiplied with, of its shape.
 
     A convolution is linear in its weight: the derivative of the sum of its outputs is the sum of all that an entry is
-    multiplied with. One output channel of each group tells that of all.
+    multiplied with. One output channel of each group tells that of all, and one input, of all inputs' squares.
     """
-    squares = source.double().square()
+    squares = source.double().square().sum(0, keepdim=True)
     one = weight[:, :1] if transposed else weight[:groups]
     options = (stride, padding, dilation, transposed, output_padding, groups)
     ones = torch.ones_like(torch.ops.aten.convolution(squares, one.double(), None, *options))

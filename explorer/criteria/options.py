@@ -66,9 +66,10 @@ class Options:
         if isinstance(criterion, Options):
             return criterion
         given = dict(criterion) if isinstance(criterion, Mapping) else {"name": criterion}
-        if given.get("name") not in CRITERIA:
-            raise unknown("criterion", given.get("name"), CRITERIA)
-        row = CRITERIA[given["name"]]
+        name = given.get("name")
+        if not isinstance(name, str) or name not in CRITERIA:
+            raise unknown("criterion", name, CRITERIA)
+        row = CRITERIA[name]
         for key, value in given.items():
             if key != "name" and key not in row.options:
                 raise unknown("criterion", key, row.options)

@@ -16,6 +16,7 @@ from spaces import PruningError, unknown
 
 __all__ = [
     "GROUPS",
+    "HUB",
     "RESULTS",
     "Config",
     "compose",
@@ -32,6 +33,8 @@ __all__ = [
 Config = dict[str, Any]
 
 RESULTS = Path("results")
+HUB = "hub"
+"""What stands for the weights of the model's own library in ``model.weights``."""
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = (
     "trials", "timeout", "name", "device", "storage", "baselines", "baseline_targets", "baseline_family",
@@ -135,7 +138,7 @@ def identity(config: Config) -> dict[str, Any]:
     known = {key: value for key, value in config.items() if key not in _CIRCUMSTANCES}
     known["space"] = dict(space_of(config))
     weights = config["model"]["weights"]
-    if weights is not None:
+    if weights not in (None, HUB):
         with Path(weights).open("rb") as file:
             known["model"] = {
                 **config["model"],
@@ -208,6 +211,8 @@ def _readable(error: Exception, config: str) -> PruningError:
         return PruningError(f"{error.full_key}: not given, and needed by this choice")
     text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
     patterns: list[tuple[str, Callable[[re.Match[str]], PruningError]]] = [
+        # of a value that is made of one that is not given
+        (r"Missing mandatory value: (\S+)", lambda m: PruningError(f"{m[1]}: not given, and needed by this choice")),
         (r"Could not find '([^'/]+)/([^']+)'", lambda m: unknown(m[1], m[2], options_of(m[1]))),
         (r"Could not override '([^']+)'", lambda m: unknown("key", m[1], _keys(config, m[1]))),
         (r"Key '([^']+)' is not in struct", lambda m: unknown("key", m[1], _keys(config, m[1]))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from explorer.baselines import check_reach
 from explorer.budgets import split_budget
-from explorer.config import RESULTS, Config, space_of
+from explorer.config import HUB, RESULTS, Config, space_of
 from explorer.criteria import Options
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.dense import dense_network
@@ -101,11 +101,16 @@ def load_task(config: Config, data: Data) -> Task:
 def _offered(factory: Callable[..., Any], data: Data) -> dict[str, Any]:
     """Return what is known of the data that a factory takes."""
     known = {"num_classes": data.classes, "classes": data.classes, "in_channels": data.shape[0] if data.mean else None}
-    try:
-        accepted = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return {}
+    accepted = _accepted(factory)
     return {name: value for name, value in known.items() if name in accepted and value is not None}
+
+
+def _accepted(factory: Callable[..., Any]) -> Collection[str]:
+    """Return the names of a factory's arguments, as far as Python knows them."""
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return ()
 
 
 def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.Module:
@@ -191,8 +196,9 @@ class Setup:
         """Return the dense network on the device: loaded, or trained once and kept."""
         weights = self.config["model"]["weights"]
         if weights is not None:
-            model = self.untrained()
-            load_weights(model, weights)
+            model = self._pretrained() if weights == HUB else self.untrained()
+            if weights != HUB:
+                load_weights(model, weights)
             log.info("dense network: weights from %s; they may have seen the validation images", weights)
         else:
             training = self.config["training"]
@@ -205,6 +211,13 @@ class Setup:
             )
             log.info("dense network: %s", "from the cache" if cached else f"trained for {training['epochs']} epochs")
         return model.to(self.device)
+
+    def _pretrained(self) -> nn.Module:
+        """Return the model with the weights that its own library has for it."""
+        target = self.config["model"]["_target_"]
+        if "pretrained" not in _accepted(locate("model._target_", target)):
+            raise PruningError(f"model.weights: {HUB!r}, but {target} knows none; allowed is a file or null")
+        return build_model(target, {**self.arguments, "pretrained": True}, self.config["training"]["seed"])
 
     def _train(self, model: nn.Module) -> None:
         training = self.config["training"]

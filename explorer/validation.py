@@ -12,7 +12,7 @@ import yaml
 from explorer.baselines import check_baselines
 from explorer.budgets import split_budget
 from explorer.checks import checked_ladder, checked_number, checked_objectives
-from explorer.config import GROUPS, Config, conf, default_name, options_of, space_of
+from explorer.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
 from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["validate"]
@@ -118,5 +118,5 @@ def _check_paths(config: Config) -> None:
     for key, kind, is_there in [("model.weights", "file", Path.is_file), ("data.path", "folder", Path.is_dir)]:
         group, _, name = key.partition(".")
         value = config[group].get(name)
-        if value is not None and not is_there(Path(str(value))):
+        if value is not None and (key, value) != ("model.weights", HUB) and not is_there(Path(str(value))):
             raise PruningError(f"{key}: {str(value)!r} is no {kind} that is there")

@@ -75,6 +75,9 @@ def timm(
     options |= {"num_classes": num_classes, "in_chans": in_channels}
     if not pretrained:
         return library.create_model(architecture, **options)
+    published = library.get_pretrained_cfg(architecture)
+    if published is not None and published.hf_hub_id:
+        _ask_hub(published.hf_hub_id)
     model = _from_hub(architecture, lambda: library.create_model(architecture, pretrained=True, **options))
     classes = model.pretrained_cfg["num_classes"]
     if classes != num_classes:
@@ -114,6 +117,10 @@ def transformers(
     """
     library = _library("transformers")
     values = {**(config or {}), "num_labels": num_classes}
+    if pretrained and architecture in library.CONFIG_MAPPING:
+        raise PruningError(
+            f"model.weights: {architecture!r} names no weights, allowed is a folder or a name on the hub"
+        )
     found = _configuration(library, architecture, values)
     factories = {
         "image": (library.AutoModelForImageClassification, library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
@@ -155,6 +162,8 @@ def _configuration(library: Any, architecture: str, values: Mapping[str, Any]) -
     if not (folder / "config.json").is_file() and "/" not in architecture:
         raise unknown("model.architecture", architecture, sorted(known))
     local = folder.is_dir()
+    if not local:
+        _ask_hub(architecture)
     read = library.AutoConfig.from_pretrained
     found = _from_hub(architecture, lambda: read(str(folder) if local else architecture, local_files_only=local))
     _check_keys(found, values)
@@ -194,6 +203,22 @@ def _from_hub(architecture: str, load: Callable[[], Any]) -> Any:
     except Exception as error:  # of four libraries
         line = f"{type(error).__name__}: {_line(error)}"
         raise PruningError(f"model.weights: those of {architecture!r} can't be read ({line})") from error
+
+
+def _ask_hub(name: str) -> None:
+    """Refuse a model that the hub of Hugging Face does not give, before its libraries try for half a minute."""
+    hub = _library("huggingface_hub")
+    try:
+        hub.HfApi().model_info(name, timeout=10)
+    except hub.errors.OfflineModeIsEnabled:
+        return
+    except Exception as error:
+        while error.__cause__ is not None:
+            error = error.__cause__  # type: ignore[assignment]
+        raise PruningError(
+            f"model.weights: {name!r} can't be had from the hub ({_line(error)}); give a local file or folder, or "
+            "HF_HUB_OFFLINE=1 to use an earlier download"
+        ) from error
 
 
 def _line(error: Exception) -> str:

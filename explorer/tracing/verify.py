@@ -125,19 +125,19 @@ class _Check:
     def __call__(self, items: Sequence[Item], number: int) -> str | None:
         """Return why slicing these units in round `number` and dropping these blocks is wrong, or None."""
         kept, dropped = self._chosen(items, number)
-        network = masked(self.model, self.network, kept, dropped)
-        expected = self._run(network)
         try:
             got = self._run(self.surgeon.build(kept, dropped))
         except Exception as error:
             return f"the sliced model raises {_first_line(error)}"
+        dense = masked(self.model, self.network, kept, dropped)
+        expected = self._run(dense)
         if len(expected) != len(got):
             return f"the sliced model returns {len(got)} tensors instead of {len(expected)}"
         for a, b in zip(expected, got, strict=True):
             if a.shape != b.shape:
                 return f"the sliced model returns {list(b.shape)} instead of {list(a.shape)}"
             if not (difference := _difference(a, b)) <= self.tolerance:
-                if self._calmed(expected, network):
+                if self._calmed(expected, dense):
                     return self(items, number)
                 return f"the sliced model differs from the masked one by {difference:.1e}"
         return None
@@ -150,7 +150,7 @@ class _Check:
         with torch.no_grad():
             for parameter in network.parameters():
                 noise = torch.randn(parameter.shape, generator=generator).to(self.dtype)
-                parameter *= 1 + torch.finfo(self.dtype).eps * noise
+                parameter.mul_(1 + torch.finfo(self.dtype).eps * noise)
         errors = [_difference(a, b) for a, b in zip(expected, self._run(network), strict=True)]
         if max(errors, default=0.0) <= _CALM * self.tolerance:
             return False

@@ -356,7 +356,7 @@ CASES: dict[str, Case] = {
         [("a.in_proj_weight", 24, 6), ("b.in_proj_weight", 24, 12)],
     ),
     "torch, added keys": Case(
-        torch_attention(batch_first=True, add_bias_kv=True), TOKENS, [], {"attn.in_proj_weight": ""}
+        torch_attention(batch_first=True, add_bias_kv=True), TOKENS, [], {"attn.in_proj_weight": ""}, rescued=True
     ),
     "torch, added zeros": Case(
         torch_attention(batch_first=True, add_zero_attn=True), TOKENS, [], {"attn.in_proj_weight": ""}, rescued=True

@@ -22,10 +22,8 @@ def batch_norm(rec: Recorder, call: Call) -> None:
         tensor = call[name]
         if tensor is None:
             continue
-        if not rec.is_parameter(tensor):
-            rec.graph.fix(labels, f"normalised with computed statistics{rec.where()}")
-            continue
-        rec.graph.tie(rec.parameter_nodes(tensor, 0), labels)
+        # an instance norm repeats them for every input
+        rec.graph.tie(rec.parameter_nodes(tensor, 0) if rec.is_parameter(tensor) else rec.labels(tensor), labels)
     rec.set(out, labels.reshape([1, -1] + [1] * (out.dim() - 2)))
 
 
@@ -95,6 +93,7 @@ def embedding(rec: Recorder, call: Call) -> None:
     if not rec.is_whole(weight):
         unknown(rec, call)
         return
+    rec.graph.fix(rec.parameter_nodes(weight, 0), f"its rows are asked for by number{rec.where()}")
     written = rec.parameter_block(weight, 1)
     written.writes = True
     rec.set(call.out, written.nodes.reshape([1] * (call.out.dim() - 1) + [-1]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "channel_shuffle",
+    "concatenation",
     "constant",
     "copy_into",
     "glu",
@@ -39,16 +40,13 @@ def movement(rec: Recorder, call: Call) -> None:
         unknown(rec, call)  # channels that choose among channels
         return
     moved = [t for t in tree_leaves((data, call.kwargs)) if isinstance(t, Tensor)]
-    if len(moved) == 1 and rec.is_parameter(moved[0]):
-        rec.move_parameter(call, moved[0])
+    if len(moved) == 1 and rec.is_parameter(moved[0]) and rec.moved_parameter(call, moved[0]):
         return
-    if any(rec.is_parameter(t) for t in moved) and call.name not in ("cat", "stack", "copy_"):
-        unknown(rec, call)
-        return
+    along = {dim for t in moved for dim in varying(rec.labels(t))}
 
     def swap(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and any(leaf is t for t in moved):
-            return rec.whole_labels(leaf)
+            return rec.whole_labels(leaf, along)
         return leaf
 
     args, kwargs = tree_map(swap, (data, call.kwargs))
@@ -68,6 +66,21 @@ def movement(rec: Recorder, call: Call) -> None:
         divided = rec.labels(call.out).squeeze()
         if divided.dim() == 2 and divided.size(0) <= divided.size(1):
             rec.graph.split(divided)
+
+
+def concatenation(rec: Recorder, call: Call) -> None:
+    """Move the labels; tensors put behind one another along another dimension have their channels tied."""
+    tensors, dim = call["tensors"], call["dim"] % call.out.dim()
+    along = {d for t in tensors for d in varying(rec.labels(t))}
+    labels = [rec.data_labels(t, along) if rec.is_parameter(t) else rec.labels(t) for t in tensors]
+    first = next((own for own in labels if varying(own)), None)
+    dims = varying(first) if first is not None else [dim]
+    if dim in dims or any(own.dim() != call.out.dim() or varying(own) not in ([], dims) for own in labels):
+        movement(rec, call)
+    elif first is not None:
+        for own in labels:
+            rec.graph.tie(first, own)
+        rec.set(call.out, first)
 
 
 def channel_shuffle(rec: Recorder, call: Call) -> None:

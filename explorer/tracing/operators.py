@@ -21,6 +21,7 @@ from explorer.tracing.labels import NONE, compact, varying
 from explorer.tracing.layers import addmm, batch_norm, convolution, embedding, mm
 from explorer.tracing.moving import (
     channel_shuffle,
+    concatenation,
     constant,
     copy_into,
     glu,
@@ -100,10 +101,8 @@ def _with_parameter(rec: Recorder, tensor: Tensor, result: Tensor, ndim: int) ->
     long = [dim for dim in range(tensor.dim()) if tensor.size(dim) > 1]
     varies = varying(result)
     if not bool((result != NONE).any()):
-        if len(long) > 1:
-            rec.fix(tensor, f"computed from a parameter{rec.where()}")
-            return torch.full((1,) * ndim, rec.graph.node(f"computed from a parameter{rec.where()}"))
-        return rec.parameter_labels(tensor, long[0], ndim, offset) if long else result
+        own = rec.data_labels(tensor)
+        return own.reshape(left_pad(own.shape, ndim))
     for dim in long:
         if varies[:1] == [dim + offset]:
             rec.graph.tie(rec.parameter_labels(tensor, dim, ndim, offset), result)
@@ -128,7 +127,7 @@ def spatial(rec: Recorder, call: Call) -> None:
 
 
 _MOVEMENT = """
-    _reshape_alias _to_copy _unsafe_view alias cat clone contiguous detach expand flip
+    _reshape_alias _to_copy _unsafe_view alias clone contiguous detach expand flip
     flatten gather im2col index index_select lift_fresh movedim narrow permute
     pixel_unshuffle repeat reshape select split_with_sizes squeeze stack swapaxes t transpose
     unbind unfold unsqueeze view view_copy
@@ -166,6 +165,7 @@ _RULES: dict[str, Rule] = {
     "addmm": addmm,
     "baddbmm": bmm,
     "bmm": bmm,
+    "cat": concatenation,
     "channel_shuffle": channel_shuffle,
     "constant_pad_nd": pad,
     "convolution": convolution,

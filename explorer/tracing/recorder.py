@@ -54,6 +54,7 @@ class Recorder(TorchDispatchMode):
         self._labels = WeakTensorKeyDictionary()
         # value: (tensor name, for every dimension of this view what it is of the parameter)
         self._parameters = WeakTensorKeyDictionary()
+        self._buffers = {name for name, _ in model.named_buffers()}
         self._shapes: dict[str, torch.Size] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             self._shapes[name] = tensor.shape
@@ -106,18 +107,39 @@ class Recorder(TorchDispatchMode):
         found = self._labels.get(tensor)
         return torch.full((1,) * tensor.dim(), NONE) if found is None else found
 
-    def whole_labels(self, tensor: Tensor) -> Tensor:
-        """Return labels of the tensor's full shape; those of a parameter vary along its only long dimension."""
+    def whole_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
+        """Return labels of the tensor's full shape; those of a parameter are as `data_labels` gives them."""
         if self.is_parameter(tensor):
-            long = [dim for dim in range(tensor.dim()) if tensor.size(dim) > 1]
-            if len(long) > 1:
-                reason = f"a parameter is moved with activations{self.where()}"
-                self.fix(tensor, reason)
-                return torch.full(tensor.shape, self.graph.node(reason))
-            if long:
-                return self.parameter_labels(tensor, long[0], tensor.dim(), 0).expand(tensor.shape)
+            return self.data_labels(tensor, along).expand(tensor.shape).contiguous()
         # contiguous, so that whatever view the tensor allows its labels allow
         return self.labels(tensor).expand(tensor.shape).contiguous()
+
+    def data_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
+        """Return labels of a parameter that is computed with as activations are, like the embedding of positions.
+
+        They vary along one dimension; along any other the parameter is fixed.
+
+        Parameters
+        ----------
+        tensor
+            The parameter.
+        along
+            Dimensions along which channels lie in what it is combined with.
+        """
+        name, parts = self._parameters[tensor]
+        long = [dim for dim, part in enumerate(parts) if part is not None and tensor.size(dim) > 1]
+        if not long:
+            return torch.full((1,) * tensor.dim(), NONE)
+        reason = f"an entry of a parameter is asked for{self.where()}"
+        if len(long) > 1 and name in self._buffers:
+            # a table of constants; none of its dimensions need be channels
+            self.fix(tensor, reason)
+            return torch.full((1,) * tensor.dim(), self.graph.node(reason))
+        fitting = [dim for dim in along if dim in long] or [1] * (tensor.dim() == 4 and 1 in long) or long[-1:]
+        for dim in long:
+            if dim != fitting[0]:
+                self.graph.fix(self.parameter_nodes(tensor, dim), reason)
+        return self.parameter_labels(tensor, fitting[0], tensor.dim(), 0)
 
     def channel_labels(self, tensor: Tensor, dim: int) -> Tensor:
         """Return labels along one dimension as a vector; channels that also vary elsewhere are fixed."""
@@ -197,15 +219,13 @@ class Recorder(TorchDispatchMode):
         """Return the nodes of one dimension shaped to broadcast in an `ndim`-dimensional operation."""
         return self.parameter_nodes(tensor, dim).reshape([-1 if d == dim + offset else 1 for d in range(ndim)])
 
-    def move_parameter(self, call: Call, tensor: Tensor) -> None:
-        """Follow a view of a parameter; one that folds its long dimensions is a computed weight."""
+    def moved_parameter(self, call: Call, tensor: Tensor) -> bool:
+        """Follow a view of a parameter; tell whether it is one, and nothing that is computed from the parameter."""
         name, parts = self._parameters[tensor]
         moved = parts_of_views(call, tensor, parts)
-        if moved is None:
-            unknown(self, call)
-        else:
-            for view, kept in zip(tree_leaves(call.out), moved, strict=True):
-                self._parameters[view] = (name, kept)
+        for view, kept in zip(tree_leaves(call.out), moved or (), strict=bool(moved)):
+            self._parameters[view] = (name, kept)
+        return moved is not None
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:

@@ -33,7 +33,7 @@ def sifted(check: Callable[[Sequence[Item]], str | None], items: list[Item]) -> 
     """
     kinds: dict[str, list[Item]] = {}
     for item in items:
-        kinds.setdefault(type(item).__name__ + re.sub(r"\d+", "#", item.name), []).append(item)
+        kinds.setdefault(_kind(item), []).append(item)
 
     def check_kinds(some: Sequence[str]) -> str | None:
         return check([item for kind in some for item in kinds[kind]])
@@ -45,6 +45,12 @@ def sifted(check: Callable[[Sequence[Item]], str | None], items: list[Item]) -> 
         good += more
         bad |= worse
     return [item for item in items if item not in bad], bad
+
+
+def _kind(item: Item) -> str:
+    """Return the name of an item without numbers, and of a unit those of all layers that write it."""
+    names = {item.name, *(item.writers if isinstance(item, ChannelUnit) else ())}
+    return " ".join([type(item).__name__, *sorted({re.sub(r"\d+", "#", name) for name in names})])
 
 
 def _of_kind(

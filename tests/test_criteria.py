@@ -334,6 +334,18 @@ def same(first: Scores, second: Scores) -> bool:
     )
 
 
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_layout_in_memory_changes_nothing(criterion: str) -> None:
+    model, network, batches = made("grouped")
+    expected = score(model, network, criterion, batches=batches, task=TASK)
+    model = model.to(memory_format=torch.channels_last)
+    turned = [(x.contiguous(memory_format=torch.channels_last), y) for x, y in batches]
+    found = score(model, network, criterion, batches=turned, task=TASK)
+    for before, after in ((expected.weights, found.weights), (expected.channels, found.channels)):
+        for name, values in before.items():
+            torch.testing.assert_close(after[name], values, rtol=1e-9, atol=1e-15)
+
+
 @pytest.mark.parametrize("criterion", ["taylor", "obd", "wanda"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_everything_frozen_and_half_precision_are_scored(criterion: str, dtype: torch.dtype) -> None:
@@ -482,6 +494,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = {
     "unknown": (mlp, "tylor", {}, "criterion: 'tylor' is unknown, did you mean 'taylor'"),
     "no name": (mlp, {"norm": "l1"}, {}, "criterion: 'None' is unknown"),
     "no mapping": (mlp, 3, {}, "criterion: '3' is unknown"),
+    "a list": (mlp, ["l1"], {}, "criterion: \"['l1']\" is unknown"),
     "option": (mlp, {"name": "l1", "nrom": "l2"}, {}, "criterion: 'nrom' is unknown, did you mean 'norm'"),
     "option of another": (mlp, {"name": "l1", "seed": 1}, {}, "criterion: 'seed' is unknown"),
     "norm": (mlp, {"name": "l1", "norm": "l3"}, {}, "criterion.norm: 'l3' is unknown, did you mean 'l"),

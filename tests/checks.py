@@ -72,7 +72,7 @@ def counted(model: nn.Module, example: Any = None) -> dict[str, int]:
     """Return parameters and bytes counted on the module itself, and with an example FLOPs by torch's counter."""
     # surgery's own index maps are not the network's
     maps = {id(t) for m in model.modules() if isinstance(m, ChannelSlice) for t in (m.spread, m.keep)}
-    state = {id(t): t for t in model.state_dict(keep_vars=True).values()}
+    state = {id(t): t for t in (*model.parameters(), *model.buffers())}
     return {
         "flops": _flops(model, example) if example is not None else 0,
         "params": sum(p.numel() for p in model.parameters()),

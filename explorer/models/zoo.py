@@ -119,7 +119,7 @@ def transformers(
     values = {**(config or {}), "num_labels": num_classes}
     if pretrained and architecture in library.CONFIG_MAPPING:
         raise PruningError(
-            f"model.weights: {architecture!r} names no weights, allowed is a folder or a name on the hub"
+            f"model.weights: {architecture!r} has no weights, allowed: a folder or a name on the hub"
         )
     found = _configuration(library, architecture, values)
     factories = {

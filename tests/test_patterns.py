@@ -224,7 +224,7 @@ def test_comparison_shows_theory_beside_the_machine() -> None:
     theory, machine = (data[data["cost"] == cost] for cost in ("flops_ratio", "latency_batch_ratio"))
     assert theory["x"].tolist() == [0.5, 0.5, 0.25]
     assert machine["x"].tolist() == [0.7, 0.5]
-    assert machine["error"].tolist() == pytest.approx([10, 20])
+    assert machine["error"].tolist() == pytest.approx([0.1, 0.2])
     figure = comparison_figure(points, 0.03)
     assert len(figure.axes) == 2
     assert len(comparison_figure(points.drop(columns="latency_batch_ratio"), 0.03).axes) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,7 @@ def _gradients(subject: Subject, batch: Batch, weights: Sequence[Tensor]) -> tup
 
 
 @contextmanager
-def _differentiable(tensors: Iterator[Tensor] | Any) -> Iterator[None]:
+def _differentiable(tensors: Iterable[Tensor]) -> Iterator[None]:
     """Let tensors have gradients, frozen or not."""
     flags = [(tensor, tensor.requires_grad) for tensor in tensors]
     try:

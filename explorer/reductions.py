@@ -119,7 +119,8 @@ def _on_kept(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
         return dense if isinstance(out, Tensor) else (first, *out[1:])
     if part.divisor is not None:
         entries, kept = source.numel() // out.numel(), source.numel() // out.numel() * len(index) // part.length
-        out = out * ((entries - part.divisor) / (kept - part.divisor))
+        # as a tensor, since one entry has no variance: not a number
+        out = out * (entries - part.divisor) / (kept - part.divisor)
     return out
 
 

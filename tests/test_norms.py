@@ -1,0 +1,430 @@
+"""Widths that norms, softmaxes and means run over: sliced is masked, where masked runs over what is kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from checks import (
+    assert_costs_are_counted,
+    assert_sliced_is_masked,
+    fresh,
+    outputs,
+    random_kept,
+    random_recipe,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import Attention, Fn, L, conv, image, tokens
+from torch import Tensor, nn
+
+from explorer.surgery import Kept, Surgeon, masked
+from explorer.tracing import trace
+from spaces import Network, Reduction
+
+WIDTH = 8
+IMG, TOKENS, IDS = image(), tokens(6), torch.arange(10).reshape(2, 5) * 7 % 12
+WHOLE = ("a", WIDTH, 1, 1)
+
+
+@dataclass
+class Case:
+    """A model, its example and units as (name, channels, tied, groups); `over`: it runs over channels as a whole."""
+
+    build: Callable[[], nn.Module]
+    example: Tensor
+    units: list[tuple[str, int, int, int]]
+    over: bool = True
+
+
+class HandLayerNorm(nn.Module):
+    """A layer norm over the second dimension, as in ConvNeXt's own code."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.normalized_shape = (channels,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.size(1) == self.normalized_shape[0]
+        mean = x.mean(1, keepdim=True)
+        variance = (x - mean).pow(2).mean(1, keepdim=True)
+        return self.weight[:, None, None] * (x - mean) / torch.sqrt(variance + 1e-6) + self.bias[:, None, None]
+
+
+class HandRMSNorm(nn.Module):
+    """As in Llama."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+
+class Functional(nn.Module):
+    """A norm without weights that keeps its shape as a number."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.normalized_shape = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, (self.normalized_shape,))
+
+
+class Conv1D(nn.Module):
+    """The linear layer of GPT-2."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight, self.bias = nn.Parameter(torch.zeros(nx, nf)), nn.Parameter(torch.zeros(nf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(*x.shape[:-1], self.nf)
+
+
+class Vision(nn.Module):
+    """Patches with a class token, register tokens and positions; their number of channels is known to the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.hidden_dim = nn.Conv2d(3, WIDTH, 4, 4), WIDTH
+        self.cls = nn.Parameter(torch.zeros(1, 1, WIDTH))
+        self.registers = nn.Parameter(torch.zeros(1, 2, WIDTH))
+        self.positions = nn.Parameter(torch.zeros(1, 7, WIDTH))
+        self.block, self.norm, self.head = Attention(WIDTH), nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.size(0)
+        x = self.a(x).reshape(n, self.hidden_dim, 4).permute(0, 2, 1)
+        first = (self.cls.expand(n, -1, -1), self.registers.repeat(n, 1, 1))
+        return self.head(self.norm(self.block(torch.cat([*first, x], 1) + self.positions))[:, 0])
+
+
+class Language(nn.Module):
+    """A decoder whose output layer has the embedding's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.positions = nn.Embedding(12, WIDTH), nn.Embedding(9, WIDTH)
+        self.register_buffer("places", torch.arange(9).expand(1, -1))
+        self.up, self.down = Conv1D(10, WIDTH), Conv1D(WIDTH, 10)
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), HandRMSNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, 12, bias=False)
+        self.head.weight = self.a.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.a(ids) + self.positions(self.places[:, : ids.size(1)])
+        return self.head(self.norm2(x + self.down(F.gelu(self.up(self.norm1(x))))))
+
+
+class Biased(nn.Module):
+    """Attention with a bias that is looked up for each pair of positions and each head, as in Swin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.num_heads = nn.LayerNorm(WIDTH), 4
+        self.q, self.k, self.v = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.o = nn.Linear(WIDTH, WIDTH)
+        self.table = nn.Parameter(torch.zeros(9, 4))
+        place = torch.arange(5)
+        self.register_buffer("index", (place[:, None] - place + 4).flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            f(self.norm(x)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v)
+        )
+        bias = self.table[self.index].view(5, 5, -1).permute(2, 0, 1).contiguous()
+        return x + self.o(((q @ k.transpose(-1, -2) + bias).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def mlp(norm: Callable[[], nn.Module], last: bool = True) -> Callable[[], nn.Module]:
+    """Return a factory of a residual feed-forward network of tokens, normalised before, within and after."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.a(x)
+        x = x + m.down(F.gelu(m.up(m.norm1(x))))
+        return m.head(m.norm2(x) if last else x)
+
+    def build() -> nn.Module:
+        layers = {"a": nn.Linear(6, WIDTH), "up": nn.Linear(WIDTH, 10), "down": nn.Linear(10, WIDTH)}
+        return Fn(forward, **layers, norm1=norm(), norm2=norm(), head=nn.Linear(WIDTH, 3))
+
+    return build
+
+
+def convs(norm: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Return a factory of a residual convolutional network."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.norm1(m.a(x))
+        return m.head(F.relu(x + m.norm2(m.b(x))))
+
+    return lambda: Fn(forward, a=conv(3, 8), norm1=norm(), b=conv(8, 8), norm2=norm(), head=conv(8, 2))
+
+
+def between(function: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
+    """Return a factory of a network that calls a function on the output of its first convolution."""
+    return lambda: Fn(lambda m, x: m.b(function(m.a(x))), a=conv(3, WIDTH), b=conv(WIDTH, 2))
+
+
+def gated(function: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
+    """Return a factory of a network whose channels are scaled by a map [N, maps, H, W] of all of them."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.a(x)
+        return m.b(x * m.map(function(x)).sigmoid())
+
+    return lambda: Fn(forward, a=conv(3, WIDTH), map=nn.LazyConv2d(1, 1), b=conv(WIDTH, 2))
+
+
+def maps(*functions: Callable[..., Any]) -> Callable[[], nn.Module]:
+    """Return a factory of a network gated by what reductions (tensor, dimension, keepdim) make of its channels."""
+
+    def build() -> nn.Module:
+        model = gated(lambda x: torch.cat([f(x, 1, keepdim=True) for f in functions], 1))()
+        model(IMG)
+        return model
+
+    return build
+
+
+def encoder(**options: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        layer = nn.TransformerEncoderLayer(WIDTH, 2, 12, batch_first=True, **options)
+        return nn.Sequential(nn.Linear(6, WIDTH), layer, nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 3))
+
+    return build
+
+
+def _concatenated() -> nn.Module:
+    return Fn(
+        lambda m, x: m.head(m.norm(torch.cat([m.a(x), m.b(x)], -1))),
+        a=nn.Linear(6, WIDTH),
+        b=nn.Linear(6, 4),
+        norm=nn.LayerNorm(WIDTH + 4),
+        head=nn.Linear(WIDTH + 4, 3),
+    )
+
+
+def _grouped_concatenation() -> nn.Module:
+    return Fn(
+        lambda m, x: m.head(m.norm(torch.cat([m.a(x), m.b(x)], 1))),
+        a=conv(3, 8),
+        b=conv(3, 4),
+        norm=nn.GroupNorm(2, 12),
+        head=conv(12, 2),
+    )
+
+
+def _biased(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a variance that one channel has, too."""
+    return partial(function, correction=0)
+
+
+def _norm(x: Tensor, dim: int, keepdim: bool) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
+
+
+MLP = [WHOLE, ("up", 10, 1, 1)]
+CASES: dict[str, Case] = {
+    "layer norm": Case(mlp(L(nn.LayerNorm, WIDTH)), TOKENS, MLP),
+    "layer norm without weights": Case(mlp(L(nn.LayerNorm, WIDTH, elementwise_affine=False)), TOKENS, MLP),
+    "layer norm of a user": Case(convs(L(HandLayerNorm, WIDTH)), IMG, [WHOLE]),
+    "layer norm of whole images": Case(convs(L(nn.LayerNorm, (WIDTH, 8, 8))), IMG, [WHOLE]),
+    "function": Case(mlp(L(Functional, WIDTH)), TOKENS, MLP),
+    "rms norm": Case(mlp(L(nn.RMSNorm, WIDTH)), TOKENS, MLP),
+    "rms norm by hand": Case(mlp(L(HandRMSNorm, WIDTH)), TOKENS, MLP),
+    "group norm": Case(convs(L(nn.GroupNorm, 2, WIDTH)), IMG, [("a", WIDTH, 1, 2)]),
+    "group norm of one group": Case(convs(L(nn.GroupNorm, 1, WIDTH)), IMG, [WHOLE]),
+    "group norm of each channel": Case(convs(L(nn.GroupNorm, WIDTH, WIDTH)), IMG, [WHOLE], over=False),
+    "group norm without weights": Case(convs(L(nn.GroupNorm, 4, WIDTH, affine=False)), IMG, [("a", WIDTH, 1, 4)]),
+    "group norm of a concatenation": Case(_grouped_concatenation, IMG, [("a", 4, 2, 1), ("a#2", 4, 1, 1)]),
+    "instance norm": Case(convs(L(nn.InstanceNorm2d, WIDTH, affine=True)), IMG, [WHOLE], over=False),
+    "layer norm of a concatenation": Case(_concatenated, TOKENS, [WHOLE, ("b", 4, 1, 1)]),
+    "softmax": Case(between(lambda x: x.softmax(1)), IMG, [WHOLE]),
+    "log softmax": Case(between(lambda x: x.log_softmax(1)), IMG, [WHOLE]),
+    "softmax by hand": Case(between(lambda x: x.exp() / x.exp().sum(1, keepdim=True)), IMG, [WHOLE]),
+    "running sums": Case(between(lambda x: x.cumsum(1)), IMG, [WHOLE]),
+    "normalize": Case(between(lambda x: F.normalize(x, dim=1)), IMG, [WHOLE]),
+    "mean by hand": Case(between(lambda x: x - x.sum(1, keepdim=True) / x.size(1)), IMG, [WHOLE]),
+    "mean of images by hand": Case(
+        between(lambda x: x - x.sum((1, 2, 3), keepdim=True) * (1 / x[0].numel())), IMG, [WHOLE]
+    ),
+    "flattened": Case(between(lambda x: x.flatten(1).softmax(1).reshape(x.shape)), IMG, [WHOLE]),
+    "channel attention": Case(maps(torch.mean, torch.amax), IMG, [WHOLE]),
+    "statistics": Case(maps(_biased(torch.std), _biased(torch.var), torch.amin, torch.logsumexp), IMG, [WHOLE]),
+    "sums": Case(maps(torch.sum, torch.prod, _norm), IMG, [WHOLE]),
+    "first of two results": Case(
+        maps(*(lambda x, d, keepdim, f=f: f(x, d, keepdim=keepdim)[0] for f in (torch.max, _biased(torch.var_mean)))),
+        IMG,
+        [WHOLE],
+    ),
+    "class token and positions": Case(Vision, IMG, [WHOLE, ("block.qkv", 24, 12, 1), ("block.up", 12, 1, 1)]),
+    "tied embedding": Case(Language, IDS, [WHOLE, ("up", 10, 1, 1)]),
+    "table of positions": Case(
+        lambda: nn.Sequential(nn.Linear(6, WIDTH), Biased(), nn.Linear(WIDTH, 3)),
+        TOKENS,
+        [("0", WIDTH, 1, 1), ("1.q", 8, 2, 1)],
+    ),
+    **{
+        f"encoder, norm {'first' if first else 'last'}": Case(
+            encoder(norm_first=first),
+            TOKENS,
+            [("0", WIDTH, 1, 1), ("1.self_attn.in_proj_weight", 24, 12, 1), ("1.linear1", 12, 1, 1)],
+        )
+        for first in (True, False)
+    },
+}
+WRONG: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "mean of so many": (between(lambda x: x - x.sum(1, keepdim=True) / 8), "differs"),
+    "mean of a constant": (between(lambda x: x - x.sum(1, keepdim=True) / torch.tensor(8.0)), "differs"),
+    "mean by a product": (between(lambda x: x - x.sum((1, 2), keepdim=True) * (1 / 64)), "differs"),
+    "variance of so many": (
+        between(lambda x: x / ((x - x.mean(1, keepdim=True)).pow(2).sum(1, keepdim=True) / 7)),
+        "differs",
+    ),
+    "place of the largest": (between(lambda x: x * x.argmax(1, keepdim=True)), "argmax"),
+    "groups by a view": (
+        between(lambda x: F.layer_norm(x.view(2, 2, 4, 8, 8), (4, 8, 8)).view(2, 8, 8, 8)),
+        "raises",
+    ),
+}
+
+
+def _build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return CASES[name].build().eval()
+
+
+def _network(name: str) -> Network:
+    return trace(_build(name), CASES[name].example)
+
+
+NETWORKS: dict[str, tuple[nn.Module, Network]] = {}
+
+
+def _known(name: str) -> tuple[nn.Module, Network]:
+    """Return the model in float64 with random weights, and its network."""
+    if name not in NETWORKS:
+        NETWORKS[name] = fresh(_build(name)), _network(name)
+    return NETWORKS[name]
+
+
+def _kept(network: Network, seed: int) -> Kept:
+    rng = np.random.default_rng(seed)
+    return random_kept(network, random_recipe(network, rng), rng)
+
+
+def _halved(network: Network) -> Kept:
+    """Return for every unit the last half of every group."""
+    return {
+        unit.name: torch.arange(unit.atoms).reshape(unit.groups, -1)[:, unit.steps // 2 :].flatten()
+        for unit in network.units
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_units(name: str) -> None:
+    case, network = CASES[name], _network(name)
+    assert [(u.name, u.channels, u.tied, u.groups) for u in network.units] == case.units
+    assert bool(network.reductions) == case.over
+    assert trace(_build(name), case.example, verify=False).units == network.units
+    assert Network.from_yaml(network.to_yaml()) == network
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from(sorted(CASES)), st.integers(0, 2**32 - 1))
+def test_sliced_is_masked(name: str, seed: int) -> None:
+    model, network = _known(name)
+    assert_sliced_is_masked(model, network, CASES[name].example, _kept(network, seed))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_costs_are_counted(name: str) -> None:
+    network, rng = _known(name)[1], np.random.default_rng(0)
+    for _ in range(3):
+        recipe = random_recipe(network, rng)
+        assert_costs_are_counted(_build(name), network, CASES[name].example, recipe, random_kept(network, recipe, rng))
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].over])
+def test_statistics_over_everything_are_something_else(name: str) -> None:
+    model, network = _known(name)
+    kept, naive = _halved(network), replace(network, reductions=())
+    for right, wrong in zip(
+        *(outputs(masked(model, n, kept), CASES[name].example) for n in (network, naive)), strict=True
+    ):
+        assert (right - wrong).abs().max() > 1e-3 * right.abs().max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_results_stand_alone(name: str) -> None:
+    example, (model, network) = CASES[name].example, _known(name)
+    example = example.double() if example.is_floating_point() else example
+    small = Surgeon(model, network).build(_halved(network))
+    expected = small(example)
+    loaded = Surgeon(fresh(_build(name)), network).build(_halved(network))
+    loaded.load_state_dict(small.state_dict(), strict=True)
+    exported = torch.export.export(small, (example,)).module()
+    for other in (loaded, copy.deepcopy(small), exported):
+        torch.testing.assert_close(other(example), expected)
+    small.train()(example).square().sum().backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in small.parameters())
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_models_are_fixed(name: str) -> None:
+    build, words = WRONG[name]
+    network = trace(build(), IMG)
+    assert not network.units
+    assert not network.reductions
+    assert any(words in entry.reason for entry in network.fixed if entry.name == "a"), network.fixed
+
+
+@pytest.mark.parametrize("name", ["layer norm", "group norm", "channel attention", "tied embedding"])
+def test_masked_networks_run_as_any_module_does(name: str) -> None:
+    model, network = _known(name)
+    kept, example = _halved(network), CASES[name].example
+    whole, small = masked(model, network, kept), Surgeon(model, network).build(kept)
+    assert type(whole) is type(model)
+    for batch in (example, torch.cat([example, example.flip(0), example]), example[:1]):
+        for other in (whole, copy.deepcopy(whole), copy.deepcopy(copy.deepcopy(whole)), whole):
+            torch.testing.assert_close(outputs(other, batch), outputs(small, batch))
+    with torch.inference_mode():
+        torch.testing.assert_close(outputs(whole, example), outputs(small, example))
+    with pytest.raises(RuntimeError, match="size|shape|type"):
+        whole(torch.zeros(2, 3, 5, dtype=torch.float64))
+    torch.testing.assert_close(outputs(whole, example), outputs(small, example))
+
+
+def test_what_is_whole_costs_nothing() -> None:
+    model, network = _known("layer norm")
+    assert not masked(model, network, {})._forward_hooks
+    assert not masked(model, network, {"up": torch.arange(5)})._forward_hooks
+
+
+def test_another_length_than_was_traced_is_said() -> None:
+    model, network = _known("flattened")
+    with pytest.raises(ValueError, match="_softmax runs over 800 entries, 512 when the model was traced"):
+        outputs(masked(model, network, _halved(network)), image(size=10))
+
+
+def test_reductions_are_found_where_they_run() -> None:
+    network = _known("layer norm")[1]
+    width = network.tensor["norm1.weight"].dims[0]
+    assert network.reductions == tuple(
+        Reduction(module, "native_layer_norm", 0, 2, width) for module in ("norm1", "norm2")
+    )
+    divided = _known("mean of images by hand")[1].reductions
+    assert [(entry.operator, entry.axis, entry.divisor) for entry in divided] == [("sum", 1, 0)]

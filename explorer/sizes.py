@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from explorer.stand_ins import Skip, SmallerAttention
+from explorer.windows import WINDOWED, window_attention
 from spaces import Dim, Network, Run
 
 __all__ = ["Size", "sizes", "update_of"]
@@ -130,6 +131,9 @@ def _dims_by_module(network: Network) -> tuple[dict[str, list[Dim]], dict[str, l
 
 def update_of(module: nn.Module) -> Callable[[Any], None] | None:
     """Return the function that makes the size attributes of a sliced copy agree with its tensors, if there is one."""
+    kind = type(module)
+    if f"{kind.__module__}.{kind.__qualname__}" in WINDOWED:
+        return window_attention
     return next((update for kind, update in _UPDATES.items() if isinstance(module, kind)), None)
 
 

@@ -422,6 +422,15 @@ CASES: dict[str, Case] = {
         IMG,
         [("0", 16, 4, 1), ("2", 6, 1, 1)],
     ),
+    "one pixel, channels last": Case(
+        _fn(
+            lambda m, x: m.b(F.adaptive_avg_pool2d(m.a(x.to(memory_format=torch.channels_last)), 1)),
+            a=L(conv, 3, 8),
+            b=L(conv, 8, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 1)],
+    ),
     "halves by slices": Case(
         _fn(
             lambda m, x: m.b((y := m.a(x))[:, : y.size(1) // 2] * y[:, y.size(1) // 2 :].sigmoid()),

@@ -23,6 +23,7 @@ from explorer.surgery import Surgeon
 from explorer.tracing import trace
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.verify import _Check, _difference
+from explorer.windows import SmallerWindowAttention
 from spaces import Network, PruningError, Recipe, costs_of
 
 _DECLARED = None if foreign.missing("torchvision") else foreign.declare_operators()
@@ -142,6 +143,28 @@ def test_what_does_not_run_in_eval_mode_is_listed() -> None:
     model, example = built("torchvision", "googlenet", ZOO["torchvision"]["googlenet"])
     idle = [entry.name for entry in trace(model, example).fixed if entry.reason == "did not run in eval mode"]
     assert {name.partition(".")[0] for name in idle} == {"aux1", "aux2"}
+
+
+@pytest.mark.skipif(foreign.missing("torchvision"), reason="no torchvision")
+@pytest.mark.parametrize("size", [8, 13, 16, 21])
+@pytest.mark.parametrize("version", ["", "V2"])
+def test_windows_are_torchvisions(version: str, size: int) -> None:
+    from torchvision.models import swin_transformer
+
+    torch.manual_seed(0)
+    kind = getattr(swin_transformer, f"ShiftedWindowAttention{version}")
+    dense = kind(24, [8, 8], [4, 4], 3, attention_dropout=0.1, dropout=0.1).double().eval()
+    for parameter in dense.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2, size, size + 3, 24, dtype=torch.float64)
+    expected = dense(x)
+    dense.__class__ = SmallerWindowAttention
+    torch.testing.assert_close(dense(x), expected)
+    torch.manual_seed(1)
+    dropped = dense.train()(x)
+    dense.__class__ = kind
+    torch.manual_seed(1)
+    torch.testing.assert_close(dropped, dense(x))
 
 
 def test_a_problem_is_a_row() -> None:

@@ -126,6 +126,16 @@ def spatial(rec: Recorder, call: Call) -> None:
             rec.set(out, labels)
 
 
+def restride(rec: Recorder, call: Call) -> None:
+    """Keep the labels of what is only laid out anew, as pooling does to one pixel that is stored channels last."""
+    labels = rec.labels(call.out)
+    alike = labels.dim() == call.out.dim() and all(
+        a in (1, b) for a, b in zip(labels.shape, call.out.shape, strict=True)
+    )
+    if not alike or call.out is not call["self"]:
+        unknown(rec, call)
+
+
 _MOVEMENT = """
     _reshape_alias _to_copy _unsafe_view alias clone contiguous detach expand flip
     flatten gather im2col index index_select lift_fresh movedim narrow permute
@@ -163,6 +173,7 @@ _RULES: dict[str, Rule] = {
         batch_norm,
     ),
     "addmm": addmm,
+    "as_strided": restride,
     "baddbmm": bmm,
     "bmm": bmm,
     "cat": concatenation,

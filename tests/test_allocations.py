@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ from explorer.baselines import evaluated
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
 from explorer.config import compose, default_name, sweep_name
-from explorer.criteria import Scores, score
+from explorer.criteria import CRITERIA, Scores, score
 from explorer.evaluation import Evaluator
 from explorer.plots import pareto_data
 from explorer.problem import named_space
@@ -38,6 +39,7 @@ from explorer.tracing import trace
 from explorer.validation import validate
 from spaces import COSTS, Network, PruningError, PruningSpace, Recipe, costs_of
 
+SHARED = Path(__file__).parents[1].parent / "shared"
 NETWORKS = ["resnet20", "resnet56", "mobilenet_v2"]
 FAMILIES = ["channels", "element", "vector", "kernel", "block", "tile", "tile_element", "tile_vector"]
 TARGETS = list(product(COSTS, [0.75, 0.5, 0.35]))
@@ -491,6 +493,21 @@ def test_a_pareto_plot_shows_baselines_that_have_what_it_shows():
 
 
 # --- the benchmark
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared weights and images")
+def test_the_bench_of_criteria_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = SHARED / "weights" / "resnet20-cifar10-jpeg.safetensors"
+    paths = [f"criteria.data={SHARED / 'data' / 'cifar10-jpeg'}", f"criteria.weights={weights}"]
+    small = ["images=20", "test_images=20", "calibration_batches=1", "seeds=1", "ratios=[0.5]"]
+    assert run_bench(["criteria", *paths, *(f"criteria.{option}" for option in small)]) == 0
+    outcomes = pd.read_csv(tmp_path / "results/bench/criteria-resnet20.csv")
+    assert len(outcomes) == 2 * len(CRITERIA) + 2
+    assert outcomes["flops"].to_numpy() == pytest.approx(0.5, rel=SLACK)
+    lines = (tmp_path / "results/bench/criteria-resnet20.md").read_text().splitlines()
+    assert len(lines) == len(outcomes) + 3
 
 
 def test_the_bench_of_criteria_says_what_it_needs():

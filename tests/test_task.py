@@ -171,7 +171,7 @@ def test_a_regression_is_explored_exported_and_loaded(structure: str, tmp_path) 
     model, a, b = _Curve(), torch.randn(240, 3), torch.randn(240, 3)
     targets = torch.stack([(a * b).sum(1), a.sum(1)], 1)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(150):
+    for _ in range(400):
         optimizer.zero_grad()
         F.mse_loss(model(a, b), targets).backward()
         optimizer.step()
@@ -184,7 +184,8 @@ def test_a_regression_is_explored_exported_and_loaded(structure: str, tmp_path) 
     front = study.frontier
     trivial = float((targets[120:] - targets[:120].mean(0)).square().mean())
     assert study.problem.scale.reference == [pytest.approx(trivial), 1.0]
-    assert 0 < front["error"].min() < 0.5 * trivial
+    assert study.problem.dense["error"] < 0.3 * trivial
+    assert study.problem.dense["error"] < front["error"].min() < trivial
     assert (front["error_se"] > 0).all()
     assert study.plot().axes[0].get_ylabel() == "validation mean squared error"
     best = study.best(flops=0.9)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["ALONG", "ARGUMENTS", "REDUCING", "KeptOnly", "Part"]
+__all__ = ["ALONG", "ARGUMENTS", "COUNTED_AS", "REDUCING", "KeptOnly", "Part"]
 
 ALONG = frozenset("_log_softmax _safe_softmax _softmax cumprod cumsum logcumsumexp".split())
 """Operators along one dimension, of the same result for kept entries if only these are there; the shape stays."""
@@ -28,6 +28,9 @@ REDUCING = frozenset(
     """.split()
 )
 """Operators that reduce dimensions, of the same result if what is not kept is not there."""
+
+COUNTED_AS = {"_fused_rms_norm": "mean"}
+"""What an operator of some devices is on others: an RMS norm is a mean over the same dimensions."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class KeptOnly(TorchDispatchMode):
                 return out
         name, part = func.overloadpacket.__name__, None
         if name in ARGUMENTS:
-            place = (self._stack[-1] if self._stack else "", name)
+            place = (self._stack[-1] if self._stack else "", COUNTED_AS.get(name, name))
             part = self.parts.get((*place, self._ran[place]))
             self._ran[place] += 1
         out = func(*args, **kwargs)

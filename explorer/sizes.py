@@ -100,9 +100,10 @@ def _widths(model: nn.Module, network: Network) -> Iterator[Size]:
     own, below = _dims_by_module(network)
     multiplying = {product.name for product in network.products}
     for name, module in model.named_modules():
-        if name in multiplying or not own.get(name, below.get(name)):
-            continue
         weight = network.tensor.get(f"{name}.weight" if name else "weight")
+        known = weight is not None and type(module).__module__.startswith("torch.nn.")
+        if known or name in multiplying or not own.get(name, below.get(name)):
+            continue
         for attribute, value in vars(module).items():
             if weight is not None and _OF_WEIGHT.get(attribute, 9) < len(weight.dims):
                 dims = [weight.dims[_OF_WEIGHT[attribute]]]

@@ -148,6 +148,13 @@ class Biased(nn.Module):
         return x + self.o(((q @ k.transpose(-1, -2) + bias).softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
+class FusedRMSNorm(nn.RMSNorm):
+    """What torch runs on other devices."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.aten._fused_rms_norm(x, self.normalized_shape, self.weight, 1e-6)[0]
+
+
 def mlp(norm: Callable[[], nn.Module], last: bool = True) -> Callable[[], nn.Module]:
     """Return a factory of a residual feed-forward network of tokens, normalised before, within and after."""
 
@@ -245,6 +252,7 @@ CASES: dict[str, Case] = {
     "function": Case(mlp(L(Functional, WIDTH)), TOKENS, MLP),
     "rms norm": Case(mlp(L(nn.RMSNorm, WIDTH)), TOKENS, MLP),
     "rms norm by hand": Case(mlp(L(HandRMSNorm, WIDTH)), TOKENS, MLP),
+    "rms norm of other devices": Case(mlp(L(FusedRMSNorm, WIDTH)), TOKENS, MLP),
     "group norm": Case(convs(L(nn.GroupNorm, 2, WIDTH)), IMG, [("a", WIDTH, 1, 2)]),
     "group norm of one group": Case(convs(L(nn.GroupNorm, 1, WIDTH)), IMG, [WHOLE]),
     "group norm of each channel": Case(convs(L(nn.GroupNorm, WIDTH, WIDTH)), IMG, [WHOLE], over=False),
@@ -426,5 +434,6 @@ def test_reductions_are_found_where_they_run() -> None:
     assert network.reductions == tuple(
         Reduction(module, "native_layer_norm", 0, 2, width) for module in ("norm1", "norm2")
     )
+    assert _known("rms norm of other devices")[1].reductions == _known("rms norm")[1].reductions
     divided = _known("mean of images by hand")[1].reductions
     assert [(entry.operator, entry.axis, entry.divisor) for entry in divided] == [("sum", 1, 0)]

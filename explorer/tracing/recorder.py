@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from explorer.reductions import ARGUMENTS
+from explorer.reductions import ARGUMENTS, COUNTED_AS
 from explorer.tracing.calls import Call, unknown
 from explorer.tracing.labels import INPUT, NONE, OUTSIDE, Block, Graph, Reduced, Use, varying
 from explorer.tracing.operators import rule_for
@@ -69,7 +69,7 @@ class Recorder(TorchDispatchMode):
         self.graph.step, self._explained, self.heads = len(self.tape.steps), False, _NO_HEADS
         self._follow(call)
         if name in ARGUMENTS:
-            self._reduced[self.module, name] += 1
+            self._reduced[self.module, COUNTED_AS.get(name, name)] += 1
         flops = _flops(call) // self.batch
         if flops and not self._explained:
             self.graph.products.append((self.module, flops, self.heads.numpy()))
@@ -175,8 +175,9 @@ class Recorder(TorchDispatchMode):
 
     def reduces(self, call: Call, axis: int, labels: Tensor) -> None:
         """Record that the running operation runs over these channels as a whole."""
-        number = self._reduced[self.module, call.name]
-        self.graph.reductions.append(Reduced(self.module, call.name, number, axis, labels.numpy()))
+        name = COUNTED_AS.get(call.name, call.name)
+        number = self._reduced[self.module, name]
+        self.graph.reductions.append(Reduced(self.module, name, number, axis, labels.numpy()))
 
     def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
         """Record that a layer with this weight ran; that explains its multiply-adds."""

@@ -148,6 +148,20 @@ class Biased(nn.Module):
         return x + self.o(((q @ k.transpose(-1, -2) + bias).softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
+class Shifted(nn.Module):
+    """Attention whose queries are shifted by a scaled parameter, the same for every head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.shift, self.num_heads = nn.Parameter(torch.zeros(5, 4)), 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scores = (q + self.shift * 0.5) @ k.transpose(-1, -2)
+        return self.o((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
 class FusedRMSNorm(nn.RMSNorm):
     """What torch runs on other devices."""
 
@@ -284,6 +298,12 @@ CASES: dict[str, Case] = {
         lambda: nn.Sequential(nn.Linear(6, WIDTH), Biased(), nn.Linear(WIDTH, 3)),
         TOKENS,
         [("0", WIDTH, 1, 1), ("1.q", 8, 2, 1)],
+    ),
+    "shift of every head": Case(
+        lambda: nn.Sequential(nn.Linear(6, WIDTH), Shifted(), nn.Linear(WIDTH, 3)),
+        TOKENS,
+        [("0", WIDTH, 1, 1), ("1.q", 8, 4, 1), ("1.o", WIDTH, 1, 1)],
+        over=False,
     ),
     **{
         f"encoder, norm {'first' if first else 'last'}": Case(

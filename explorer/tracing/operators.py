@@ -81,7 +81,12 @@ def _broadcast(rec: Recorder, labels: Tensor, others: list[Tensor]) -> None:
     heads = varying(labels)
     if heads and all(other.size(dim) > 1 for other in others for dim in heads):
         for other in others:
-            rec.graph.tie(labels, other)
+            if varying(other)[: len(heads)] == heads:
+                rec.graph.tie(labels, other)
+            else:
+                # one computed scale for the channels of every head
+                rec.join(other, heads, "")
+                rec.graph.fix(labels, f"combined with every head{rec.where()}")
     else:
         rec.graph.fix(labels, f"broadcast over the channels of another tensor{rec.where()}")
 

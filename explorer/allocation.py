@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.allocation_axes import Counts, FreeSpace, allocated_family
-from explorer.allocation_landing import SLACK, checked_reach, land, refuse_no_axes
+from explorer.allocation_landing import SLACK, checked_reach, land
 from explorer.allocations import Levels, allocation
 from explorer.checks import checked_number
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
@@ -168,7 +168,6 @@ def _by_latency(
         quartiles = timing["latency_ms_q1"] / unit, timing["latency_ms_q3"] / unit
         return timing["latency_ms"] / unit, quartiles, dense / unit
 
-    refuse_no_axes(space)
     low, high = 0.0, 1.0
     below, above = space.ends
     least, quartiles, dense = measured(below)

@@ -131,7 +131,13 @@ class FreeSpace:
     def of(
         cls, space: PruningSpace, family: str, scores: Scores | None = None, *, quadratic: bool = False
     ) -> FreeSpace:
-        """Return the axes of one of ``space.families`` (no blocks), scored where `scores` are given."""
+        """Return the axes of one of ``space.families`` (no blocks), scored where `scores` are given.
+
+        Raises
+        ------
+        PruningError
+            If all of them are too small to be pruned.
+        """
         members = space.families[family]
         axes = []
         for place, kind in members.items():
@@ -143,6 +149,8 @@ class FreeSpace:
                 made = _weights(space.network, space.network.layer[axis.name], pattern, scores)
             if made.most >= made.least:
                 axes.append(replace(made, quadratic=quadratic))
+        if not axes:
+            raise PruningError(f"space: no unit or weight of its {family} is large enough to be pruned")
         kept = [(axis, axis.choices[0]) for place, axis in enumerate(space.axes) if place not in members]
         others = tuple(Axis(a.part, a.name, (choice,)) for a, choice in kept if a.ratios[0] < 1)
         return cls(space.network, tuple(axes), others)
@@ -154,8 +162,7 @@ class FreeSpace:
 
     def nearest(self, ratios: Floats) -> Counts:
         """Return the rows nearest to the (n, axes) ratios."""
-        columns = [axis.nearest(ratios[:, i]) for i, axis in enumerate(self.axes)]
-        return np.stack(columns, 1) if columns else np.zeros((len(ratios), 0), dtype=np.int64)
+        return np.stack([axis.nearest(ratios[:, i]) for i, axis in enumerate(self.axes)], 1)
 
     def costs(self, rows: Counts, metric: str) -> Counts:
         """Return one of `spaces.COSTS` of the (n, axes) rows."""
@@ -230,7 +237,8 @@ def _weights(network: Network, layer: Layer, pattern: Pattern, scores: Scores | 
     steps = min(_FINEST, _parts(pattern, gemm))
     least, most = 1, steps - 1
     if pattern.granularity == "tile_element":
-        least = floor(pattern.delta * steps) + 1
+        # by the sixth digit at least, which is all that a recipe tells
+        least = floor((pattern.delta + 1e-6) * steps) + 1
     if pattern.granularity == "tile_vector":
         most = min(most, floor(pattern.n / pattern.m * steps + 1e-9))
     falling = np.empty(0)

@@ -12,7 +12,7 @@ from explorer.allocation_axes import Counts, FreeSpace
 from explorer.allocations import Levels
 from spaces import PruningError
 
-__all__ = ["SLACK", "bracket", "checked_reach", "land", "refuse_no_axes"]
+__all__ = ["SLACK", "bracket", "checked_reach", "land"]
 
 SLACK = 0.005
 """How far from a target, relative to it, a recipe has landed."""
@@ -38,18 +38,11 @@ def checked_reach(space: FreeSpace, metric: str, asked: Any, target: float, dens
     PruningError
         If they do not; the message tells both.
     """
-    refuse_no_axes(space)
     least, most = (int(cost) for cost in space.costs(space.ends, metric))
     # relative targets are products of floats: half a unit of an integer cost absorbs their rounding
     if not least - 0.5 <= target <= most + 0.5:
         share = f"{least / dense:.4g} to {most / dense:.4g} of dense"
         raise PruningError(f"{key or metric}: {asked!r} is out of reach, allowed is {least:,} to {most:,} ({share})")
-
-
-def refuse_no_axes(space: FreeSpace) -> None:
-    """Raise a PruningError if nothing can be allocated."""
-    if not space.axes:
-        raise PruningError("space: every unit and weight to allocate is too small to be pruned")
 
 
 def bracket(space: FreeSpace, levels: Levels, metric: str, target: float) -> tuple[float, Counts, Counts]:

@@ -32,7 +32,7 @@ from explorer.bench.criteria import summary
 from explorer.config import compose, default_name, sweep_name
 from explorer.criteria import CRITERIA, Scores, score
 from explorer.evaluation import Evaluator
-from explorer.plots import pareto_data
+from explorer.plots import BASELINES, pareto_data
 from explorer.problem import named_space
 from explorer.tables import Scale
 from explorer.tracing import trace
@@ -106,6 +106,7 @@ def test_every_family_of_a_mixed_space_lands_alone(family):
         kinds = {pattern.granularity for _, pattern in found.recipe.weights}
         assert kinds <= ({family, "vector"} if family == "tile_vector" else {family})
         assert not found.recipe.blocks
+        assert Recipe.from_yaml(found.recipe.to_yaml()) == found.recipe
         assert bool(found.recipe.channels) == (family == "channels")
 
 
@@ -145,11 +146,10 @@ def test_random_models_land_within_half_a_percent_or_nearest(seed, name, metric,
     try:
         file = weights_config(granularity="kernel", ratios=[0.5]) if patterns else config([1, 0.5])
         space = PruningSpace.from_config(network, file)
+        problem = problem_of(space, scores_of(network, seed))
+        free = FreeSpace.of(space, allocated_family(space), problem.evaluator.scores)
     except PruningError:
         assume(False)
-    problem = problem_of(space, scores_of(network, seed))
-    free = FreeSpace.of(space, allocated_family(space), problem.evaluator.scores)
-    assume(free.axes)
     least, most = free.costs(free.ends, metric)
     # absolute targets are above 1
     target = float(max(2, round(least + share * (most - least))))
@@ -336,6 +336,12 @@ def test_mistakes_are_one_line(change, message):
     assert "\n" not in str(caught.value)
 
 
+def test_units_of_one_channel_are_a_line_too():
+    network = chain([1, 1, 3])
+    with pytest.raises(PruningError, match="space: no unit or weight of its channels is large enough to be pruned"):
+        allocate(problem_of(space_of(network, [1, 0.5]), scores_of(network)), "global", {"flops": 0.5})
+
+
 def test_a_space_of_blocks_has_nothing_to_allocate():
     with pytest.raises(PruningError, match="family: the space has blocks only"):
         allocate(named("layer"), "uniform", {"flops": 0.5})
@@ -486,6 +492,7 @@ def test_a_pareto_plot_shows_baselines_that_have_what_it_shows():
         {"state": ["COMPLETE", "FAIL"], "allocation": ["lamp", "erk"], "flops": [4e5, np.nan], "error": [0.3, np.nan]}
     )
     scale, dense = Scale(["error", "flops"], {"error": 0.9}), {"flops": 1e6, "error": 0.1}
+    assert set(BASELINES) == set(ALLOCATIONS)
     data = pareto_data(trials, dense, scale, "flops", "error", made)
     assert data[data["kind"] == "lamp"][["x", "y"]].to_numpy()[0] == pytest.approx([0.4, 30])
     assert "erk" not in set(data["kind"])

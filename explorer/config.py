@@ -152,8 +152,12 @@ def default_name(config: Config) -> str:
     if config["name"] is not None:
         return str(config["name"])
     space = Path(config["space"]["path"]).stem if "path" in config["space"] else config["space"]["name"]
+    model = config["model"]
+    # of a library's many models the name says which; some are folders
+    which = [Path(str(model["architecture"])).name] if "architecture" in model else []
     parts = [
-        config["model"]["name"],
+        model["name"],
+        *which,
         config["data"]["name"],
         space,
         config["evaluator"]["name"],
@@ -211,8 +215,6 @@ def _readable(error: Exception, config: str) -> PruningError:
         return PruningError(f"{error.full_key}: not given, and needed by this choice")
     text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
     patterns: list[tuple[str, Callable[[re.Match[str]], PruningError]]] = [
-        # of a value that is made of one that is not given
-        (r"Missing mandatory value: (\S+)", lambda m: PruningError(f"{m[1]}: not given, and needed by this choice")),
         (r"Could not find '([^'/]+)/([^']+)'", lambda m: unknown(m[1], m[2], options_of(m[1]))),
         (r"Could not override '([^']+)'", lambda m: unknown("key", m[1], _keys(config, m[1]))),
         (r"Key '([^']+)' is not in struct", lambda m: unknown("key", m[1], _keys(config, m[1]))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from explorer.config import HUB, RESULTS, Config, space_of
 from explorer.criteria import Options
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.dense import dense_network
-from explorer.models import load_weights
+from explorer.models import drop_unused, load_weights
 from explorer.problem import Problem, refuse_empty
 from explorer.samplers import Parameters, Past, make_sampler
 from explorer.storage import open_study
@@ -32,7 +32,7 @@ __all__ = ["Setup", "build_model", "called", "load_data", "load_task", "locate"]
 log = logging.getLogger(__name__)
 
 _NAMES = ("name", "_target_")
-_MODEL_KEYS = ("name", "_target_", "weights", "mean", "std")
+_MODEL_KEYS = ("name", "_target_", "weights", "mean", "std", "drop_unused")
 
 
 def locate(key: str, target: str) -> Callable[..., Any]:
@@ -77,7 +77,13 @@ def model_arguments(config: Config, data: Data) -> dict[str, Any]:
     """Return the factory's arguments: those given, and the data's classes and channels where it takes them."""
     section = config["model"]
     factory = locate("model._target_", section["_target_"])
-    return _offered(factory, data) | {key: value for key, value in section.items() if key not in _MODEL_KEYS}
+    arguments = _offered(factory, data) | {key: value for key, value in section.items() if key not in _MODEL_KEYS}
+    if section.get("drop_unused"):
+        if not data.mean:
+            raise PruningError("model.drop_unused: true, allowed is false where the data has no images")
+        # not the factory's: the shape of the image that tells what runs, kept with what is needed to build the model
+        arguments["drop_unused"] = list(data.shape)
+    return arguments
 
 
 def load_task(config: Config, data: Data) -> Task:
@@ -116,6 +122,15 @@ def _accepted(factory: Callable[..., Any]) -> Collection[str]:
 def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.Module:
     """Return a freshly initialised model; the global random state is left as it was.
 
+    Parameters
+    ----------
+    target
+        Import path of the factory.
+    arguments
+        The factory's; ``drop_unused`` is none of them, but the shape of an image on which every module has to run.
+    seed
+        Of the initial weights.
+
     Raises
     ------
     PruningError
@@ -123,10 +138,22 @@ def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = called("model", locate("model._target_", target), arguments)
+        given = {key: value for key, value in arguments.items() if key != "drop_unused"}
+        model = called("model", locate("model._target_", target), given)
     if not isinstance(model, nn.Module):
         raise PruningError(f"model._target_: {target!r} returns a {type(model).__name__}, not a torch module")
+    if "drop_unused" in arguments:
+        _drop_unused(model, arguments["drop_unused"])
     return model
+
+
+def _drop_unused(model: nn.Module, shape: Sequence[int]) -> None:
+    try:
+        dropped = drop_unused(model, torch.zeros(1, *shape))
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise PruningError(f"model.drop_unused: forward raised {type(error).__name__}: {line}") from error
+    log.info("model: without %s, which run in training only", ", ".join(dropped) or "nothing")
 
 
 def called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -196,9 +223,11 @@ class Setup:
         """Return the dense network on the device: loaded, or trained once and kept."""
         weights = self.config["model"]["weights"]
         if weights is not None:
-            model = self._pretrained() if weights == HUB else self.untrained()
+            model = self._pretrained(hub=weights == HUB)
             if weights != HUB:
                 load_weights(model, weights)
+            if "drop_unused" in self.arguments:
+                _drop_unused(model, self.arguments["drop_unused"])
             log.info("dense network: weights from %s; they may have seen the validation images", weights)
         else:
             training = self.config["training"]
@@ -212,12 +241,15 @@ class Setup:
             log.info("dense network: %s", "from the cache" if cached else f"trained for {training['epochs']} epochs")
         return model.to(self.device)
 
-    def _pretrained(self) -> nn.Module:
-        """Return the model with the weights that its own library has for it."""
+    def _pretrained(self, *, hub: bool) -> nn.Module:
+        """Return the whole model, whatever is dropped afterwards; from a hub with the weights of its library."""
         target = self.config["model"]["_target_"]
-        if "pretrained" not in _accepted(locate("model._target_", target)):
-            raise PruningError(f"model.weights: {HUB!r}, but {target} knows none; allowed is a file or null")
-        return build_model(target, {**self.arguments, "pretrained": True}, self.config["training"]["seed"])
+        arguments = {key: value for key, value in self.arguments.items() if key != "drop_unused"}
+        if hub:
+            if "pretrained" not in _accepted(locate("model._target_", target)):
+                raise PruningError(f"model.weights: {HUB!r}, but {target} knows none; allowed is a file or null")
+            arguments["pretrained"] = True
+        return build_model(target, arguments, self.config["training"]["seed"])
 
     def _train(self, model: nn.Module) -> None:
         training = self.config["training"]

@@ -61,7 +61,7 @@ def validate(config: Config) -> None:
     checked_ladder(config["ladder"])
     split_budget(config["budget"])
     check_baselines(config)
-    _check_statistics(config["model"])
+    _check_model(config["model"])
     PruningSpace.check(space_of(config))
     _check_criterion(config)
     _check_paths(config)
@@ -103,7 +103,9 @@ def _check_criterion(config: Config) -> None:
     Options.of(config["criterion"]).check(space_of(config))
 
 
-def _check_statistics(model: Mapping[str, Any]) -> None:
+def _check_model(model: Mapping[str, Any]) -> None:
+    if not isinstance(model.get("drop_unused", False), bool):
+        raise PruningError(f"model.drop_unused: {model['drop_unused']!r}, allowed is true or false")
     for key in ("mean", "std"):
         values = model.get(key)
         if values is None:

@@ -9,13 +9,14 @@ from torch import nn
 from explorer.models.densenet import densenet40
 from explorer.models.mobilenet import mobilenet_v2
 from explorer.models.resnet import resnet20, resnet32, resnet44, resnet56, resnet110, resnet_digits
+from explorer.models.unused import drop_unused
 from explorer.models.vgg import vgg16_bn
 from explorer.models.vit import vit_digits, vit_tiny
 from explorer.models.weights import load_weights
 from explorer.models.zoo import timm, torchvision, transformers
 from spaces.errors import PruningError, unknown
 
-__all__ = ["MODELS", "build", "load_weights", "timm", "torchvision", "transformers"]
+__all__ = ["MODELS", "build", "drop_unused", "load_weights", "timm", "torchvision", "transformers"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "densenet40": densenet40,

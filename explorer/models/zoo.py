@@ -118,9 +118,7 @@ def transformers(
     library = _library("transformers")
     values = {**(config or {}), "num_labels": num_classes}
     if pretrained and architecture in library.CONFIG_MAPPING:
-        raise PruningError(
-            f"model.weights: {architecture!r} has no weights, allowed: a folder or a name on the hub"
-        )
+        raise PruningError(f"model.weights: {architecture!r} has no weights, allowed: a folder or a name on the hub")
     found = _configuration(library, architecture, values)
     factories = {
         "image": (library.AutoModelForImageClassification, library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),

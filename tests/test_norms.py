@@ -286,6 +286,7 @@ CASES: dict[str, Case] = {
     "flattened": Case(between(lambda x: x.flatten(1).softmax(1).reshape(x.shape)), IMG, [WHOLE]),
     "channel attention": Case(maps(torch.mean, torch.amax), IMG, [WHOLE]),
     "statistics": Case(maps(_biased(torch.std), _biased(torch.var), torch.amin, torch.logsumexp), IMG, [WHOLE]),
+    "of one number": Case(between(lambda x: x * (y := x.mean()).softmax(-1).sum(-1) + y.argmax(-1) + y), IMG, [WHOLE]),
     "sums": Case(maps(torch.sum, torch.prod, _norm), IMG, [WHOLE]),
     "first of two results": Case(
         maps(*(lambda x, d, keepdim, f=f: f(x, d, keepdim=keepdim)[0] for f in (torch.max, _biased(torch.var_mean)))),

@@ -69,7 +69,7 @@ def reduction(rec: Recorder, call: Call) -> None:
     dims = _dims(call)
     labels = rec.labels(source)
     reduced = _over(rec, call, labels, dims, f"reduced over several dimensions by {call.name}{rec.where()}")
-    for dim in sorted((dim % max(1, source.dim()) for dim in dims), reverse=True):
+    for dim in sorted((dim % source.dim() for dim in dims), reverse=True):
         labels = labels.narrow(dim, 0, 1) if outs[0].dim() == source.dim() else labels.select(dim, 0)
     for out in outs:
         rec.set(out, torch.full_like(labels, NONE) if reduced else labels)
@@ -100,7 +100,7 @@ def search(rec: Recorder, call: Call) -> None:
     source, labels = call["self"], rec.labels(call["self"])
     dims = _dims(call)
     rec.join(labels, dims, f"reduced over channels by {call.name}{rec.where()}")
-    for dim in sorted((dim % max(1, source.dim()) for dim in dims), reverse=True):
+    for dim in sorted((dim % source.dim() for dim in dims), reverse=True):
         labels = labels.narrow(dim, 0, 1) if call.out.dim() == source.dim() else labels.select(dim, 0)
     rec.set(call.out, labels)
 
@@ -111,7 +111,7 @@ def along(rec: Recorder, call: Call) -> None:
         unknown(rec, call)
         return
     labels = rec.labels(call["self"])
-    _over(rec, call, labels, [call["dim"]], f"{call.name} runs over several dimensions{rec.where()}")
+    _over(rec, call, labels, _dims(call), f"{call.name} runs over several dimensions{rec.where()}")
     rec.set(call.out, labels)
 
 
@@ -119,7 +119,7 @@ def _dims(call: Call) -> list[int]:
     """Return the dimensions that are reduced, all where none is named."""
     known = {argument.name for argument in call.func._schema.arguments}
     dims: Any = call["dim"] if "dim" in known else None
-    if dims in (None, []):
+    if dims in (None, []) or not call["self"].dim():
         return list(range(call["self"].dim()))
     return [dims] if isinstance(dims, int) else list(dims)
 

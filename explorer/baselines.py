@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
-from explorer.allocation import TARGETS, Allocated, allocate, check_target, checked_target
-from explorer.allocation_axes import allocated_family
-from explorer.allocations import ALLOCATIONS, allocation
+from explorer.allocation import (
+    ALLOCATIONS,
+    TARGETS,
+    Allocated,
+    allocate,
+    allocated_family,
+    allocation,
+    check_target,
+    checked_target,
+)
 from explorer.files import atomic
 from explorer.metrics import Metric
 from explorer.progress import progress

@@ -22,10 +22,8 @@ from torch import nn
 
 import explorer
 from explorer import models
-from explorer.allocation import Allocated, allocate
-from explorer.allocation_axes import FreeAxis, FreeSpace, allocated_family
-from explorer.allocation_landing import SLACK
-from explorer.allocations import ALLOCATIONS
+from explorer.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
+from explorer.allocation.landing import SLACK
 from explorer.baselines import evaluated
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary

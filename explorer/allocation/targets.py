@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.allocation_axes import Counts, FreeSpace, allocated_family
-from explorer.allocation_landing import SLACK, checked_reach, land
-from explorer.allocations import Levels, allocation
+from explorer.allocation.axes import Counts, FreeSpace, allocated_family
+from explorer.allocation.landing import SLACK, checked_reach, land
+from explorer.allocation.table import Levels, allocation
 from explorer.checks import checked_number
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
 

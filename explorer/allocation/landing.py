@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from explorer.allocation_axes import Counts, FreeSpace
-from explorer.allocations import Levels
+from explorer.allocation.axes import Counts, FreeSpace
+from explorer.allocation.table import Levels
 from spaces import PruningError
 
 __all__ = ["SLACK", "bracket", "checked_reach", "land"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from explorer.allocation_axes import FreeAxis
+from explorer.allocation.axes import FreeAxis
 from spaces import unknown
 
 __all__ = ["ALLOCATIONS", "Allocation", "allocation"]

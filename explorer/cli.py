@@ -21,7 +21,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
 
   explore run [key=value ...]       explore a space; -m for a multirun, --help for all keys
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
-  explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --out DIR
+  explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --recipe FILE
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
 
   explore run                                         digits and a small ResNet, minutes
@@ -176,15 +176,18 @@ def _export(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="a run's folder, results/NAME")
     for metric in ("flops", "params", "bytes"):
         parser.add_argument(f"--{metric}", help=f"most {metric}: up to 1 relative to dense, above (or 60M) absolute")
+    parser.add_argument("--recipe", type=Path, help="a recipe file instead, such as a baseline's in recipes/")
     parser.add_argument("--out", type=Path, help="where to (default: export/ in the run's folder)")
     given = parser.parse_args(arguments)
     budget = {m: _number(getattr(given, m)) for m in ("flops", "params", "bytes") if getattr(given, m) is not None}
+    if given.recipe is not None and budget:
+        raise PruningError(f"recipe: it is given, and so is --{next(iter(budget))}, allowed is one of them")
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
     from explorer.export import export_run
     from explorer.progress import console
 
-    target = export_run(given.folder, budget, given.out)
+    target = export_run(given.folder, budget, given.out, recipe_file=given.recipe)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
     return 0
 

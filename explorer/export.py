@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from explorer.sparse.encoding import decode, encode
 from explorer.study import best_within
 from explorer.surgery import Surgeon
 from explorer.tables import without_choices
-from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe
+from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.granularity import kept_steps
 
 __all__ = ["Program", "export_run", "load", "save"]
 
 
-def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None) -> Path:
+def export_run(
+    folder: Path, budget: Mapping[str, Any], out: Path | None = None, *, recipe_file: Path | None = None
+) -> Path:
     """Export the sub-network of least validation error within a budget of a run, and return its folder.
 
     Parameters
@@ -39,12 +42,15 @@ def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None)
     budget
         Limits on ``flops``, ``params`` or ``bytes``, as in the configuration.
     out
-        Where to; by default ``export/`` in the run's folder, named by the trial.
+        Where to; by default ``export/`` in the run's folder, named by the trial or the file.
+    recipe_file
+        A recipe to export instead, such as a baseline's: ``recipes/baseline-global-flops-0.5.yaml``.
 
     Raises
     ------
     PruningError
-        If the folder is no finished run, or no frontier point is within the budget.
+        If the folder is no finished run, no frontier point is within the budget, or the recipe is none of the run's
+        network.
     """
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -53,9 +59,13 @@ def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None)
         network = Network.load(folder / "network.yaml")
     except (OSError, ValueError) as error:
         raise PruningError(f"folder: {str(folder)!r} holds no run to export from ({error})") from None
-    row = best_within(front, summary["dense"], budget)
-    trial = int(row["trial"])
-    recipe = Recipe.load(folder / "recipes" / f"trial-{trial:04d}.yaml")
+    row = best_within(front, summary["dense"], budget) if recipe_file is None else None
+    path = recipe_file if row is None else folder / "recipes" / f"trial-{int(row['trial']):04d}.yaml"
+    assert path is not None
+    try:
+        recipe = Recipe.load(path).canonical(network)
+    except (OSError, UnicodeDecodeError) as error:
+        raise PruningError(f"recipe: {str(path)!r} can't be read ({error})") from None
     setup = Setup({key: value for key, value in config.items() if key not in ("identity", "facts")})
     if setup.data.identity != config["facts"]["data_identity"]:
         raise PruningError(f"data: it is not what the run in {str(folder)!r} was made with")
@@ -63,9 +73,12 @@ def export_run(folder: Path, budget: Mapping[str, Any], out: Path | None = None)
     if problem.space.network.identity != network.identity:
         raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
     test = problem.evaluator.test(recipe, list(setup.batches("test")))
-    metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
-    metrics |= {"test_error": test.error, "test_error_se": test.error_se}
-    target = out or folder / "export" / f"trial-{trial:04d}"
+    if row is None:
+        metrics = {**problem.evaluator(recipe, limited=False), **costs_of(network, recipe)}
+    else:
+        metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
+    metrics |= {"test_error": test.error} | ({} if math.isnan(test.error_se) else {"test_error_se": test.error_se})
+    target = out or folder / "export" / path.stem
     module, masks = problem.evaluator.masked(recipe)
     save(
         module,

@@ -429,6 +429,20 @@ def test_a_run_has_its_baselines_once_and_a_finished_one_gets_more(explore, fold
     pd.testing.assert_frame_equal(table(run).iloc[:4], plain)
     assert len(pd.read_csv(run / "baselines.csv")) == 3
     assert json.loads((run / "summary.json").read_text())["trials"] == 5
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    name = "baseline-global-flops-0.5"
+    code, _, err = explore("export", str(run), "--recipe", str(run / "recipes" / f"{name}.yaml"))
+    assert code == 0, err
+    record = json.loads((run / "export" / name / "model.json").read_text())
+    row = made.set_index("baseline").loc[name]
+    assert record["metrics"]["error"] == pytest.approx(row["error"])
+    module = explorer.load(run / "export" / name)
+    assert sum(p.numel() for p in module.parameters()) == record["metrics"]["params"] == row["params"]
+    for extra, message in ((["--flops", "0.5"], "recipe: it is given, and so is --flops"), ([], "can't be read")):
+        code, _, err = explore("export", str(run), "--recipe", "nowhere.yaml", *extra)
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
 
 
 def test_a_baseline_that_fails_is_a_row_with_its_reason(explore, folder, monkeypatch):

@@ -86,9 +86,15 @@ def _flops(model: nn.Module, example: Any) -> int:
     # fused attention has no count of its own
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    # the counter fails on a parameter that is given to a module
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learnt:
+        parameter.requires_grad_(False)
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         outputs(model, example)
     torch.backends.mha.set_fastpath_enabled(fastpath)
+    for parameter in learnt:
+        parameter.requires_grad_(True)
     return counter.get_total_flops() // 2 // batch
 
 

@@ -40,10 +40,8 @@ FAST = [
     ("transformers", "distilbert"),
     ("transformers", "vit"),
 ]
-# what most of the FLOPs of are in attention whose code divides the width by the number of heads, see results/reference
-FEW: dict[str, float] = {}
-# torch.export itself refuses the dense model
-UNEXPORTED: set[str] = set()
+# most of whose FLOPs are where the model's code divides the width by the number of heads, or standardises the weights
+FEW = {"davit_tiny": 0.35, "deberta-v2": 0.4, "nest_tiny": 0.45, "nfnet_l0": 0.0, "twins_svt_small": 0.4}
 
 
 def _cases(names: list[tuple[str, str]], *marks: pytest.MarkDecorator) -> list[Any]:
@@ -72,7 +70,7 @@ def test_traced_built_and_run(library: str, name: str) -> None:
         blocks = [block.name for block in network.blocks if rng.random() < 0.3]
         small = _check_costs(model, network, example, recipe, kept, blocks)
     _check_masked(model, network, example)
-    _check_runs(small, Surgeon(model, network).build(kept, blocks), example, name not in UNEXPORTED)
+    _check_runs(small, Surgeon(model, network).build(kept, blocks), example)
 
 
 def _check_costs(
@@ -104,7 +102,7 @@ def _check_masked(model: nn.Module, network: Network, example: Tensor) -> None:
     raise AssertionError("no weights are small enough")
 
 
-def _check_runs(small: nn.Module, other: nn.Module, example: Tensor, exports: bool) -> None:
+def _check_runs(small: nn.Module, other: nn.Module, example: Tensor) -> None:
     """Check that a sub-network trains, exports, and that its state loads."""
     small.eval()
     with torch.no_grad():
@@ -116,12 +114,11 @@ def _check_runs(small: nn.Module, other: nn.Module, example: Tensor, exports: bo
     with torch.no_grad():
         for a, b in zip(expected, tensors_in(other.eval()(example.clone())), strict=True):
             torch.testing.assert_close(a, b, equal_nan=True)
-    if exports:
-        exported = torch.export.export(small, (example.clone(),), strict=False).module()
-        with torch.no_grad():
-            got = tensors_in(exported(example.clone()))
-        for a, b in zip(expected, got, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
+    exported = torch.export.export(small, (example.clone(),), strict=False).module()
+    with torch.no_grad():
+        got = tensors_in(exported(example.clone()))
+    for a, b in zip(expected, got, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
     tensors_in(small(example.clone()))[0].square().sum().backward()
     gradients = [p.grad for p in small.parameters() if p.grad is not None]
     assert len(gradients) > 0

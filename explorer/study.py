@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from explorer.allocation import allocate
 from explorer.baselines import evaluated
 from explorer.checks import Ladder, checked_ladder, checked_number
+from explorer.contents import contents
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
 from explorer.evaluation import Evaluator
@@ -236,7 +237,7 @@ def explore(
         Of the sampler.
     storage
         An Optuna storage to keep the study in and continue it from; in memory by default. The study's name is a
-        hash of the model's state, its Network, the batches kept and the arguments.
+        hash of the model's classes and state, its Network, the batches kept and the arguments.
     on_record
         Called with all records after each evaluation.
 
@@ -250,6 +251,10 @@ def explore(
     checked_ladder(ladder)
     checked_number("calibration_batches", calibration_batches, least=1)
     checked_number("timeout", timeout, least=0, whole=False, optional=True)
+    if task is not None and not isinstance(task, Task):
+        raise PruningError(
+            f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.task.regression()"
+        )
     chosen = Options.of(criterion)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = _module(model)
@@ -257,6 +262,7 @@ def explore(
     calibration = [moved(batch, device) for batch in draw(train, calibration_batches, key="train")]
     kept = [moved(batch, device) for batch in draw(validation, key="validation")]
     scored = [moved(batch, device) for batch in drawn(train, chosen)]
+    measured = _classes(kept) if task is None else task
     problem = Problem.of(
         module,
         named_space(space) if isinstance(space, str) else space,
@@ -265,12 +271,13 @@ def explore(
         budget=budget or {},
         objectives=objectives,
         criterion=chosen,
-        task=_classes(kept) if task is None else task,
+        task=measured,
         scored=scored,
     )
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
     arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed]
+    arguments += [contents(getattr(measured, field.name)) for field in fields(measured)]
     name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
     search = problem.search(
         open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, ladder=ladder
@@ -301,13 +308,17 @@ def _classes(batches: Sequence[Batch]) -> Task:
     labels = [targets for _, targets in batches]
     if not all(isinstance(y, torch.Tensor) and y.dim() == 1 and not y.is_floating_point() for y in labels):
         raise PruningError("task: not given, and the targets are no labels of classes; give an explorer.Task")
+    if (least := min(int(y.min()) for y in labels)) < 0:
+        raise PruningError(
+            f"validation: a label is {least}, allowed are classes counted from 0; else give an explorer.Task"
+        )
     return classification(max(int(y.max()) for y in labels) + 1)
 
 
 def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arguments: Sequence[Any]) -> str:
     """Return a study's name: a hash of all that its values depend on."""
     axes = [(axis.label, axis.choices) for axis in problem.space.axes]
-    text = repr([problem.space.network.identity, axes, problem.space.constraints, *arguments])
+    text = repr([module, problem.space.network.identity, axes, problem.space.constraints, *arguments])
     digest = hashlib.sha256(text.encode())
     for tensor in (*module.state_dict().values(), *tree_leaves(batches)):
         if not isinstance(tensor, torch.Tensor):

@@ -153,7 +153,8 @@ class Task:
         Raises
         ------
         PruningError
-            If there are no inputs, or the loss or the metric is infinite or NaN.
+            If there are no inputs, the model, the loss or the metric raises, or the loss or the metric is infinite or
+            NaN.
         """
         device = device_of(model)
 
@@ -162,7 +163,7 @@ class Task:
                 # only here, so that whatever a loader keeps between readings can still be trained on
                 with torch.inference_mode():
                     inputs, targets = moved(batch, device)
-                    predictions = self.forward(model, inputs)
+                    predictions = _attempt("model: forward", self.forward, model, inputs, told=inputs)
                 yield _in_single_precision(predictions), targets
 
         with modes_restored(model):
@@ -177,12 +178,13 @@ class Task:
         PruningError
             As `evaluate`.
         """
-        values, sizes, losses = values_of(self.metric), list[int](), list[Tensor]()
+        values = _attempt("task: metric", values_of, self.metric, told=self.metric)
+        sizes, losses = list[int](), list[Tensor]()
         for predictions, targets in pairs:
             with torch.inference_mode():
                 # kept on the device: reading a number back at every batch would stall a GPU
-                losses.append(self.loss(predictions, targets))
-                values.add(predictions, targets)
+                losses.append(_attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets)))
+                _attempt("task: metric", values.add, predictions, targets, told=(predictions, targets))
             sizes.append(size_of(targets))
         if not sum(sizes):
             raise PruningError("evaluation: the batches are empty; an iterator can be read only once")
@@ -190,7 +192,7 @@ class Task:
         loss = float(weights @ torch.stack(losses).double().cpu())
         if not math.isfinite(loss):
             raise PruningError(f"evaluation: the mean loss is {loss}; the network's outputs are not finite")
-        value, error_se = values.mean(weights)
+        value, error_se = _attempt("task: metric", values.mean, weights, told=self.metric)
         if not math.isfinite(value):
             raise PruningError(f"evaluation: the {self.name} is {value}")
         return Evaluation(1 - value if self._grows else value, error_se, loss, sum(sizes))
@@ -212,7 +214,7 @@ class Task:
         loss = _attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets))
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise PruningError(f"task: loss returns {_described(loss)}, needed is one number for a batch")
-        metric = values_of(self.metric)
+        metric = _attempt("task: metric", values_of, self.metric, told=self.metric)
         _attempt("task: metric", metric.add, predictions, targets, told=(predictions, targets))
 
     def referred(self, model: nn.Module, calibration: Sequence[Batch], validation: Sequence[Batch]) -> Task:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from explorer.data import size_of
+
 __all__ = ["Values", "values_of"]
 
 
@@ -43,7 +45,7 @@ class _Computed:
 
     def add(self, predictions: Any, targets: Any) -> None:
         value = torch.as_tensor(self._metric(predictions, targets))
-        if value.dim() > 1:
+        if value.dim() and list(value.shape) != [size_of(targets)]:
             raise ValueError(f"it returns {list(value.shape)}, needed is one value for each input or for the batch")
         self._found.append(value)
 
@@ -72,4 +74,7 @@ class _Stateful:
         self._metric.update(predictions, targets)
 
     def mean(self, weights: Tensor) -> tuple[float, float]:
-        return float(self._metric.compute()), math.nan
+        value = torch.as_tensor(self._metric.compute())
+        if value.numel() != 1:
+            raise ValueError(f"compute returns {list(value.shape)}, needed is one number")
+        return float(value), math.nan

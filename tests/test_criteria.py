@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -596,10 +597,31 @@ def test_a_cached_score_is_the_fresh_one(criterion: str, tmp_path: Path, caplog:
         count = len(files())
         cached(**changed)
         assert len(files()) == count + 1
-    # what a lambda does has no name
+    # what a lambda or a function inside another one does has no name, even where a decorator gives it one
+    count = len(files())
+    cached(task=Task(functools.wraps(F.cross_entropy)(lambda a, b: F.cross_entropy(a, b))))
+    assert len(files()) == count
     count = len(files())
     cached(task=Task(lambda a, b: F.cross_entropy(a, b)))
     assert len(files()) == count
+
+
+def half(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return 0.5 * F.cross_entropy(logits, labels)
+
+
+def test_a_loss_that_was_rewritten_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, network, batches = made("conv", torch.float32)
+
+    def cached() -> Scores:
+        given = {"batches": batches, "task": Task(half), "folder": tmp_path}
+        return cached_scores(model, network, Options.of({"name": "taylor", "normalizer": "none"}), **given)
+
+    first = cached()
+    # as if it was edited between two runs
+    monkeypatch.setattr(half, "__code__", (lambda logits, labels: 2.0 * F.cross_entropy(logits, labels)).__code__)
+    for name, values in cached().weights.items():
+        torch.testing.assert_close(values, 4 * first.weights[name])
 
 
 def test_batches_of_other_seeds_are_others() -> None:

@@ -8,8 +8,10 @@ import sys
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from checks import fresh
 from synthetic import config
 from torch import nn
@@ -172,6 +174,34 @@ def test_a_stored_exploration_is_continued_and_another_one_kept_apart(digits):
     assert [r.row.tolist() for r in grown.records[:2]] == [r.row.tolist() for r in first.records]
     assert len(other.records) == 2
     assert len(optuna.get_all_study_names(storage)) == 2
+
+
+def _loss_of_each(weight):
+    return lambda logits, labels: weight * F.cross_entropy(logits, labels, reduction="none")
+
+
+class _Squashed(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+def test_another_task_and_another_class_of_the_same_state_are_kept_apart():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    batches, storage = [(torch.randn(16, 4), torch.arange(16) % 2)], optuna.storages.InMemoryStorage()
+
+    def explore(model, **task):
+        known = Task(trivial=1.0, trivial_loss=1.0, **task)
+        return explorer.explore(model, batches, batches, ladder=2, trials=2, storage=storage, task=known).trials
+
+    plain, once = explore(model), explore(model, metric=_loss_of_each(1.0))
+    # the same loss from another call is the same task, another weight is not
+    pd.testing.assert_frame_equal(explore(model, metric=_loss_of_each(1.0)), once)
+    twice, squashed = explore(model, metric=_loss_of_each(2.0)), explore(_Squashed(*model))
+    np.testing.assert_allclose(once["error"], plain["loss"], rtol=1e-6)
+    np.testing.assert_allclose(twice["error"], 2 * once["error"], rtol=1e-6)
+    assert (squashed["loss"] != plain["loss"]).all()
+    assert len(optuna.get_all_study_names(storage)) == 4
 
 
 def test_a_folder_that_holds_no_export_is_one_line(tmp_path):

@@ -129,6 +129,9 @@ def _raises(*_: object) -> None:
         (Task(loss=lambda x, y: x), None, "task: loss returns a torch.float32 tensor of shape [2, 2], needed is one"),
         (Task(metric=_raises), None, "task: metric raised RuntimeError"),
         (Task(metric=lambda x, y: x), None, "task: metric raised ValueError"),
+        (Task(metric=lambda x, y: x.new_zeros(3)), None, "(it returns [3], needed is one value for each input or for"),
+        (Task(metric=lambda x, y: x.new_zeros(1)), None, "(it returns [1], needed is one value for each input or for"),
+        (Task(metric=Mean), None, "task: metric raised TypeError on type"),
         (Task(prediction=_raises), None, "task: prediction raised RuntimeError"),
         (classification(3), None, "needed are logits of shape [2, 3 classes]"),
         (regression(), None, "task: loss raised"),
@@ -140,6 +143,50 @@ def test_a_task_that_does_not_fit_is_refused_in_one_line(task: Task, model: obje
         module.forward = model  # type: ignore[method-assign, assignment]
     with pytest.raises(PruningError, match=re.escape(message)) as caught:
         task.check(module, (LOGITS, LABELS))
+    assert "\n" not in str(caught.value)
+
+
+class Each(Mean):
+    """A metric that says something of every class."""
+
+    def compute(self) -> torch.Tensor:  # type: ignore[override]
+        return torch.zeros(3)
+
+
+class Unsure(Mean):
+    """A metric that fails."""
+
+    def compute(self) -> float:
+        raise RuntimeError("no such thing\nand more")
+
+
+class Second(nn.Module):
+    """A model that refuses any batch but those of four inputs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if len(x) == 4 else _raises()
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "message"),
+    [
+        (Task(metric=Each()), nn.Identity(), "task: metric raised ValueError on Each (compute returns [3], needed is"),
+        (Task(metric=Unsure()), nn.Identity(), "task: metric raised RuntimeError on Unsure (no such thing)"),
+        (
+            Task(),
+            Second(),
+            "model: forward raised RuntimeError on a torch.float32 tensor of shape [3, 2] (no such thing)",
+        ),
+        (
+            Task(metric=lambda x, y: x.new_zeros(4)),
+            nn.Identity(),
+            "[3, 2], a torch.int64 tensor of shape [3] (it returns",
+        ),
+    ],
+)
+def test_what_fails_in_an_evaluation_is_one_line(task: Task, model: nn.Module, message: str) -> None:
+    with pytest.raises(PruningError, match=re.escape(message)) as caught:
+        task.evaluate(model, [(LOGITS, LABELS), (LOGITS[:3], LABELS[:3])])
     assert "\n" not in str(caught.value)
 
 
@@ -205,6 +252,19 @@ def test_targets_that_are_no_classes_need_a_task() -> None:
     batches = [(torch.randn(4, 3), torch.randn(4, 1))]
     with pytest.raises(PruningError, match="task: not given, and the targets are no labels of classes"):
         explorer.explore(model, batches, batches, trials=1)
+
+
+@pytest.mark.parametrize(
+    ("label", "task", "message"),
+    [
+        (-1, None, "validation: a label is -1, allowed are classes counted from 0"),
+        (0, "regression", "task: a str, allowed is an explorer.Task"),
+    ],
+)
+def test_what_is_no_task_is_one_line(label: int, task: object, message: str) -> None:
+    batches = [(torch.randn(4, 3), torch.full((4,), label))]
+    with pytest.raises(PruningError, match=message):
+        explorer.explore(nn.Linear(3, 4), batches, batches, task=task)  # type: ignore[arg-type]
 
 
 def test_volumes_are_left_in_their_memory_layout() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FunctionType
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from explorer.contents import contents
 from explorer.criteria.options import Options
 from explorer.criteria.scoring import Scores, score
 from explorer.data import Batch
@@ -42,7 +44,7 @@ def cached_scores(
     """Return what `score` does, from a file of an earlier call with the same content if there is one.
 
     Processes that ask for the same scores at once compute them once: the others wait. A file that is not whole is made
-    again. Scores that need no data, or a task whose functions have no name, are computed at every call.
+    again. Scores that need no data, or a task whose functions can't be imported, are computed at every call.
 
     Parameters
     ----------
@@ -104,10 +106,12 @@ def _load(path: Path, device: torch.device) -> Scores:
 
 
 def _named(function: Callable[..., Any]) -> str | None:
-    """Return the path of a function that can be imported by it, None for anything that may hold values of its own."""
-    if not isinstance(function, FunctionType) or "<" in function.__qualname__:
+    """Return what tells a function from others if it can be imported, None for anything that may be of one moment."""
+    if not isinstance(function, FunctionType):
         return None
-    return f"{function.__module__}.{function.__qualname__}"
+    # a decorated function may have the name of another
+    there = getattr(sys.modules.get(function.__module__), function.__qualname__, None)
+    return contents(function) if there is function else None
 
 
 def _leaves(tree: Any) -> Iterable[tuple[str, Any]]:

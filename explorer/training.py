@@ -82,13 +82,16 @@ def train(
     Raises
     ------
     PruningError
-        If the loss becomes infinite or NaN, `batches` yields nothing, or the loss knows no label smoothing.
+        If the model or the loss raises, the loss becomes infinite or NaN, nothing can be trained, `batches` yields
+        nothing, or the loss knows no label smoothing.
     """
     if label_smoothing and task.loss is not F.cross_entropy:
         raise PruningError(f"training.label_smoothing: {label_smoothing}, allowed is 0 for this task's loss")
     smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}
     device = device_of(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise PruningError("training: every parameter of the model is frozen; model.weights takes trained ones")
     optimizer = torch.optim.SGD(parameters, learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=True)
     history: list[Epoch] = []
     steps = length_hint(batches)
@@ -101,9 +104,13 @@ def train(
             progress = (number - 1 + (done / steps if steps else 0)) / epochs
             optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
             inputs, targets = moved(batch, device)
-            loss = task.loss(task.forward(model, inputs), targets, **smoothing)
-            optimizer.zero_grad()
-            loss.backward()
+            try:
+                loss = task.loss(task.forward(model, inputs), targets, **smoothing)
+                optimizer.zero_grad()
+                loss.backward()
+            except Exception as error:
+                line = (str(error).splitlines() or [""])[0][:300]
+                raise PruningError(f"training: {type(error).__name__} in epoch {number} ({line})") from error
             optimizer.step()
             loss_sum += loss.detach() * size_of(targets)
             seen, done = seen + size_of(targets), done + 1

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from explorer import data
 from explorer.data.encoded import EncodedSplit
-from explorer.data.split import Split, fingerprint, stratified
+from explorer.data.split import Data, Split, fingerprint, stratified
 from spaces.errors import PruningError
 
 CIFAR = Path(__file__).parents[1].parent / "shared" / "data" / "cifar10-jpeg"
@@ -85,6 +85,34 @@ def test_digits_are_three_disjoint_stratified_splits() -> None:
     assert len(images.flatten(1).unique(dim=0)) == 1797
     assert digits.train.targets.bincount().min() >= 95
     assert 0 <= images.min() < images.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (torch.zeros(3, 2), torch.zeros(2), "a split has 3 inputs and 2 targets, needed is one target an input"),
+        ({"a": torch.zeros(2, 2), "b": torch.zeros(3)}, torch.zeros(2), "a split has 2, 3 inputs and 2 targets"),
+        ({}, torch.zeros(2), "a split has no inputs and 2 targets"),
+        ([[0.0]], torch.zeros(1), r"a split holds a float, allowed are tensors \[n, \.\.\.\]"),
+        (torch.zeros(2, 2), [0, 1], "a split holds a list, allowed are tensors"),
+        (torch.zeros(2, 2), torch.tensor(1), "a split holds a Tensor, allowed are tensors"),
+    ],
+)
+def test_a_split_that_does_not_fit_is_refused(inputs: object, targets: object, message: str) -> None:
+    with pytest.raises(PruningError, match=f"^data: {message}"):
+        Split(inputs, targets)  # type: ignore[arg-type]
+
+
+def test_data_are_three_splits_that_hold_something() -> None:
+    def made(**parts: object) -> Data:
+        given = dict.fromkeys(("train", "validation", "test"), _split(4)) | parts
+        return Data(name="mine", **given, classes=3, mean=(), std=(), identity="")  # type: ignore[arg-type]
+
+    assert len(made().train) == 4
+    with pytest.raises(PruningError, match="data: test is empty"):
+        made(test=_split(0))
+    with pytest.raises(PruningError, match=r"data: validation is a list, allowed is an explorer\.data\.Split"):
+        made(validation=[1])
 
 
 def test_fingerprint_sees_labels_images_and_sizes() -> None:

@@ -124,6 +124,32 @@ def test_training_that_fails_says_why(batches: list[data.Batch], message: str) -
         training.train(_net(), batches, task=TASK, epochs=2)
 
 
+class _OnlyEval(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise RuntimeError("only in eval mode\nand more")
+        return super().forward(x)
+
+
+class _Detached(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).detach()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Linear(2, 2).requires_grad_(False), "every parameter of the model is frozen"),
+        (_OnlyEval(2, 2), r"training: RuntimeError in epoch 1 \(only in eval mode\)$"),
+        (_Detached(2, 2), r"training: RuntimeError in epoch 1 \(element 0 of tensors does not require grad"),
+        (nn.Linear(2, 1), r"training: IndexError in epoch 1 \(Target 1 is out of bounds"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_one_line(model: nn.Module, message: str) -> None:
+    with pytest.raises(PruningError, match=message):
+        training.train(model, [(torch.zeros(3, 2), torch.tensor([0, 1, 1]))], task=TASK, epochs=1)
+
+
 # BN re-estimation
 
 

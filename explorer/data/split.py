@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from spaces.errors import PruningError
+
 __all__ = ["Data", "Split", "fingerprint", "stratified"]
 
 # inputs that enter a fingerprint, from each split
@@ -29,10 +31,26 @@ class Split:
         a model takes as keyword arguments, such as ``input_ids`` and ``attention_mask``, as a mapping of tensors.
     targets
         Labels, int64 [n], each in 0..classes - 1; for another task whatever its loss takes, [n, ...].
+
+    Raises
+    ------
+    PruningError
+        If a part is no tensor, or there is not one target an input.
     """
 
     inputs: Any
     targets: Tensor
+
+    def __post_init__(self) -> None:
+        leaves = [self.targets, *tree_leaves(self.inputs)]
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor) or not leaf.dim():
+                raise PruningError(f"data: a split holds a {type(leaf).__name__}, allowed are tensors [n, ...]")
+        if len({len(leaf) for leaf in leaves}) > 1 or len(leaves) < 2:
+            sizes = ", ".join(str(len(leaf)) for leaf in leaves[1:]) or "no"
+            raise PruningError(
+                f"data: a split has {sizes} inputs and {len(self)} targets, needed is one target an input"
+            )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -80,6 +98,11 @@ class Data:
         image keeps its label.
     notes
         Sentences about choices made while loading that a user should know of.
+
+    Raises
+    ------
+    PruningError
+        If a split is none, or is empty.
     """
 
     name: str
@@ -93,6 +116,14 @@ class Data:
     crop: int = 4
     flip: bool = True
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            split = getattr(self, name)
+            if not isinstance(split, Split):
+                raise PruningError(f"data: {name} is a {type(split).__name__}, allowed is an explorer.data.Split")
+            if not len(split):
+                raise PruningError(f"data: {name} is empty")
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -166,7 +166,7 @@ def baselines_view(table: pd.DataFrame, error: Metric) -> Table:
         if row["state"] != "COMPLETE":
             view.add_row(*map(str, cells), "failed", str(row["reason"]))
             continue
-        errors = [f"{error.scale * row[key]:.4g}" for key in ("error", "error_se")]
+        errors = [error.text(row[key]) for key in ("error", "error_se")]
         costs = [f"{row['flops'] / 1e6:.3f}", f"{row['params'] / 1e3:.1f}"]
         view.add_row(*map(str, cells), f"{row['achieved']:.5g}", *errors, *costs)
     return view

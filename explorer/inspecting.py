@@ -22,6 +22,9 @@ __all__ = ["inspect_model"]
 
 Facts = Mapping[str, Any]
 
+# of the layers that write a unit, so many are named; a residual stream has dozens
+_SHOWN = 3
+
 
 def inspect_model(config: Config, *, as_json: bool = False) -> None:
     """Print units, layers, costs, what is fixed and why, and the size of the space inside the budget.
@@ -121,22 +124,27 @@ def _errors(measured: Facts) -> str:
 
 def _unit_table(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Table:
     table = Table(title="channel units", title_justify="left")
-    for header in ("unit", "channels", "step", "choices"):
-        table.add_column(header, justify="left" if header == "unit" else "right")
+    table.add_column("unit", overflow="fold")
+    for header in ("channels", "step", "choices"):
+        table.add_column(header, justify="right")
     table.add_column("ratios kept")
     table.add_column("also written by", overflow="fold")
     for unit in facts["units"]:
         choices = axes.get(("channels", unit["name"]))
         ratios, count = ("stays dense", 1) if choices is None else (_ratios(choices), len(choices))
-        others = ", ".join(writer for writer in unit["writers"] if writer != unit["name"])
-        table.add_row(unit["name"], str(unit["channels"]), str(unit["step"]), str(count), ratios, others)
+        others = [writer for writer in unit["writers"] if writer != unit["name"]]
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        also = ", ".join(others[:_SHOWN]) + more
+        table.add_row(unit["name"], str(unit["channels"]), str(unit["step"]), str(count), ratios, also)
     return table
 
 
 def _layer_table(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Table:
     table = Table(title="layers", title_justify="left")
-    for header in ("layer", "kind", "weight", "multiply-adds", "of all", "choices"):
-        table.add_column(header, justify="left" if header in ("layer", "kind") else "right")
+    table.add_column("layer", overflow="fold")
+    table.add_column("kind")
+    for header in ("weight", "multiply-adds", "of all", "choices"):
+        table.add_column(header, justify="right")
     table.add_column("patterns", overflow="fold")
     for layer in facts["layers"]:
         choices = axes.get(("weights", layer["name"]))
@@ -169,7 +177,7 @@ def _percent(share: float) -> str:
 
 def _block_table(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Table:
     table = Table(title="residual blocks", title_justify="left")
-    table.add_column("block")
+    table.add_column("block", overflow="fold")
     table.add_column("choices", justify="right")
     table.add_column("can be")
     names = {(1,): "kept", (0,): "dropped", (1, 0): "kept or dropped"}
@@ -181,7 +189,7 @@ def _block_table(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Tab
 
 def _fixed_table(facts: Facts) -> Table:
     table = Table(title="fixed", title_justify="left")
-    table.add_column("layer")
+    table.add_column("layer", overflow="fold")
     table.add_column("channels", justify="right")
     table.add_column("why", overflow="fold")
     for entry in facts["fixed"]:

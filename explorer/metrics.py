@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,12 @@ class Metric:
     label: str
     scale: float = 1.0
     cost: bool = False
+
+    def text(self, value: float) -> str:
+        """Return a value as tables show it, nothing for NaN: per cent with two places, others with four digits."""
+        if math.isnan(value):
+            return ""
+        return f"{self.scale * value:.2f}" if self.scale == 100 else f"{self.scale * value:.4g}"
 
 
 METRICS: Mapping[str, Metric] = {

@@ -147,7 +147,7 @@ def show_outcome(folder: Path) -> None:
         console.print(baselines_view(baselines, error))
     test = summary["dense"].get("test_error")
     name = error.label.replace("validation", "test")
-    dense = f", dense {name}: {error.scale * test:.4g}" if test is not None else ""
+    dense = f", dense {name}: {error.text(test)}" if test is not None else ""
     failed = f", {summary['failed']} failed" if summary["failed"] else ""
     volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
     beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""

@@ -67,12 +67,12 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
     if named:
         table.add_column("granularity")
     for _, row in front.iterrows():
-        cells = [str(row["trial"]), *_cells(row, error.scale)]
+        cells = [str(row["trial"]), *_cells(row, error)]
         cells += ["" if pd.isna(row[key]) else f"{row[key]:.2f}" for key in latencies]
         table.add_row(*cells, *([row["granularity"]] if named else []))
     table.add_section()
     ratios = {f"{cost}_ratio": 1.0 for cost in ("flops", "params")}
-    table.add_row("dense", *_cells({**dense, **ratios}, error.scale), *[""] * (len(latencies) + named))
+    table.add_row("dense", *_cells({**dense, **ratios}, error), *[""] * (len(latencies) + named))
     return table
 
 
@@ -85,20 +85,13 @@ _LATENCIES = {
 }
 
 
-def _cells(row: Mapping[str, float] | pd.Series, scale: float) -> list[str]:
+def _cells(row: Mapping[str, float] | pd.Series, error: Metric) -> list[str]:
     return [
-        _error(row["error"], scale),
-        _error(row["error_se"], scale),
+        error.text(row["error"]),
+        error.text(row["error_se"]),
         f"{row['flops'] / 1e6:.3f}",
         f"{row['flops_ratio']:.3f}",
         f"{row['params'] / 1e3:.1f}",
         f"{row['params_ratio']:.3f}",
         f"{row['bytes'] / 1024:.0f}",
     ]
-
-
-def _error(value: float, scale: float) -> str:
-    if pd.isna(value):
-        return ""
-    # per cent are compared by their places, other metrics have any size
-    return f"{scale * value:.2f}" if scale == 100 else f"{scale * value:.4g}"

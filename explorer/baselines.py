@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class _Baseline:
     @property
     def name(self) -> str:
         """What its row and its recipe's file are called."""
-        family = [] if self.family is None else [self.family.partition("(")[0]]
+        family = [] if self.family is None else [re.sub(r"\W+", "-", self.family).strip("-")]
         return "-".join(["baseline", self.allocation, *family, self.metric, str(self.asked)])
 
 

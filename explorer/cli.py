@@ -95,8 +95,10 @@ def _hydra(command: str, arguments: list[str]) -> int:
         # jobs may run in other processes: they are told by the environment, and tell what failed by a file
         failures = Path(scratch) / "failures"
         os.environ |= {"EXPLORE_COMMAND": command, "EXPLORE_ROOT": str(root), "EXPLORE_FAILURES": str(failures)}
-        # what Hydra writes of a multirun, passwords included, goes where nothing stays
-        _launch([*arguments, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else arguments)
+        # Hydra takes no flags between overrides
+        ordered = [argument for argument in arguments if argument not in overrides] + overrides
+        # what it writes of a multirun, passwords included, goes where nothing stays
+        _launch([*ordered, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else ordered)
         if multirun and command == "run" and root.is_dir():
             from explorer.sweep import gather
 

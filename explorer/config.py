@@ -24,6 +24,7 @@ __all__ = [
     "default_name",
     "differences",
     "identity",
+    "model_name",
     "options_of",
     "space_of",
     "sweep_name",
@@ -152,18 +153,22 @@ def default_name(config: Config) -> str:
     if config["name"] is not None:
         return str(config["name"])
     space = Path(config["space"]["path"]).stem if "path" in config["space"] else config["space"]["name"]
-    model = config["model"]
-    # of a library's many models the name says which; some are folders
-    which = [Path(str(model["architecture"])).name] if "architecture" in model else []
     parts = [
-        model["name"],
-        *which,
+        model_name(config),
         config["data"]["name"],
         space,
         config["evaluator"]["name"],
         config["sampler"]["name"],
     ]
     return "-".join([*map(str, parts), f"s{config['seed']}", _hash(identity(config))])
+
+
+def model_name(config: Config) -> str:
+    """Return what the model is called in names and titles: its choice, of a library's many models also which."""
+    model = config["model"]
+    # some are folders
+    which = [Path(str(model["architecture"])).name] if "architecture" in model else []
+    return "-".join([str(model["name"]), *which])
 
 
 def sweep_name(configs: Sequence[Config], overrides: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from explorer.sparse.encoding import decode, encode
 from explorer.study import best_within
 from explorer.surgery import Surgeon
 from explorer.tables import without_choices
+from explorer.validation import validate
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.granularity import kept_steps
 
@@ -66,7 +67,14 @@ def export_run(
         recipe = Recipe.load(path).canonical(network)
     except (OSError, UnicodeDecodeError) as error:
         raise PruningError(f"recipe: {str(path)!r} can't be read ({error})") from None
-    setup = Setup({key: value for key, value in config.items() if key not in ("identity", "facts")})
+    given = {key: value for key, value in config.items() if key not in ("identity", "facts")}
+    try:
+        validate(given)
+    except PruningError as error:
+        raise PruningError(
+            f"folder: the configuration of {str(folder)!r} can't be used here any more ({error})"
+        ) from None
+    setup = Setup(given)
     if setup.data.identity != config["facts"]["data_identity"]:
         raise PruningError(f"data: it is not what the run in {str(folder)!r} was made with")
     problem = setup.problem()

@@ -8,20 +8,22 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from explorer.config import model_name
 from explorer.files import atomic
-from explorer.metrics import Metric
+from explorer.metrics import METRICS, Metric
 from explorer.progress import console
 
 __all__ = ["gather", "gather_frontiers"]
 
 
 def gather(folder: Path) -> None:
-    """Write the frontiers of a multirun's jobs as one table, and a figure of them for every model and data.
+    """Write the frontiers of a multirun's jobs as one table, and a figure of them for every model, data and task.
 
     Parameters
     ----------
     folder
-        The multirun's folder. Gets ``frontiers.csv`` and ``plots/granularities-MODEL-DATA``.
+        The multirun's folder. Gets ``frontiers.csv`` and ``plots/granularities-MODEL-DATA``, of several tasks with
+        ``-TASK``.
     """
     jobs = [path.stat().st_mtime for path in folder.glob("*/summary.json")]
     target = folder / "frontiers.csv"
@@ -37,18 +39,19 @@ def gather(folder: Path) -> None:
     with atomic(folder / "frontiers.csv") as temporary:
         table.to_csv(temporary, index=False)
     console.print(f"frontiers of {table['job'].nunique()} jobs: {folder / 'frontiers.csv'}", soft_wrap=True)
-    for (model, data), part in table.groupby(["model", "data"], sort=False):
+    several = len(set(table["task"])) > 1
+    for (model, data, task), part in table.groupby(["model", "data", "task"], sort=False):
         (folder / "plots").mkdir(exist_ok=True)
         error = Metric("error", part["error_label"].iloc[0], part["error_scale"].iloc[0])
         figure = comparison_figure(
             part, part["dense_error"].iloc[0], error=error, title=f"{model} on {data}: frontiers"
         )
-        path = save(figure, folder / "plots" / f"granularities-{model}-{data}")[0]
+        path = save(figure, folder / "plots" / f"granularities-{model}-{data}{f'-{task}' if several else ''}")[0]
         console.print(f"plot: {path}", soft_wrap=True)
 
 
 def gather_frontiers(folder: Path) -> pd.DataFrame:
-    """Return the frontiers of all finished jobs, one row a point, with job, model, data, space and seed.
+    """Return the frontiers of all finished jobs, one row a point, with each job's choices and seed.
 
     Parameters
     ----------
@@ -61,12 +64,16 @@ def gather_frontiers(folder: Path) -> pd.DataFrame:
     for path in sorted(folder.glob("*/summary.json")):
         config = yaml.safe_load((path.parent / "config.yaml").read_text())
         summary = json.loads(path.read_text())
-        named = {"job": path.parent.name} | {key: config[key]["name"] for key in ("model", "data", "space")}
+        # runs of a version without tasks are classifications
+        chosen = {"task": {"name": "classification"}, **config}
+        named = {"job": path.parent.name, "model": model_name(config)}
+        named |= {key: chosen[key]["name"] for key in ("data", "task", "space", "criterion")}
         front = without_choices(pd.read_csv(path.parent / "frontier.csv"))
-        shown = {f"error_{key}": value for key, value in summary["error"].items()}
+        label = {"label": METRICS["error"].label, "scale": METRICS["error"].scale}
+        shown = {f"error_{key}": value for key, value in summary.get("error", label).items()}
         frames.append(front.assign(**named, seed=config["seed"], dense_error=summary["dense"]["error"], **shown))
     if not frames:
         return pd.DataFrame()
     table = pd.concat(frames, ignore_index=True)
-    first = ["job", "model", "data", "space", "seed", "dense_error"]
+    first = ["job", "model", "data", "task", "space", "criterion", "seed", "dense_error"]
     return table[[*first, *(column for column in table if column not in first)]]

@@ -24,7 +24,7 @@ import explorer
 from explorer import models
 from explorer.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
 from explorer.allocation.landing import SLACK
-from explorer.baselines import evaluated
+from explorer.baselines import evaluated, missing_baselines
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
 from explorer.config import compose, default_name, sweep_name
@@ -392,6 +392,14 @@ def test_baselines_change_no_name():
     assert default_name(compose(more)[0]) == plain
     sweep = ["seed=0,1"]
     assert sweep_name(compose(sweep), sweep) == sweep_name(compose([*sweep, *more]), [*sweep, *more])
+
+
+def test_baselines_of_two_tiles_are_two(tmp_path):
+    names = set()
+    for width in (4, 8):
+        more = ["baselines=[uniform]", "baseline_targets.flops=[.5]", f"baseline_family='tile(width={width})'"]
+        names |= {baseline.name for baseline in missing_baselines(tmp_path, compose(more)[0])}
+    assert names == {"baseline-uniform-tile-width-4-flops-0.5", "baseline-uniform-tile-width-8-flops-0.5"}
 
 
 def test_a_run_has_its_baselines_once_and_a_finished_one_gets_more(explore, folder, monkeypatch):

@@ -15,6 +15,7 @@ from running import QUICK, table
 
 import explorer
 from explorer.config import compose, default_name, sweep_name
+from explorer.sweep import gather
 from explorer.validation import validate
 from spaces import Network, Recipe
 
@@ -102,6 +103,44 @@ def test_export_is_loaded_without_the_dense_network(explore, folder):
     assert sum(p.numel() for p in module.parameters()) == row["params"]
     code, _, err = explore("export", str(run), "--flops", "0.0001")
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_run_of_another_version_is_not_exported(explore, folder):
+    explore("run", *QUICK, "name=older", "trials=2", "ladder=0")
+    path = folder / "results" / "older" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["task"]
+    path.write_text(yaml.safe_dump(config))
+    code, _, err = explore("export", "results/older")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "folder: the configuration of 'results/older' can't be used here any more (task: not given" in err
+
+
+def test_the_frontiers_of_a_sweep_say_what_they_are_of(tmp_path):
+    def job(name, summary, **choices):
+        config = {"model": {"name": "timm"}, "data": {"name": "d"}, "space": {"name": "s"}, "criterion": {"name": "l1"}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({**config, "seed": 0, **choices}))
+        whole = {"dense": {"error": 0.25}, **summary}
+        (tmp_path / name / "summary.json").write_text(json.dumps(whole))
+        front = pd.DataFrame({"trial": [0], "granularity": ["filter"], "error": [0.5], "flops_ratio": [0.5]})
+        front.to_csv(tmp_path / name / "frontier.csv", index=False)
+
+    squares = {"error": {"label": "validation mean squared error", "scale": 1.0}}
+    regression = {"task": {"name": "regression"}}
+    job("a", squares, **regression, model={"name": "timm", "architecture": "a"}, criterion={"name": "taylor"})
+    job("b", squares, **regression, model={"name": "timm", "architecture": "b"})
+    # of a version that had classifications only
+    job("c", {})
+    gather(tmp_path)
+    table = pd.read_csv(tmp_path / "frontiers.csv").set_index("job")
+    assert table["model"].to_dict() == {"a": "timm-a", "b": "timm-b", "c": "timm"}
+    assert table["task"].tolist() == ["regression", "regression", "classification"]
+    assert table["criterion"].tolist() == ["taylor", "l1", "l1"]
+    assert table.loc["c", ["error_label", "error_scale"]].tolist() == ["validation error (%)", 100]
+    plots = {path.stem for path in (tmp_path / "plots").iterdir()}
+    expected = {"timm-a-d-regression", "timm-b-d-regression", "timm-d-classification"}
+    assert plots == {f"granularities-{name}" for name in expected}
 
 
 def test_a_multirun_is_a_folder_a_job_and_grows(explore, folder):
@@ -251,3 +290,9 @@ def test_resnet20_on_cifar10(explore):
     assert "40.55 M multiply-adds" in text
     assert "0.27 M parameters" in text
     assert "11.58 ± 0.32 on test" in text
+
+
+def test_flags_stand_anywhere(explore, folder):
+    code, out, err = explore("run", *QUICK, "-m", "seed=5", "trials=2", "ladder=0")
+    assert code == 0, err
+    assert "frontiers of 1 jobs" in out

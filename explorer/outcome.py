@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from explorer.baselines import baselines_view, read_baselines
+from explorer.config import model_name
 from explorer.files import atomic
 from explorer.metrics import Metric
 from explorer.progress import console, frontier_view
@@ -113,7 +114,7 @@ def write_pareto(folder: Path, config: Mapping[str, Any], study: Study) -> None:
 
 
 def _title(config: Mapping[str, Any], study: Study) -> str:
-    return f"{config['model']['name']} on {config['data']['name']}, {len(study.records)} trials"
+    return f"{model_name(config)} on {config['data']['name']}, {len(study.records)} trials"
 
 
 def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:

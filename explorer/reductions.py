@@ -83,16 +83,16 @@ class KeptOnly(TorchDispatchMode):
 
     def enter(self, module: str) -> None:
         """Note that a module begins to run; the model itself begins a run."""
-        if not module:
+        # a model may call itself
+        if not module and not self._stack:
             self._ran.clear()
-            self._stack.clear()
             self.__enter__()
         self._stack.append(module)
 
     def leave(self, module: str) -> None:
         """Note that a module has run."""
         self._stack.pop()
-        if not module:
+        if not module and not self._stack:
             self.__exit__(None, None, None)
 
 

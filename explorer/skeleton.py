@@ -7,11 +7,18 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from explorer.sizes import update_of
 from explorer.stand_ins import PLAIN
 
-__all__ = ["Skeleton"]
+__all__ = ["Skeleton", "histories"]
+
+
+def histories(values: Iterable[Any]) -> dict[int, Any]:
+    """Return a memo for `copy.deepcopy` with the activations among these values, which it refuses to copy."""
+    tensors = (leaf for leaf in tree_leaves(list(values)) if isinstance(leaf, Tensor))
+    return {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
 
 
 class Skeleton:
@@ -63,7 +70,9 @@ class Skeleton:
             for name, ids in part.tables:
                 clone.__dict__[name] = {key: replaced[i] for key, i in ids}
             for name in part.other:
-                clone.__dict__[name] = copy.deepcopy(vars(part.module)[name], replaced)
+                value = vars(part.module)[name]
+                replaced |= {known: new for known, new in histories([value]).items() if known not in replaced}
+                clone.__dict__[name] = copy.deepcopy(value, replaced)
         # what lies below comes first, as an encoder asks what became of its layers
         for part, clone in zip(reversed(parts), reversed(clones), strict=True):
             if part.update is not None:
@@ -81,6 +90,9 @@ class _Part:
         self.tables: list[tuple[str, list[tuple[str, int]]]] = []
         self.other: list[str] = []
         for name, value in vars(module).items():
+            if name == "_compiled_call_impl":
+                # it would run the dense model
+                continue
             if isinstance(value, PLAIN) or _is_plain_tuple(value):
                 self.shared[name] = value
             elif isinstance(value, dict | set | list) and not value:

@@ -307,6 +307,7 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "differs",
     ),
     "place of the largest": (between(lambda x: x * x.argmax(1, keepdim=True)), "argmax"),
+    "place beside the largest": (between(lambda x: x * x.max(1, keepdim=True)[1]), "by max"),
     "groups by a view": (
         between(lambda x: F.layer_norm(x.view(2, 2, 4, 8, 8), (4, 8, 8)).view(2, 8, 8, 8)),
         "raises",

@@ -201,6 +201,36 @@ class _Normalised(nn.Module):
         return self.b(F.relu(self.a((x - self.mean) / self.std)))
 
 
+class _Average(nn.Module):
+    """Writes to one of its buffers, puts another in the place of the second and remembers an activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = conv(3, 8), nn.GroupNorm(1, 8), conv(8, 2)
+        self.register_buffer("mean", torch.zeros(8, 1, 1))
+        self.register_buffer("count", torch.zeros(()))
+        self.seen: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = self.a(x)
+        self.mean.data.mul_(0.9).add_(self.seen.detach().mean((0, 2, 3))[:, None, None])
+        self.count = self.count + 1
+        return self.b(self.norm(self.seen) - self.mean)
+
+
+class _Flipped(nn.Module):
+    """Calls itself on the mirrored image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = conv(3, 8), nn.GroupNorm(1, 8), conv(8, 2)
+
+    def forward(self, x: Tensor, again: bool = True) -> Tensor:
+        if again:
+            return self(x, False) + self(x.flip(-1), False).flip(-1)
+        return self.b(self.norm(self.a(x)))
+
+
 class _BufferScale(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -579,6 +609,36 @@ CASES: dict[str, Case] = {
         IMG,
         [("a", 8, 1, 1)],
         {"b": "reduced over channels"},
+    ),
+    "integer output beside another": Case(
+        _fn(lambda m, x: m.b(m.a(x)).mean((2, 3)).max(1), a=L(conv, 3, 8), b=L(conv, 8, 4)),
+        IMG,
+        [("a", 8, 1, 1)],
+        {"b": "reduced over channels by max"},
+    ),
+    "output with a mask": Case(
+        _fn(
+            lambda m, x: m.b(m.a(x)).masked_fill(torch.tensor([[True], [False]]), -torch.inf),
+            a=L(conv, 3, 8),
+            b=L(conv, 8, 2, 1),
+        ),
+        image(size=2),
+        [("a", 8, 1, 1)],
+    ),
+    "complex output": Case(
+        _fn(lambda m, x: torch.fft.fft(m.b((y := m.a(x)) - y.sum(1, True) / 8)), a=L(conv, 3, 8), b=L(conv, 8, 2)),
+        IMG,
+        [],
+        {"a": "differs"},
+        rescued=True,
+    ),
+    "moving average": Case(_Average, IMG, [("a", 8, 1, 1)]),
+    "calls itself": Case(_Flipped, IMG, [("a", 8, 1, 1)]),
+    "pooled over channels": Case(
+        _fn(lambda m, x: m.b(F.max_pool2d(m.a(x).flatten(2), 2)), a=L(conv, 3, 8), b=L(nn.Conv1d, 4, 2, 1)),
+        IMG,
+        [],
+        {"a": "max_pool2d"},
     ),
     "several inputs": Case(
         _fn(lambda m, x, y: m.c(m.a(x) + m.b(y)), a=L(conv, 3, 8), b=L(conv, 2, 8), c=L(conv, 8, 2)),

@@ -173,6 +173,14 @@ class Wired(nn.Module):
         return self.head(self.d(self.path[2][0](x)))
 
 
+def test_what_was_compiled_in_place_is_not_the_dense_model() -> None:
+    model = Fn(lambda m, x: m.b(m.a(x)), a=conv(3, 8), b=conv(8, 2))
+    surgeon = Surgeon(model, trace(model, IMG))
+    expected = surgeon.build({"a": torch.arange(4)})(IMG)
+    model.compile(backend="eager")
+    torch.testing.assert_close(Surgeon(model, surgeon.network).build({"a": torch.arange(4)})(IMG), expected)
+
+
 def test_references_point_into_the_copy() -> None:
     torch.manual_seed(0)
     model = Wired().eval()

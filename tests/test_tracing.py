@@ -13,6 +13,7 @@ from random_models import RandomModel
 from small_models import CASES, IMG, Fn, conv
 from torch import nn
 
+from explorer.surgery import Surgeon
 from explorer.tracing import trace
 from spaces import Network, PruningError, Recipe
 
@@ -61,6 +62,22 @@ def test_model_is_left_as_it_was(name: str) -> None:
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_attributes_are_left_as_they_were() -> None:
+    model = _build("moving average")
+    model(IMG)
+    seen = model.seen
+    assert seen.requires_grad
+    network = trace(model, IMG)
+    assert model.seen is seen
+    assert Surgeon(model, network).build({"a": torch.arange(4)})(IMG).shape == model(IMG).shape
+
+
+def test_inference_mode_makes_no_difference() -> None:
+    with torch.inference_mode():
+        network = trace(_build("attention"), CASES["attention"].example)
+    assert network == trace(_build("attention"), CASES["attention"].example)
 
 
 def test_frozen_parameters_make_no_difference() -> None:
@@ -116,8 +133,10 @@ def _raises(message: str) -> nn.Module:
         (conv(3, 8), {"image": IMG}, "TypeError on the example input"),
         (conv(3, 8), (), "no tensor"),
         (nn.LazyConv2d(8, 3), IMG, "lazy layers"),
-        (torch.compile(conv(3, 8)), IMG, "compiled"),
-        (torch.jit.script(conv(3, 8)), IMG, "RuntimeError on the example input"),
+        (torch.compile(conv(3, 8)), IMG, "model: it is compiled"),
+        (nn.Sequential(conv(3, 8), torch.compile(nn.ReLU())), IMG, "model: 1 is compiled"),
+        (torch.jit.script(conv(3, 8)), IMG, "it is scripted"),
+        (torch.export.export(conv(3, 8), (IMG,)).module(), IMG, "it is exported"),
         (conv(3, 8), torch.tensor(1.0), "no tensor with a batch"),
         (Fn(lambda m, x: None, a=conv(3, 8)), IMG, "returned NoneType without a tensor"),
     ],

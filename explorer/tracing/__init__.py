@@ -13,13 +13,17 @@ from torch.utils._pytree import tree_leaves, tree_map
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
 from explorer.tracing.recorder import Recorder, tensors_in
-from explorer.tracing.running import run, without_fused_layers
+from explorer.tracing.running import left_as_it_was, run, without_fused_layers
 from explorer.tracing.verify import verified
 from spaces import FixedChannels, Network, PruningError
 
 __all__ = ["run", "trace"]
 
+# classes of torch whose modules cannot be copied with other weights; imported, some cost seconds
+_OPAQUE = {"OptimizedModule": "compiled", "ScriptModule": "scripted", "_StatefulGraphModule": "exported"}
 
+
+@torch.inference_mode(False)
 def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bool = True) -> Network:
     """Return the Network of `model`: its channel units, layers and cost polynomial.
 
@@ -48,19 +52,20 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
     tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor) and leaf.dim() > 0]
     if not tensors:
         raise PruningError("model: the example input holds no tensor with a batch dimension")
-    if hasattr(model, "_orig_mod"):
-        raise PruningError("model: it is compiled, allowed is the module that was given to torch.compile")
+    for place, part in model.named_modules():
+        for kind in type(part).__mro__:
+            if made := _OPAQUE.get(kind.__name__):
+                raise PruningError(f"model: {place or 'it'} is {made}, allowed is the module it was made of")
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise PruningError("model: its lazy layers have no shape yet, run it once before")
     recorder = Recorder(model, max(1, tensors[0].size(0)))
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers(), recorder.watching(model):
+        with left_as_it_was(model), torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers():
+            model.eval()
             # fresh tensors, so that a model that returns or changes its input does not confuse the labels
             inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
             recorder.label_input(inputs)
-            with recorder:
+            with recorder.watching(model), recorder:
                 output = run(model, inputs)
         if not tensors_in(output):
             raise TypeError(f"it returned {type(output).__name__} without a tensor")
@@ -70,9 +75,6 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
         raise PruningError(
             f"model: forward raised {type(error).__name__} on the example input ({_first_line(error)})"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     graph, state = recorder.graph, {**parameters, **buffers}
     atoms = find_atoms(graph, live(recorder.tape.steps, results))

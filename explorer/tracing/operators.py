@@ -120,10 +120,10 @@ def _with_parameter(rec: Recorder, tensor: Tensor, result: Tensor, ndim: int) ->
 
 
 def spatial(rec: Recorder, call: Call) -> None:
-    """Pool or resize every channel by itself over the dimensions after the second."""
+    """Pool or resize every channel by itself over the last dimensions, as many as the name says."""
     source = call.tensors[0]
     labels = rec.labels(source)
-    if varying(labels, range(2, source.dim())):
+    if varying(labels, range(-int(next(filter(str.isdigit, call.name))), 0)):
         unknown(rec, call)
         return
     for out in tree_leaves(call.out):

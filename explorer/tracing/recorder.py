@@ -50,6 +50,8 @@ class Recorder(TorchDispatchMode):
         self.ran: set[str] = set()
         # sums over channels: value (what was recorded of it, entries that were added)
         self.sums = WeakTensorKeyDictionary()
+        # places of channels among others: value (their labels, why they cannot be pruned if this is used)
+        self.places = WeakTensorKeyDictionary()
         self._reduced: Counter[tuple[str, str]] = Counter()
         self._labels = WeakTensorKeyDictionary()
         # value: (tensor name, for every dimension of this view what it is of the parameter)
@@ -85,7 +87,12 @@ class Recorder(TorchDispatchMode):
         written_view = func._schema.is_mutable and any(
             t._base is not None and t.numel() < t._base.numel() for t in tree_leaves(out) if isinstance(t, Tensor)
         )
-        rule_for(func, _plain(name))(self, call)
+        self._fix_places(call.tensors)
+        try:
+            rule_for(func, _plain(name))(self, call)
+        except Exception:
+            # shapes that the rule was not made for
+            unknown(self, call)
         if written_view:
             unknown(self, call)
 
@@ -269,6 +276,12 @@ class Recorder(TorchDispatchMode):
             for handle in handles:
                 handle.remove()
 
+    def _fix_places(self, used: Iterable[Tensor]) -> None:
+        """Fix the channels of which it is asked at which place they are."""
+        for tensor in used:
+            for labels, reason in (self.places[tensor],) if tensor in self.places else ():
+                self.graph.fix(labels, reason)
+
     def label_input(self, example: Any) -> None:
         """Give everything that comes from outside the one input label."""
         for leaf in tree_leaves(example):
@@ -278,6 +291,7 @@ class Recorder(TorchDispatchMode):
 
     def fix_output(self, output: Any) -> None:
         """Fix every channel that the model returns."""
+        self._fix_places(tensors_in(output))
         for leaf in tensors_in(output):
             self.fix(leaf, "tied to the model's output")
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["along", "averages", "group_norm", "layer_norm", "reduction", "search"]
 
+# reductions whose second result, if there is one, numbers the entries that the first one holds
+_PLACING = frozenset(["max", "median", "min", "nanmedian"])
+
 
 def layer_norm(rec: Recorder, call: Call) -> None:
     """Tie weight and bias to the channels they scale; the statistics run over what is kept of them."""
@@ -73,6 +76,8 @@ def reduction(rec: Recorder, call: Call) -> None:
         labels = labels.narrow(dim, 0, 1) if outs[0].dim() == source.dim() else labels.select(dim, 0)
     for out in outs:
         rec.set(out, torch.full_like(labels, NONE) if reduced else labels)
+    if reduced and call.name in _PLACING:
+        rec.places.update((out, (rec.labels(source), _searched(rec, call))) for out in outs[1:])
     if reduced and call.name == "sum":
         rec.sums[outs[0]] = (rec.graph.reductions[-1], source.numel() // outs[0].numel())
 
@@ -99,10 +104,14 @@ def search(rec: Recorder, call: Call) -> None:
     """Keep the labels of the dimensions that stay; channels whose place is asked for are fixed."""
     source, labels = call["self"], rec.labels(call["self"])
     dims = _dims(call)
-    rec.join(labels, dims, f"reduced over channels by {call.name}{rec.where()}")
+    rec.join(labels, dims, _searched(rec, call))
     for dim in sorted((dim % source.dim() for dim in dims), reverse=True):
         labels = labels.narrow(dim, 0, 1) if call.out.dim() == source.dim() else labels.select(dim, 0)
     rec.set(call.out, labels)
+
+
+def _searched(rec: Recorder, call: Call) -> str:
+    return f"reduced over channels by {call.name}{rec.where()}"
 
 
 def along(rec: Recorder, call: Call) -> None:

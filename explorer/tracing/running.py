@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["run", "without_fused_layers"]
+__all__ = ["left_as_it_was", "run", "without_fused_layers"]
 
 
 def run(model: nn.Module, example: Any) -> Any:
@@ -17,6 +17,25 @@ def run(model: nn.Module, example: Any) -> Any:
     if isinstance(example, Mapping):
         return model(**example)
     return model(*example) if isinstance(example, tuple) else model(example)
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Undo what a model does to its modes, attributes and buffers while it runs, such as moving averages."""
+    tables: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = [
+        (table, dict(table)) for module in model.modules() for table in (vars(module), module._buffers)
+    ]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for table, before in tables:
+            table.clear()
+            table.update(before)
+        with torch.no_grad():
+            for buffer, value in values:
+                if not buffer.is_inference():
+                    buffer.copy_(value)
 
 
 @contextmanager

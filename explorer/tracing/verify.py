@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from explorer.masking import masked
+from explorer.skeleton import histories
 from explorer.stand_ins import returned
 from explorer.surgery import Surgeon
 from explorer.tracing.recorder import tensors_in
@@ -107,7 +108,8 @@ class _Check:
         for (self.dtype, self.tolerance), fresh in itertools.product(precisions, (True, False)):
             generator = torch.Generator().manual_seed(0)
             try:
-                self.model = _randomised(copy.deepcopy(model).cpu().eval().to(self.dtype), generator)
+                memo = histories(value for module in model.modules() for value in vars(module).values())
+                self.model = _randomised(copy.deepcopy(model, memo).cpu().eval().to(self.dtype), generator)
             except Exception as error:
                 raise PruningError(f"model: it cannot be copied, {_first_line(error)}") from error
             self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
@@ -116,7 +118,8 @@ class _Check:
             except Exception as error:
                 problem = problem or _first_line(error)
                 continue
-            if all(bool(out.isfinite().all()) for out in outputs):
+            # a model may mask out with minus infinity
+            if all(bool((out < math.inf).all()) and bool(out.isfinite().any()) for out in outputs if out.numel()):
                 self.surgeon = Surgeon(self.model, network)
                 return
             problem = problem or "its outputs are not finite"
@@ -204,7 +207,8 @@ class _Check:
         example = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, self.example)
         with torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers():
             torch.manual_seed(0)  # noise of the model's own
-            return [out.to(self.dtype) for out in tensors_in(run(model, example)) if not out.is_complex()]
+            outputs = tensors_in(run(model, example))
+            return [(torch.view_as_real(out) if out.is_complex() else out).to(self.dtype) for out in outputs]
 
     def _input(self, leaf: Any, fresh: bool, generator: torch.Generator) -> Any:
         if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
@@ -241,8 +245,11 @@ def _correlation(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Return the largest difference of two tensors, relative to the largest entry of the first."""
-    return float((a - b).abs().max()) / max(float(a.abs().max()), 1e-30) if a.numel() else 0.0
+    """Return the largest difference of two tensors, relative to the largest finite entry of the first."""
+    if not a.numel():
+        return 0.0
+    difference = (a - b).abs().masked_fill(a == b, 0)
+    return float(difference.max()) / max(float(a.abs().masked_fill(a.isinf(), 0).max()), 1e-30)
 
 
 def _randomised(model: nn.Module, generator: torch.Generator, gain: float = 1.0) -> nn.Module:

@@ -255,6 +255,8 @@ def explore(
         raise PruningError(
             f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.task.regression()"
         )
+    if not isinstance(space, str | Mapping | PruningSpace):
+        raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
     chosen = Options.of(criterion)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = _module(model)
@@ -297,6 +299,10 @@ def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
         return model
     from explorer.setup import called, locate
 
+    if not callable(model) and not isinstance(model, str):
+        raise PruningError(
+            f"model: a {type(model).__name__}, allowed is a torch module, or a factory or its import path"
+        )
     module = called("model", locate("model", model) if isinstance(model, str) else model, {})
     if not isinstance(module, nn.Module):
         raise PruningError(f"model: {model!r} gives a {type(module).__name__}, not a torch module")

@@ -203,11 +203,16 @@ class Task:
         Raises
         ------
         PruningError
-            If the model, the loss or the metric raises, or there are fewer logits than classes.
+            If the model, the loss or the metric raises, the model changes its inputs, or there are fewer logits than
+            classes.
         """
         inputs, targets = moved((head(batch[0], 2), head(batch[1], 2)), device_of(model))
+        # a view of what is kept and read again and again
+        lent = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, inputs)
         with modes_restored(model), torch.no_grad():
-            output = _attempt("model: forward", run, model.eval(), inputs, told=inputs)
+            output = _attempt("model: forward", run, model.eval(), lent, told=inputs)
+        if not all(map(_same, tree_leaves(lent), tree_leaves(inputs))):
+            raise PruningError("model: forward changes its inputs in place, which no other could then be measured on")
         predictions = _attempt("task: prediction", self.prediction, output, told=output)
         if self.classes is not None:
             _check_logits(predictions, size_of(targets), self.classes)
@@ -277,6 +282,11 @@ def _check_logits(logits: Any, count: int, classes: int) -> None:
         raise PruningError(
             f"model: it returns {_described(logits)}, needed are logits of shape [{count}, {classes} classes]"
         )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two tensors hold the same, NaN at the same places included; anything else counts as the same."""
+    return not isinstance(one, Tensor) or bool(((one == other) | (one != one)).all())
 
 
 def _attempt(what: str, function: Callable[..., Any], *args: Any, told: Any) -> Any:

@@ -27,8 +27,10 @@ def bind(network: Network, file: SpaceFile) -> tuple[tuple[Axis, ...], tuple[tup
     makers = {"channels": binding.channels, "weights": binding.weights, "blocks": binding.blocks}
     axes = [axis for part in PARTS if getattr(file, part) for axis in makers[part]()]
     if not axes:
-        first = next(iter(binding.skipped), None)
-        why = f"{first[0]}: {first[1]}" if first else binding.reason()
+        # the output is always among them: another reason is the one to know
+        reasons = {reason: name for name, reason in reversed(binding.skipped)}
+        told = [f"{name}: {reason}" for reason, name in reversed(reasons.items())]
+        why = "; ".join(told[:3]) + (f"; {len(told) - 3} more" if told[3:] else "") or binding.reason()
         raise PruningError(f"space: network {network.name!r} has nothing to prune ({why})")
     return tuple(axes), tuple(dict.fromkeys([*binding.skipped, *binding.unused()]))
 

@@ -531,6 +531,15 @@ def test_a_mistake_is_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_weights_of_inference_mode_have_no_gradients() -> None:
+    with torch.inference_mode():
+        model = mlp()
+    network, batches = trace(model, torch.zeros(1, 5)), [(torch.randn(4, 5), torch.arange(4) % 3)]
+    with pytest.raises(PruningError, match="criterion: obd needs gradients, which weights made in inference mode"):
+        score(model, network, "obd", batches=batches, task=TASK)
+    assert score(model, network, "wanda", batches=batches).channels
+
+
 def test_a_weight_without_influence_is_scored_0(caplog: pytest.LogCaptureFixture) -> None:
     def forward(m: Any, x: Tensor) -> Any:
         x = F.relu(m.a(x))

@@ -242,6 +242,14 @@ def test_nothing_to_prune_says_why(fixed: tuple[FixedChannels, ...]) -> None:
     assert all(entry.reason in str(caught.value) for entry in fixed)
 
 
+def test_of_many_reasons_three_are_said() -> None:
+    fixed = [FixedChannels(f"l{i}", 3, f"reason {min(i, 4)}") for i in range(9)]
+    with pytest.raises(PruningError) as caught:
+        PruningSpace.from_config(Network("net", fixed=tuple(fixed)), config([0.5]))
+    said = "(channels: l0: reason 0; channels: l1: reason 1; channels: l2: reason 2; 2 more)"
+    assert str(caught.value).endswith(said)
+
+
 @pytest.mark.parametrize(
     ("plain", "words"),
     [

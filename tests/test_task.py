@@ -117,6 +117,10 @@ def test_trivial_values_are_those_of_constant_predictions() -> None:
 # mistakes
 
 
+def _halves(x: torch.Tensor) -> torch.Tensor:
+    return x.mul_(0.5)
+
+
 def _raises(*_: object) -> None:
     raise RuntimeError("no such thing\nand more")
 
@@ -125,6 +129,7 @@ def _raises(*_: object) -> None:
     ("task", "model", "message"),
     [
         (Task(), _raises, "model: forward raised RuntimeError on a torch.float32 tensor of shape [2, 2] (no such"),
+        (Task(), _halves, "model: forward changes its inputs in place"),
         (Task(loss=_raises), None, "task: loss raised RuntimeError on a torch.float32 tensor of shape [2, 2], a torch"),
         (Task(loss=lambda x, y: x), None, "task: loss returns a torch.float32 tensor of shape [2, 2], needed is one"),
         (Task(metric=_raises), None, "task: metric raised RuntimeError"),
@@ -144,6 +149,13 @@ def test_a_task_that_does_not_fit_is_refused_in_one_line(task: Task, model: obje
     with pytest.raises(PruningError, match=re.escape(message)) as caught:
         task.check(module, (LOGITS, LABELS))
     assert "\n" not in str(caught.value)
+    assert LOGITS[0, 0] == 2
+
+
+def test_inputs_that_are_not_numbers_stay_as_they_are() -> None:
+    x = torch.tensor([[math.nan, 1.0], [0.0, 1.0]])
+    Task(prediction=torch.nan_to_num).check(nn.Identity(), (x, LABELS[:2]))
+    assert torch.isnan(x[0, 0])
 
 
 class Each(Mean):
@@ -265,6 +277,21 @@ def test_what_is_no_task_is_one_line(label: int, task: object, message: str) -> 
     batches = [(torch.randn(4, 3), torch.full((4,), label))]
     with pytest.raises(PruningError, match=message):
         explorer.explore(nn.Linear(3, 4), batches, batches, task=task)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": 3}, "model: a int, allowed is a torch module"),
+        ({"train": None}, "train: a NoneType; give a DataLoader"),
+        ({"space": 3}, "space: a int, allowed is a name, a mapping"),
+    ],
+)
+def test_arguments_of_another_kind_are_one_line(given: dict[str, object], message: str) -> None:
+    batches = [(torch.randn(4, 3), torch.arange(4))]
+    arguments = {"model": nn.Linear(3, 4), "train": batches, "validation": batches} | given
+    with pytest.raises(PruningError, match=message):
+        explorer.explore(**arguments)  # type: ignore[arg-type]
 
 
 def test_volumes_are_left_in_their_memory_layout() -> None:

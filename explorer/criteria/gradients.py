@@ -38,6 +38,9 @@ def obd(subject: Subject) -> Named:
 
 def _mean(subject: Subject, function: Callable[[Tensor], Tensor]) -> Named:
     """Yield for every weight the mean over batches of a function of weight * gradient."""
+    if any(weight.is_inference() for weight in subject.weights.values()):
+        name = subject.options.name
+        raise PruningError(f"criterion: {name} needs gradients, which weights made in inference mode can't have")
     totals: dict[str, Tensor] = {}
     with subject.borrowed(), _differentiable(subject.weights.values()):
         for batch in subject.batches:

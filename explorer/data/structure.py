@@ -62,6 +62,10 @@ def draw(loader: Iterable[Any], count: int | None = None, *, key: str = "loader"
     >>> len(draw(loader, 2))
     2
     """
+    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        raise PruningError(
+            f"{key}: a {type(loader).__name__}; give a DataLoader, a list or another iterable of batches"
+        )
     # not `iter(loader) is loader`, which would start a DataLoader's workers
     if isinstance(loader, Iterator):
         kind = type(loader).__name__

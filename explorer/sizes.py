@@ -102,6 +102,7 @@ def _widths(model: nn.Module, network: Network) -> Iterator[Size]:
     for name, module in model.named_modules():
         weight = network.tensor.get(f"{name}.weight" if name else "weight")
         known = weight is not None and type(module).__module__.startswith("torch.nn.")
+        known = known or isinstance(module, nn.RNNBase | nn.RNNCellBase)
         if known or name in multiplying or not own.get(name, below.get(name)):
             continue
         for attribute, value in vars(module).items():
@@ -200,6 +201,15 @@ def _shape(module: Any) -> None:
         vars(module)["normalized_shape"] = tuple(weight.shape)
 
 
+def _recurrent(module: Any) -> None:
+    """Take the widths from the first layer; all layers and directions have the same."""
+    tensors = {name.removesuffix("_l0"): tensor for name, tensor in module._parameters.items()}
+    vars(module)["input_size"] = tensors["weight_ih"].size(1)
+    # an LSTM with a projection has a state of another width, and keeps both
+    if "weight_hr" not in tensors:
+        vars(module)["hidden_size"] = tensors["weight_hh"].size(1)
+
+
 def _group_norm(module: Any) -> None:
     weight, numbers = module._parameters.get("weight"), vars(module)
     if weight is not None:
@@ -220,4 +230,6 @@ _UPDATES: dict[type[nn.Module], Callable[[Any], None]] = {
     nn.Embedding: _embedding,
     nn.MultiheadAttention: _multihead_attention,
     nn.TransformerEncoder: _encoder,
+    nn.RNNBase: _recurrent,
+    nn.RNNCellBase: _recurrent,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from types import SimpleNamespace
 from typing import Any
 
@@ -742,6 +743,50 @@ CASES: dict[str, Case] = {
         _fn(lambda m, x: m.b(m.a(x)[0]), a=L(nn.GRU, 6, 8, batch_first=True), b=L(nn.Linear, 8, 2)),
         tokens(6),
         [("a.weight_ih_l0", 24, 3, 1)],
+    ),
+    **{
+        f"{name} of {layers} layers": Case(
+            _fn(
+                lambda m, x: m.b(m.rnn(m.a(x))[0]),
+                a=L(nn.Linear, 6, 4),
+                rnn=L(cls, 4, 4, layers, batch_first=True, bidirectional=layers == 2),
+                b=L(nn.Linear, 4 * layers, 2),
+            ),
+            tokens(6),
+            [("a", 4, 1, 1), ("rnn.weight_ih_l0", 4 * gates, gates, 1)],
+        )
+        for name, cls, gates in (("rnn", nn.RNN, 1), ("gru", nn.GRU, 3))
+        for layers in (1, 2)
+    },
+    "gru cells": Case(
+        _fn(
+            lambda m, x: m.b(reduce(lambda state, step: m.cell(step, state), x.unbind(1), None)),
+            cell=L(nn.GRUCell, 6, 4),
+            b=L(nn.Linear, 4, 2),
+        ),
+        tokens(6),
+        [("cell.weight_ih", 12, 3, 1)],
+    ),
+    "one step of an lstm": Case(
+        _fn(lambda m, x: m.b(m.cell(x)[0]), cell=L(nn.LSTMCell, 6, 4), b=L(nn.Linear, 4, 2)),
+        torch.randn(2, 6),
+        [("cell.weight_hh", 16, 4, 1)],
+    ),
+    "sampled on a grid": Case(
+        _fn(
+            lambda m, x: m.b(F.grid_sample(m.a(x), m.grid(x).permute(0, 2, 3, 1), align_corners=False)),
+            a=L(conv, 3, 8),
+            grid=L(conv, 3, 2),
+            b=L(conv, 8, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 1)],
+        {"grid": "says where"},
+    ),
+    "filled": Case(
+        _fn(lambda m, x: m.b((y := m.a(x)) * torch.empty_like(y).fill_(2)), a=L(conv, 3, 8), b=L(conv, 8, 2)),
+        IMG,
+        [("a", 8, 1, 1)],
     ),
     "insists on float32": Case(
         _fn(lambda m, x: m.b(m.a(x.float())), a=L(conv, 3, 8), b=L(conv, 8, 2)),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from checks import assert_costs_are_counted, assert_sliced_is_masked, fresh, random_kept, random_recipe
 from random_models import RandomModel
-from small_models import CASES, IMG, Fn, conv
+from small_models import CASES, IMG, Fn, conv, tokens
 from torch import nn
 
 from explorer.surgery import Surgeon
@@ -78,6 +78,30 @@ def test_inference_mode_makes_no_difference() -> None:
     with torch.inference_mode():
         network = trace(_build("attention"), CASES["attention"].example)
     assert network == trace(_build("attention"), CASES["attention"].example)
+
+
+@pytest.mark.parametrize(
+    ("options", "units"),
+    [
+        ({}, [("embed", 8, 1, 1), ("rnn.weight_ih_l0", 24, 4, 1)]),
+        ({"num_layers": 2, "bidirectional": True, "bias": False}, [("embed", 8, 1, 1), ("rnn.weight_ih_l0", 24, 4, 1)]),
+        ({"proj_size": 4}, [("embed", 8, 1, 1)]),
+    ],
+)
+def test_lstm(options: dict[str, Any], units: list[tuple[str, int, int, int]]) -> None:
+    # torch's counter does not know the kernel that runs an LSTM in float32
+    rnn = nn.LSTM(8, 6, batch_first=True, **options)
+    width = rnn(torch.zeros(1, 1, 8))[0].size(-1)
+    model = Fn(lambda m, x: m.head(m.rnn(m.embed(x))[0]), embed=nn.Linear(6, 8), rnn=rnn, head=nn.Linear(width, 3))
+    network, rng = trace(model, tokens(6)), np.random.default_rng(0)
+    assert [(u.name, u.channels, u.tied, u.groups) for u in network.units] == units
+    for length in (1, 5, 9):
+        kept = random_kept(network, random_recipe(network, rng), rng)
+        assert_sliced_is_masked(fresh(model), network, tokens(6, length), kept)
+        small = Surgeon(model, network).build(kept)
+        assert small.rnn.input_size == len(kept["embed"])
+        # the fused kernel computes what the products do
+        torch.testing.assert_close(small(tokens(6)), small.double()(tokens(6).double()).float(), rtol=1e-4, atol=1e-4)
 
 
 def test_frozen_parameters_make_no_difference() -> None:

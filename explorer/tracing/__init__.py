@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
 from explorer.tracing.recorder import Recorder, tensors_in
+from explorer.tracing.recurrent import tie_states, without_fused_recurrence
 from explorer.tracing.running import left_as_it_was, run, without_fused_layers
 from explorer.tracing.verify import verified
 from spaces import FixedChannels, Network, PruningError
@@ -65,11 +66,12 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
             # fresh tensors, so that a model that returns or changes its input does not confuse the labels
             inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
             recorder.label_input(inputs)
-            with recorder.watching(model), recorder:
+            with without_fused_recurrence(model), recorder.watching(model), recorder:
                 output = run(model, inputs)
         if not tensors_in(output):
             raise TypeError(f"it returned {type(output).__name__} without a tensor")
         recorder.fix_output(output)
+        tie_states(model, recorder.graph)
         results = [recorder.tape.value(tensor) for tensor in tensors_in(output)]
     except Exception as error:
         raise PruningError(

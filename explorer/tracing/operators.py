@@ -131,6 +131,16 @@ def spatial(rec: Recorder, call: Call) -> None:
             rec.set(out, labels)
 
 
+def sampling(rec: Recorder, call: Call) -> None:
+    """Let every channel's pixels be taken from where a grid says, whose own channels are coordinates."""
+    rec.fix(call["grid"], f"says where pixels are taken from{rec.where()}")
+    rec.set(call.out, rec.channel_labels(call["input"], 1).reshape([1, -1] + [1] * (call.out.dim() - 2)))
+
+
+def filling(rec: Recorder, call: Call) -> None:
+    """Keep the labels of what becomes constant: it shrinks with its channels."""
+
+
 def restride(rec: Recorder, call: Call) -> None:
     """Keep the labels of what is only laid out anew, as pooling does to one pixel that is stored channels last."""
     labels = rec.labels(call.out)
@@ -187,11 +197,15 @@ _RULES: dict[str, Rule] = {
     "convolution": convolution,
     "copy_": copy_into,
     "embedding": embedding,
+    "fill": filling,
     "glu": glu,
+    "grid_sampler_2d": sampling,
+    "grid_sampler_3d": sampling,
     "mm": mm,
     "native_group_norm": group_norm,
     "native_channel_shuffle": channel_shuffle,
     "pixel_shuffle": pixel_shuffle,
     "roll": roll,
     "slice": slicing,
+    "zero": filling,
 }

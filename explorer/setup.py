@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from explorer.baselines import check_reach
 from explorer.budgets import split_budget
 from explorer.config import HUB, RESULTS, Config, space_of
+from explorer.contents import contents
 from explorer.criteria import Options
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.dense import dense_network
@@ -22,7 +24,7 @@ from explorer.models import drop_unused, load_weights
 from explorer.problem import Problem, refuse_empty
 from explorer.samplers import Parameters, Past, make_sampler
 from explorer.storage import open_study
-from explorer.task import Task
+from explorer.task import Task, prediction
 from explorer.tracing import trace
 from explorer.training import Epoch, train
 from spaces import Budget, PruningError, PruningSpace
@@ -232,6 +234,9 @@ class Setup:
         else:
             training = self.config["training"]
             key = {"model": {**self.config["model"], "arguments": self.arguments}, "data": self.data.identity}
+            if (self.task.loss, self.task.prediction) != (F.cross_entropy, prediction):
+                # what it is trained for; networks that were kept before there were tasks are classifiers
+                key["task"] = [contents(self.task.loss), contents(self.task.prediction)]
             model, cached = dense_network(
                 self.untrained,
                 key=key | {"mean": self.mean, "std": self.std, "training": training},

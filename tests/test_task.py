@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 
 import hypothesis.strategies as st
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from hypothesis import given
 from torch import nn
 
@@ -250,7 +253,7 @@ def test_a_regression_is_explored_exported_and_loaded(structure: str, tmp_path) 
     best = study.best(flops=0.9)
     best.save(tmp_path)
     args, kwargs = ((), {"a": a, "b": b}) if structure == "mapping" else ((a, b), {})
-    expected = best.build()(a, b)
+    expected = best.build()(a, b).detach()
     torch.testing.assert_close(explorer.load(tmp_path)(*args, **kwargs), expected)
     loaded = explorer.load(tmp_path, model=_Curve())
     torch.testing.assert_close(loaded(a, b), expected)
@@ -300,3 +303,65 @@ def test_volumes_are_left_in_their_memory_layout() -> None:
     batches = [(torch.randn(6, 4, 5, 5), torch.arange(6) % 2)]
     study = explorer.explore(model, batches, batches, trials=3, ladder=2)
     assert np.isfinite(study.trials["error"]).all()
+
+
+# the command line
+
+TABULAR = """
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import nn
+
+from explorer.data import Data, Split, fingerprint
+from explorer.task import Task
+
+
+def split(n, seed):
+    x = torch.randn(n, 6, generator=torch.Generator().manual_seed(seed))
+    return Split(x, torch.stack([x[:, 0] * x[:, 1], x[:, 2].sin()], 1))
+
+
+def data():
+    train, validation, test = split(256, 0), split(64, 1), split(64, 2)
+    return Data("tabular", train, validation, test, None, (), (), fingerprint(train, validation, test))
+
+
+def model():
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 2))
+
+
+def absolute(weight=1.0):
+    return Task(F.l1_loss, lambda x, y: weight * (x - y).abs().mean(1), "mean absolute error", "m")
+"""
+
+
+def test_values_are_predicted_from_the_command_line(explore, folder) -> None:
+    (folder / "tabular.py").write_text(TABULAR)
+    quick = ["data=custom", "data._target_=tabular.data", "model=custom", "model._target_=tabular.model", "trials=3"]
+    quick += ["ladder=2", "training.epochs=4", "training.learning_rate=0.02", "space=mixed"]
+    quick += ["baselines=[erk]", "baseline_targets.flops=[0.6]", "baseline_family=channels"]
+    absolute = ["task=custom", "task._target_=tabular.absolute"]
+    code, out, err = explore("run", *quick, "task=regression", "objectives=[loss,params]", "name=squares")
+    assert code == 0, err
+    assert "dense test mean squared error" in out
+    config = yaml.safe_load((folder / "results" / "squares" / "config.yaml").read_text())
+    assert 0 < config["facts"]["hypervolume_reference"]["loss"] < 1
+    # each loss trains a dense network of its own, which other metrics share
+    logs = {}
+    for name, more in (("absolute", []), ("weighted", ["+task.weight=2.0"])):
+        code, out, err = explore("run", *quick, *absolute, *more, f"name={name}")
+        assert code == 0, err
+        assert "dense test mean absolute error (m)" in out
+        logs[name] = (folder / "results" / name / "run.log").read_text()
+    assert "dense network: trained for 4 epochs" in logs["absolute"]
+    assert "dense network: from the cache" in logs["weighted"]
+    tables = [pd.read_csv(folder / "results" / name / "baselines.csv") for name in ("absolute", "weighted")]
+    np.testing.assert_allclose(2 * tables[0]["error"], tables[1]["error"], rtol=1e-6)
+    recipe = "results/weighted/recipes/baseline-erk-channels-flops-0.6.yaml"
+    code, _, err = explore("export", "results/weighted", "--recipe", recipe, "--out", "predictor")
+    assert code == 0, err
+    (row,) = tables[1].to_dict("records")
+    validation = sys.modules["tabular"].split(64, 1)
+    error = 2 * (explorer.load(folder / "predictor")(validation.inputs) - validation.targets).abs().mean()
+    assert row["error"] == pytest.approx(float(error.detach()))

@@ -207,6 +207,14 @@ def test_batches_check_their_options(change: dict[str, object], message: str) ->
         data.batches(_split(), **options)  # type: ignore[arg-type]
 
 
+def test_only_images_are_normalised() -> None:
+    # as many features as values: they would be taken for channels, and broadcast to [3, n, 3]
+    rows = Split(torch.randn(8, 3), torch.zeros(8))
+    assert next(iter(data.batches(rows, 4, mean=(), std=())))[0].shape == (4, 3)
+    with pytest.raises(PruningError, match=r"model.mean: \[0.5, 0.5, 0.5\], allowed is null for inputs \[3\]"):
+        data.batches(rows, 4, mean=[0.5] * 3, std=[1.0] * 3)
+
+
 # a user's own loaders
 
 

@@ -46,6 +46,9 @@ class Batches:
     flip: bool = False
 
     def __post_init__(self) -> None:
+        if len(self.mean) and len(self.split.shape) != 3:
+            shape = list(self.split.shape)
+            raise PruningError(f"model.mean: {list(self.mean)}, allowed is null for inputs {shape} that are no images")
         channels = len(self.mean) and self.split.shape[0]
         for key, values in (("model.mean", self.mean), ("model.std", self.std)):
             if len(values) != channels:

@@ -204,10 +204,9 @@ def _shape(module: Any) -> None:
 def _recurrent(module: Any) -> None:
     """Take the widths from the first layer; all layers and directions have the same."""
     tensors = {name.removesuffix("_l0"): tensor for name, tensor in module._parameters.items()}
-    vars(module)["input_size"] = tensors["weight_ih"].size(1)
     # an LSTM with a projection has a state of another width, and keeps both
-    if "weight_hr" not in tensors:
-        vars(module)["hidden_size"] = tensors["weight_hh"].size(1)
+    places = {"input_size": "weight_ih"} | ({} if "weight_hr" in tensors else {"hidden_size": "weight_hh"})
+    vars(module).update({size: tensors[place].size(1) for size, place in places.items() if place in tensors})
 
 
 def _group_norm(module: Any) -> None:

@@ -219,6 +219,18 @@ class _Average(nn.Module):
         return self.b(self.norm(self.seen) - self.mean)
 
 
+class _Holding(nn.Module):
+    """Calls its layers by a function that no copy of it can change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.head = (nn.Linear(6, 6) for _ in range(4))
+        self.inner = lambda x: self.c(F.relu(self.b(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(self.a(x)))
+
+
 class _Flipped(nn.Module):
     """Calls itself on the mirrored image."""
 
@@ -656,6 +668,21 @@ CASES: dict[str, Case] = {
         [("a", 8, 1, 1)],
     ),
     "auxiliary head": Case(_aux, IMG, [], {"aux": "did not run", "a": "in training"}, rescued=True),
+    "recurrent auxiliary head": Case(
+        _fn(
+            lambda m, x: (m.b(y := m.a(x)), m.aux(y)[0]) if m.training else m.b(m.a(x)),
+            a=L(nn.Linear, 6, 8),
+            b=L(nn.Linear, 8, 2),
+            aux=L(nn.GRU, 8, 4),
+        ),
+        tokens(6),
+        [],
+        {"aux": "did not run", "a": "in training"},
+        rescued=True,
+    ),
+    "function that holds its module": Case(
+        lambda: _Holding(), tokens(6), [], {"a": "still runs b.weight", "b": "still runs"}, rescued=True
+    ),
     "norm without affine": Case(
         lambda: nn.Sequential(conv(3, 8), nn.BatchNorm2d(8, affine=False), conv(8, 2)), IMG, [("0", 8, 1, 1)]
     ),

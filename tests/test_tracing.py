@@ -74,6 +74,14 @@ def test_attributes_are_left_as_they_were() -> None:
     assert Surgeon(model, network).build({"a": torch.arange(4)})(IMG).shape == model(IMG).shape
 
 
+def test_recurrent_layers_with_computed_weights() -> None:
+    rnn = torch.nn.utils.parametrizations.weight_norm(nn.GRU(4, 4, batch_first=True), "weight_hh_l0")
+    model = Fn(lambda m, x: m.b(m.rnn(m.a(x))[0]), a=nn.Linear(6, 4), rnn=rnn, b=nn.Linear(4, 2))
+    network = trace(model, tokens(6))
+    assert [unit.name for unit in network.units] == ["a"]
+    assert_sliced_is_masked(model.requires_grad_(False), network, tokens(6), {"a": torch.tensor([0, 2])})
+
+
 def test_inference_mode_makes_no_difference() -> None:
     with torch.inference_mode():
         network = trace(_build("attention"), CASES["attention"].example)

@@ -94,9 +94,10 @@ def _idle(model: nn.Module, ran: set[str], used: set[str]) -> list[FixedChannels
     """
     found = []
     for name, module in model.named_modules():
-        weight = module._parameters.get("weight")
-        if name not in ran and f"{name}.weight" not in used and weight is not None and weight.dim() > 1:
-            found.append(FixedChannels(name, weight.size(0), "did not run in eval mode"))
+        own = {f"{name}.{place}": weight for place, weight in module._parameters.items() if weight is not None}
+        weights = [weight for weight in own.values() if weight.dim() > 1]
+        if weights and name not in ran and used.isdisjoint(own):
+            found.append(FixedChannels(name, weights[0].size(0), "did not run in eval mode"))
     return found
 
 

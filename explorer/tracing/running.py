@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-__all__ = ["left_as_it_was", "run", "without_fused_layers"]
+__all__ = ["Uses", "left_as_it_was", "run", "without_fused_layers"]
 
 
 def run(model: nn.Module, example: Any) -> Any:
@@ -17,6 +19,20 @@ def run(model: nn.Module, example: Any) -> Any:
     if isinstance(example, Mapping):
         return model(**example)
     return model(*example) if isinstance(example, tuple) else model(example)
+
+
+class Uses(TorchDispatchMode):
+    """Notes in `found` the name of a tensor of the model that is used while the mode is on, if one is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.found: str | None = None
+        self._names = {id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            self.found = self.found or self._names.get(id(leaf))
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

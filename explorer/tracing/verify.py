@@ -21,7 +21,7 @@ from explorer.skeleton import histories
 from explorer.stand_ins import returned
 from explorer.surgery import Surgeon
 from explorer.tracing.recorder import tensors_in
-from explorer.tracing.running import run, without_fused_layers
+from explorer.tracing.running import Uses, run, without_fused_layers
 from explorer.tracing.sifting import Item, sifted
 from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run
 
@@ -113,10 +113,15 @@ class _Check:
             except Exception as error:
                 raise PruningError(f"model: it cannot be copied, {_first_line(error)}") from error
             self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
+            outputs, uses = [], Uses(model)
             try:
-                outputs = self._run(self.model)
+                with uses:
+                    outputs = self._run(self.model)
             except Exception as error:
                 problem = problem or _first_line(error)
+            if uses.found is not None:
+                raise _UncheckableError(f"a copy of the model still runs {uses.found} of the dense one")
+            if not outputs:
                 continue
             # a model may mask out with minus infinity
             if all(bool((out < math.inf).all()) and bool(out.isfinite().any()) for out in outputs if out.numel()):

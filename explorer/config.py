@@ -163,7 +163,7 @@ def default_name(config: Config) -> str:
     return "-".join([*map(str, parts), f"s{config['seed']}", _hash(identity(config))])
 
 
-def model_name(config: Config) -> str:
+def model_name(config: Mapping[str, Any]) -> str:
     """Return what the model is called in names and titles: its choice, of a library's many models also which."""
     model = config["model"]
     # some are folders

@@ -799,6 +799,17 @@ CASES: dict[str, Case] = {
         torch.randn(2, 6),
         [("cell.weight_hh", 16, 4, 1)],
     ),
+    "embedding of bounded rows": Case(
+        _fn(
+            lambda m, x: m.b(F.relu(m.a(m.e(x)))),
+            e=L(nn.Embedding, 9, 6, max_norm=0.5),
+            a=L(nn.Linear, 6, 4),
+            b=L(nn.Linear, 4, 2),
+        ),
+        torch.arange(8).reshape(2, 4),
+        [("a", 4, 1, 1)],
+        {"e": "embedding_renorm_"},
+    ),
     "sampled on a grid": Case(
         _fn(
             lambda m, x: m.b(F.grid_sample(m.a(x), m.grid(x).permute(0, 2, 3, 1), align_corners=False)),
@@ -848,7 +859,16 @@ CASES: dict[str, Case] = {
         IMG,
         [],
         {"b": ""},
-        rescued=True,
+    ),
+    "overwritten copy": Case(
+        _fn(
+            lambda m, x: m.c(_write_all((y := m.a(x)).clone(), m.b(x))) + m.c(y),
+            a=L(conv, 3, 8),
+            b=L(conv, 3, 8),
+            c=L(conv, 8, 2),
+        ),
+        IMG,
+        [("a", 8, 1, 1)],
     ),
     "whole write": Case(
         _fn(lambda m, x: m.c(_write_all(torch.empty(2, 8, 8, 8), m.a(x))), a=L(conv, 3, 8), c=L(conv, 8, 2)),

@@ -170,6 +170,7 @@ def _raises(message: str) -> nn.Module:
         (torch.jit.script(conv(3, 8)), IMG, "it is scripted"),
         (torch.export.export(conv(3, 8), (IMG,)).module(), IMG, "it is exported"),
         (conv(3, 8), torch.tensor(1.0), "no tensor with a batch"),
+        (conv(3, 8), IMG[:0], "no tensor with a batch"),
         (Fn(lambda m, x: None, a=conv(3, 8)), IMG, "returned NoneType without a tensor"),
     ],
 )

@@ -50,7 +50,7 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
     >>> [(unit.name, unit.channels) for unit in network.units]  # the last layer's channels are the output
     [('0', 8)]
     """
-    tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor) and leaf.dim() > 0]
+    tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor) and leaf.dim() and leaf.numel()]
     if not tensors:
         raise PruningError("model: the example input holds no tensor with a batch dimension")
     for place, part in model.named_modules():

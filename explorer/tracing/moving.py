@@ -152,4 +152,8 @@ def pad(rec: Recorder, call: Call) -> None:
 
 
 def copy_into(rec: Recorder, call: Call) -> None:
-    rec.set(call.out, rec.labels(call["src"]).reshape(left_pad(rec.labels(call["src"]).shape, call.out.dim())))
+    """Move the labels, and tie them to those of what is overwritten, whose shape stays."""
+    labels = rec.labels(call["src"])
+    labels = labels.reshape(left_pad(labels.shape, call.out.dim()))
+    rec.graph.tie(rec.labels(call["self"]), labels)
+    rec.set(call.out, labels)

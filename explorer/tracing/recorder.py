@@ -88,6 +88,10 @@ class Recorder(TorchDispatchMode):
             t._base is not None and t.numel() < t._base.numel() for t in tree_leaves(out) if isinstance(t, Tensor)
         )
         self._fix_places(call.tensors)
+        written = tree_leaves(out) if func._schema.is_mutable else ()
+        if any(isinstance(t, Tensor) and self.is_parameter(t) and self._trained(t) for t in written):
+            # nothing that comes out of it depends on it, but the next run does
+            self.graph.step = OUTSIDE
         try:
             rule_for(func, _plain(name))(self, call)
         except Exception:
@@ -198,6 +202,9 @@ class Recorder(TorchDispatchMode):
 
     def _name_of(self, tensor: Tensor) -> str | None:
         return self.parameter_name(tensor) if self.is_parameter(tensor) else None
+
+    def _trained(self, tensor: Tensor) -> bool:
+        return self.parameter_name(tensor) not in self._buffers
 
     def parameter_name(self, tensor: Tensor) -> str:
         return self._parameters[tensor][0]

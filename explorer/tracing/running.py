@@ -37,11 +37,12 @@ class Uses(TorchDispatchMode):
 
 @contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Undo what a model does to its modes, attributes and buffers while it runs, such as moving averages."""
+    """Undo what a model does to its modes, attributes and tensors while it runs, such as moving averages."""
     tables: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = [
         (table, dict(table)) for module in model.modules() for table in (vars(module), module._buffers)
     ]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if not tensor.is_inference()]
+    values = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
     try:
         yield
     finally:
@@ -49,9 +50,10 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
             table.clear()
             table.update(before)
         with torch.no_grad():
-            for buffer, value in values:
-                if not buffer.is_inference():
-                    buffer.copy_(value)
+            for tensor, value, version in values:
+                # a buffer may have been written to past autograd
+                if tensor._version != version or not isinstance(tensor, nn.Parameter):
+                    tensor.copy_(value)
 
 
 @contextmanager

@@ -270,7 +270,7 @@ def _randomised(model: nn.Module, generator: torch.Generator, gain: float = 1.0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                fan_in = parameter[0].numel()
+                fan_in = parameter.numel() // max(1, parameter.size(0))
                 parameter.copy_(normal(parameter, gain * math.sqrt(2 / max(1, fan_in))))
             else:
                 parameter.copy_(1 + normal(parameter, 0.2))

@@ -16,6 +16,13 @@ from typing import Any, NoReturn
 
 __all__ = ["main"]
 
+# what Hydra knows of; without them a mistake would be answered with its usage
+_FLAGS = (
+    "--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r",
+    "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn", "--config-dir",
+    "-cd", "--experimental-rerun", "--info", "-i",
+)  # fmt: skip
+
 USAGE = """\
 explore: the space of sub-networks that pruning can make out of a trained network
 
@@ -77,9 +84,12 @@ def _hydra(command: str, arguments: list[str]) -> int:
     """Check the configuration of every job, then let Hydra run them; return the worst exit code."""
     from explorer.config import RESULTS, compose, sweep_name
     from explorer.validation import validate
-    from spaces import PruningError
+    from spaces import PruningError, unknown
 
     flags = [argument for argument in arguments if argument.startswith("-")]
+    for flag in flags:
+        if flag.partition("=")[0] not in _FLAGS:
+            raise unknown("flag", flag, (*_FLAGS, "--json") if command == "inspect" else _FLAGS)
     multirun = any(flag in ("-m", "--multirun") for flag in flags)
     overrides, folder = _split(arguments)
     root = RESULTS

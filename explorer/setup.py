@@ -24,7 +24,7 @@ from explorer.models import drop_unused, load_weights
 from explorer.problem import Problem, refuse_empty
 from explorer.samplers import Parameters, Past, make_sampler
 from explorer.storage import open_study
-from explorer.task import Task, prediction
+from explorer.task import Task, classification, prediction
 from explorer.tracing import trace
 from explorer.training import Epoch, train
 from spaces import Budget, PruningError, PruningSpace
@@ -100,6 +100,8 @@ def load_task(config: Config, data: Data) -> Task:
     target = section["_target_"]
     factory = locate("task._target_", target)
     options = {key: value for key, value in section.items() if key not in _NAMES}
+    if factory is classification and data.classes is None:
+        raise PruningError("task: classification, and the data has no classes, allowed are regression and custom")
     task = called("task", factory, _offered(factory, data) | options)
     if not isinstance(task, Task):
         raise PruningError(f"task._target_: {target!r} returns a {type(task).__name__}, not an explorer.Task")

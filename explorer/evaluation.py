@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from explorer.latency import measure
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
 from explorer.ranking import Ranking
 from explorer.running import device_of
+from explorer.skeleton import copied
 from explorer.sparse import Executed, execute
 from explorer.surgery import Surgeon
 from explorer.task import Evaluation, Task
@@ -75,7 +75,7 @@ class Evaluator:
         # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
         inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
         self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
-        self.model = self._prepared(copy.deepcopy(self.model))
+        self.model = self._prepared(copied(self.model))
         self._surgeon = Surgeon(self.model, self.network)
         self._ranking = Ranking(self.network, self.scores.channels)
         if self._channels_last:

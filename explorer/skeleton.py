@@ -12,7 +12,12 @@ from torch.utils._pytree import tree_leaves
 from explorer.sizes import update_of
 from explorer.stand_ins import PLAIN
 
-__all__ = ["Skeleton", "histories"]
+__all__ = ["Skeleton", "copied", "histories"]
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a model; activations that it keeps are copied without their history."""
+    return copy.deepcopy(model, histories(value for module in model.modules() for value in vars(module).values()))
 
 
 def histories(values: Iterable[Any]) -> dict[int, Any]:

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from explorer.criteria.magnitude import Named
 from explorer.criteria.subject import Subject
+from explorer.tracing.recurrent import without_fused_recurrence
 from explorer.tracing.running import run, without_fused_layers
 from spaces import PruningError
 
@@ -23,7 +24,8 @@ def wanda(subject: Subject) -> Named:
     In a convolution that is the input channel shifted to the kernel position, padding included. The paper compares the
     weights of one output only; here, as by any criterion, those of a whole layer.
     """
-    with subject.borrowed(), torch.no_grad(), without_fused_layers(), _Inputs(subject.weights) as inputs:
+    unfused = without_fused_recurrence(subject.model)
+    with subject.borrowed(), torch.no_grad(), without_fused_layers(), unfused, _Inputs(subject.weights) as inputs:
         for batch in subject.batches:
             try:
                 run(subject.model, batch[0])

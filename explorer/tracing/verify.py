@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from explorer.masking import masked
-from explorer.skeleton import histories
+from explorer.skeleton import copied
 from explorer.stand_ins import returned
 from explorer.surgery import Surgeon
 from explorer.tracing.recorder import tensors_in
@@ -108,8 +108,7 @@ class _Check:
         for (self.dtype, self.tolerance), fresh in itertools.product(precisions, (True, False)):
             generator = torch.Generator().manual_seed(0)
             try:
-                memo = histories(value for module in model.modules() for value in vars(module).values())
-                self.model = _randomised(copy.deepcopy(model, memo).cpu().eval().to(self.dtype), generator)
+                self.model = _randomised(copied(model).cpu().eval().to(self.dtype), generator)
             except Exception as error:
                 raise PruningError(f"model: it cannot be copied, {_first_line(error)}") from error
             self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)

@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(_complain(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # a reader such as head has seen enough; what Python would still flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import itertools
 import json
 import re
@@ -19,6 +20,7 @@ __all__ = [
     "HUB",
     "RESULTS",
     "Config",
+    "code_of",
     "compose",
     "conf",
     "default_name",
@@ -135,17 +137,45 @@ def _resolved(path: Path, space: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """Return everything of a configuration that can change a result, files by their content."""
+    """Return everything of a configuration that can change a result; files, also of the user's code, by content."""
     known = {key: value for key, value in config.items() if key not in _CIRCUMSTANCES}
     known["space"] = dict(space_of(config))
+    for section in ("model", "data", "task"):
+        known[section] = {**config[section], **code_of(config[section])}
     weights = config["model"]["weights"]
     if weights not in (None, HUB):
-        with Path(weights).open("rb") as file:
-            known["model"] = {
-                **config["model"],
-                "weights": f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}",
-            }
+        known["model"]["weights"] = _content(Path(weights))
     return known
+
+
+def code_of(section: Mapping[str, Any]) -> dict[str, str]:
+    """Return hashes of the files that a section names besides data and weights.
+
+    That is the file with the user's own function or class, as ``code``, and a model's local ``config.json``. Files
+    that these import are not read; installed packages change with their versions only.
+    """
+    module = str(section["_target_"]).rpartition(".")[0]
+    files = {"code": _source(module), "config.json": Path(str(section.get("architecture", ""))) / "config.json"}
+    return {key: _content(path) for key, path in files.items() if path is not None and path.is_file()}
+
+
+def _source(module: str) -> Path | None:
+    if module.partition(".")[0] == "explorer":
+        return None
+    try:
+        # of parents only, which are imported to find the module
+        top = importlib.util.find_spec(module.partition(".")[0])
+        if top is None or "site-packages" in str(top.origin):
+            return None
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def default_name(config: Config) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +25,15 @@ from explorer.sparse.encoding import decode, encode
 from explorer.study import best_within
 from explorer.surgery import Surgeon
 from explorer.tables import without_choices
+from explorer.tracing import run
 from explorer.validation import validate
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.granularity import kept_steps
 
 __all__ = ["Program", "export_run", "load", "save"]
+
+
+log = logging.getLogger("explorer")
 
 
 def export_run(
@@ -130,7 +135,8 @@ def save(
     factory, arguments
         Import path of what makes the dense model, and its keyword arguments.
     example
-        One input, from which the program is exported where there is no factory.
+        One input, from which the program is exported where there is no factory. Its other dimensions than the batch
+        are the program's.
     facts
         JSON-safe values that model.json keeps beside.
 
@@ -294,21 +300,36 @@ def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) 
 
 
 def _save_program(module: nn.Module, example: Any, path: Path) -> None:
-    inputs = tree_map(_twice, example)
-    args, kwargs = (
-        ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
-    )
+    args, kwargs = _arguments(_repeated(example, 2))
     batch = {0: torch.export.Dim.AUTO}
     shapes = tree_map(lambda leaf: batch if isinstance(leaf, torch.Tensor) and leaf.dim() else None, (args, kwargs))
     # arguments by position come first, as the signature has them
     program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes[1] or shapes[0])
+    try:
+        with torch.no_grad():
+            run(program.module(), _repeated(example, 3))
+    except Exception:
+        # the model's code made a number of the batch's size
+        log.warning("the exported program takes one input at a time; load(folder, model=skeleton) takes batches")
+        program = torch.export.export(module, *_arguments(_repeated(example, 1)))
     with atomic(path) as temporary:
         torch.export.save(program, temporary)
 
 
-def _twice(leaf: Any) -> Any:
-    """Return a batch of two of the same: of one input the program would know that there is one only."""
-    return torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a model's inputs as positional and keyword arguments."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    return inputs if isinstance(inputs, tuple) else (inputs,), {}
+
+
+def _repeated(example: Any, count: int) -> Any:
+    """Return a batch of so many times one input: of a batch of one a program would know that there is one only."""
+
+    def repeated(leaf: Any) -> Any:
+        return torch.cat([leaf] * count) if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf
+
+    return tree_map(repeated, example)
 
 
 def _number(value: Any) -> Any:

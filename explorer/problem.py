@@ -118,6 +118,17 @@ class Problem:
         scale = Scale(objectives, task.reference, task.column)
         return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options)
 
+    def doubt(self) -> str | None:
+        """Return a sentence for a dense network that is no better than a constant prediction, None for others."""
+        error, trivial = self.dense["error"], self.evaluator.task.trivial
+        if trivial is None or error < trivial:
+            return None
+        shown = self.scale.error
+        return (
+            f"the dense network has a {shown.label} of {shown.text(error)}, no better than a constant prediction "
+            f"({shown.text(trivial)}): is it trained, and are inputs normalised as they were then?"
+        )
+
     def search(
         self, study: optuna.Study, *, sampler: str, options: Mapping[str, Any], seed: int, ladder: Ladder
     ) -> Search:

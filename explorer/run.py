@@ -112,6 +112,9 @@ class _Run:
             console.print(
                 f"{self.folder}: {len(search.records)} of {config['trials']} trials are there", soft_wrap=True
             )
+            if (doubt := self.problem.doubt()) is not None:
+                log.warning(doubt)
+                console.print(f"[bold]warning[/bold]: {doubt}", soft_wrap=True)
             for name, reason in self.problem.space.skipped:
                 log.info("skipped by the space: %s (%s)", name, reason)
             try:

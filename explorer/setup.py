@@ -15,7 +15,7 @@ from torch import nn
 
 from explorer.baselines import check_reach
 from explorer.budgets import split_budget
-from explorer.config import HUB, RESULTS, Config, space_of
+from explorer.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.contents import contents
 from explorer.criteria import Options
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
@@ -27,7 +27,7 @@ from explorer.storage import open_study
 from explorer.task import Task, classification, prediction
 from explorer.tracing import trace
 from explorer.training import Epoch, train
-from spaces import Budget, PruningError, PruningSpace
+from spaces import Budget, PruningError, PruningSpace, unknown
 
 __all__ = ["Setup", "build_model", "called", "load_data", "load_task", "locate"]
 
@@ -169,7 +169,12 @@ def called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -
         If it does not take the arguments, or raises; `key` says what it was called for.
     """
     try:
-        inspect.signature(target).bind(**arguments)
+        signature = inspect.signature(target)
+        if not any(known.kind is known.VAR_KEYWORD for known in signature.parameters.values()):
+            for name in arguments:
+                if name not in signature.parameters:
+                    raise unknown(key, name, signature.parameters)
+        signature.bind(**arguments)
     except TypeError as error:
         raise PruningError(f"{key}: {error} of {target.__name__}{inspect.signature(target)}") from None
     except ValueError:
@@ -235,7 +240,8 @@ class Setup:
             log.info("dense network: weights from %s; they may have seen the validation images", weights)
         else:
             training = self.config["training"]
-            key = {"model": {**self.config["model"], "arguments": self.arguments}, "data": self.data.identity}
+            section = {**self.config["model"], **code_of(self.config["model"])}
+            key = {"model": {**section, "arguments": self.arguments}, "data": self.data.identity}
             if (self.task.loss, self.task.prediction) != (F.cross_entropy, prediction):
                 # what it is trained for; networks that were kept before there were tasks are classifiers
                 key["task"] = [contents(self.task.loss), contents(self.task.prediction)]

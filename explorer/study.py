@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -284,6 +285,8 @@ def explore(
     search = problem.search(
         open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, ladder=ladder
     )
+    if (doubt := problem.doubt()) is not None:
+        warnings.warn(doubt, stacklevel=2)
     search.run(trials, timeout=timeout, on_record=on_record)
     return Study(problem, search.records, factory)
 

@@ -283,3 +283,32 @@ def test_the_state_of_a_sliced_network_has_the_dense_keys():
     slices = [module for module in small.modules() if isinstance(module, ChannelSlice)]
     assert slices
     assert small.state_dict().keys() == model.state_dict().keys()
+
+
+class _ClassToken(nn.Module):
+    """A user's model whose code makes a number of the batch's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.a, self.b = nn.Parameter(torch.randn(1, 1, 8)), nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.cat([self.token.expand(len(x), -1, -1), torch.relu(self.a(x))], 1).mean(1))
+
+
+def test_a_program_takes_batches_or_says_that_it_does_not(tmp_path, caplog):
+    batches = [(torch.randn(4, 5, 6), torch.tensor([0, 1, 0, 1]))]
+    for model, sizes in (
+        (_ClassToken(), (1,)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(30, 8), nn.Linear(8, 2)), (1, 5)),
+    ):
+        caplog.clear()
+        study = explorer.explore(model, batches, batches, trials=2, ladder=1)
+        best = study.best()
+        best.save(tmp_path)
+        assert ("takes one input at a time" in caplog.text) == (len(sizes) == 1)
+        for size in sizes:
+            x = torch.randn(size, 5, 6)
+            torch.testing.assert_close(explorer.load(tmp_path)(x), best.build()(x))
+        x = torch.randn(7, 5, 6)
+        torch.testing.assert_close(explorer.load(tmp_path, model=model)(x), best.build()(x))

@@ -12,6 +12,11 @@ MISTAKES = {
     "misspelt inner key": (["run", "budget.flop=.5"], "did you mean 'budget.flops'"),
     "added key": (["run", "+foo=1"], "key: 'foo' is unknown"),
     "unknown command": (["rum"], "did you mean 'run'"),
+    "unknown flag": (["inspect", "--jsn"], "flag: '--jsn' is unknown, did you mean '--json'"),
+    "argument of a class": (
+        ["run", "model=custom", "model._target_=torch.nn.Linear", "+model.in_featurse=3"],
+        "model: 'in_featurse' is unknown, did you mean 'in_features'",
+    ),
     "trials": (["run", "trials=0"], "trials: 0, allowed is a whole number >= 1"),
     "ratio 0": (["run", "space.channels=[{match: a, choices: [{granularity: filter, ratios: [0]}]}]"], "ratio 0"),
     "ratio 1.5": (["run", "space.channels=[{match: a, choices: [{granularity: filter, ratios: [1.5]}]}]"], "ratio 1.5"),

@@ -228,3 +228,8 @@ def test_comparison_shows_theory_beside_the_machine() -> None:
     figure = comparison_figure(points, 0.03)
     assert len(figure.axes) == 2
     assert len(comparison_figure(points.drop(columns="latency_batch_ratio"), 0.03).axes) == 1
+    # where the granularity is one, criteria are told apart
+    criteria = points.assign(granularity="filter", criterion=["l1", "wanda", "l1"])
+    assert comparison_data(criteria)["series"].tolist() == ["l1", "wanda", "l1", "l1", "l1"]
+    labels = {text.get_text() for text in comparison_figure(criteria, 0.03).legends[0].get_texts()}
+    assert labels == {"l1", "wanda", "dense network"}

@@ -14,7 +14,7 @@ import yaml
 from running import QUICK, table
 
 import explorer
-from explorer.config import compose, default_name, sweep_name
+from explorer.config import compose, default_name, identity, sweep_name
 from explorer.sweep import gather
 from explorer.validation import validate
 from spaces import Network, Recipe
@@ -296,3 +296,29 @@ def test_flags_stand_anywhere(explore, folder):
     code, out, err = explore("run", *QUICK, "-m", "seed=5", "trials=2", "ladder=0")
     assert code == 0, err
     assert "frontiers of 1 jobs" in out
+
+
+def test_a_run_is_told_by_the_code_of_the_users_own(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    target = ["model=custom", "model._target_=mine.Net"]
+    names = []
+    for text in ("class Net: pass", "class Net: pass  # changed", "class Net: pass"):
+        (folder / "mine.py").write_text(text)
+        names.append(default_name(compose(target)[0]))
+    assert names[0] == names[2] != names[1]
+    (folder / "tiny").mkdir()
+    named = []
+    for layers in (1, 2):
+        (folder / "tiny" / "config.json").write_text(json.dumps({"n_layers": layers}))
+        named.append(default_name(compose(["model=transformers", "model.architecture=./tiny"])[0]))
+    assert named[0] != named[1]
+    # not of ours, nor of installed packages
+    assert "code" not in identity(compose(["model=resnet20"])[0])["model"]
+    assert "code" not in identity(compose(["model=custom", "model._target_=torch.nn.Linear"])[0])["model"]
+
+
+def test_an_untrained_network_is_warned_of(explore, folder):
+    code, out, err = explore("run", *QUICK, "training.learning_rate=1e-9", "trials=1", "ladder=0", "name=untrained")
+    assert code == 0, err
+    assert "no better than a constant prediction" in " ".join(out.split())

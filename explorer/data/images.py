@@ -73,6 +73,7 @@ def load_images(
         std=std,
         identity=fingerprint(train, validated, test),
         crop=max(1, min(train.shape[1:]) // 8),
+        flip=True,
         notes=found.notes,
     )
 

@@ -94,8 +94,8 @@ class Data:
     identity
         Hash of the targets, sizes and a sample of inputs of every split, see `fingerprint`.
     crop, flip
-        The augmentation that suits the images: pixels of padding for a random crop, and whether a mirrored
-        image keeps its label.
+        The augmentation of training images: pixels of padding for a random crop, and whether a mirrored image keeps
+        its label. None by default.
     notes
         Sentences about choices made while loading that a user should know of.
 
@@ -113,8 +113,8 @@ class Data:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     identity: str
-    crop: int = 4
-    flip: bool = True
+    crop: int = 0
+    flip: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -138,7 +138,7 @@ def transformers(
         # text of one length needs no padding, but a classifier of several texts asks for its mark
         found.pad_token_id = 0
     if not pretrained:
-        return factory.from_config(found)
+        return _made(found, factory)
 
     def load() -> tuple[nn.Module, Mapping[str, Any]]:
         return factory.from_pretrained(architecture, config=found, output_loading_info=True)
@@ -147,6 +147,21 @@ def transformers(
     if missing := sorted(report["missing_keys"]):
         raise PruningError(f"model.weights: those of {architecture} lack {missing[0]!r} (and {len(missing) - 1} more)")
     return model
+
+
+def _made(configuration: Any, factory: Any) -> nn.Module:
+    """Return a model of a configuration; where its own code can't be imported, say what is at the bottom of it."""
+    try:
+        return factory.from_config(configuration)
+    except ModuleNotFoundError as error:
+        cause: BaseException = error
+        while (deeper := cause.__cause__ or cause.__context__) is not None:
+            cause = deeper
+        line = (str(cause).splitlines() or [""])[0][:200]
+        raise PruningError(
+            f"model: transformers can't import {configuration.model_type} ({type(cause).__name__}: {line}); where that "
+            "is torchvision's, pip uninstall torchvision or install the one for this torch"
+        ) from None
 
 
 def _configuration(library: Any, architecture: str, values: Mapping[str, Any]) -> Any:

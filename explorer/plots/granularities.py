@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib as mpl
 import pandas as pd
@@ -28,6 +29,8 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "mixed": ("#999999", "o", "-."),
 }
 """Colour, marker and line of every granularity."""
+# whose looks criteria take in turn
+_DISTINCT = ("element", "tile_element", "block", "vector", "tile_vector", "kernel", "layer", "mixed")
 
 _PANELS = (
     ("flops_ratio", "multiply-adds (relative to dense)"),
@@ -36,29 +39,33 @@ _PANELS = (
 
 
 def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
-    """Return what the comparison shows: job, granularity, cost, x, error and order, one row a point and cost.
+    """Return what the comparison shows: job, series, cost, x, error and order, one row a point and cost.
+
+    `series` is the granularity, or the criterion where these differ and all points have one granularity.
 
     `order` is that of multiply-adds, in which a line connects the points of either cost.
 
     Parameters
     ----------
     points
-        Rows with ``granularity``, ``error``, ``flops_ratio`` and, if there, ``latency_batch_ratio`` and ``job``.
+        Rows with ``granularity``, ``error``, ``flops_ratio`` and, if there, ``latency_batch_ratio``, ``job`` and
+        ``criterion``.
     """
-    frames = []
+    alike = len(set(points["granularity"])) == 1 and len(set(points.get("criterion", ()))) > 1
+    series, frames = points["criterion" if alike else "granularity"], []
     for cost, _ in _PANELS:
         if cost in points:
-            part = points[["granularity"]].assign(
-                job=points.get("job", ""), x=points[cost], order=points["flops_ratio"]
-            )
-            frames.append(part.assign(error=points["error"], cost=cost).dropna())
+            part = pd.DataFrame({"series": series, "x": points[cost], "order": points["flops_ratio"]})
+            frames.append(part.assign(job=points.get("job", ""), error=points["error"], cost=cost).dropna())
     return pd.concat(frames, ignore_index=True)
 
 
 def draw_comparison(data: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the points of one cost, a line for every granularity of every job."""
-    for name, (colour, marker, line) in LOOKS.items():
-        for _, mine in data[data["granularity"] == name].sort_values("order").groupby("job"):
+    """Draw the points of one cost, a line for every series of every job."""
+    others = cycle(look for name, look in LOOKS.items() if name in _DISTINCT)
+    looks = {**LOOKS, **{name: next(others) for name in dict.fromkeys(data["series"]) if name not in LOOKS}}
+    for name, (colour, marker, line) in looks.items():
+        for _, mine in data[data["series"] == name].sort_values("order").groupby("job"):
             ax.plot(mine["x"], mine["error"], line, marker=marker, color=colour, ms=5, lw=1, alpha=0.9, label=name)
     return ax
 

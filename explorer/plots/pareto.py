@@ -124,7 +124,7 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xlim(left=0)
     if data["y"].min() >= 0:
         ax.set_ylim(bottom=0)
-    ax.legend(loc="upper right")
+    ax.legend(loc="best")
     return ax
 
 

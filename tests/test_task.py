@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -368,40 +367,10 @@ def test_values_are_predicted_from_the_command_line(explore, folder) -> None:
     assert row["error"] == pytest.approx(float(error.detach()))
 
 
-TABLE = """
-import torch
-from torch import nn
-from explorer.data import Data, Split, fingerprint
-
-def values():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(300, 4, generator=generator)
-    splits = [Split(x[part], (x[part] ** 2).sum(1)) for part in (slice(0, 150), slice(150, 225), slice(225, 300))]
-    return Data("table", *splits, None, (), (), fingerprint(*splits), crop=0, flip=False)
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(4, 16), nn.Linear(16, 16), nn.Linear(16, 1)
-    def forward(self, x):
-        return self.c(torch.relu(self.b(torch.relu(self.a(x))))).squeeze(1)
-"""
-
-
-def test_a_regression_from_the_command_line(explore, folder) -> None:
-    (folder / "table.py").write_text(TABLE)
-    keys = ["model=custom", "model._target_=table.Net", "data=custom", "data._target_=table.values"]
-    keys += ["training.epochs=20", "training.learning_rate=0.01", "training.batch_size=30", "name=values"]
-    code, _, err = explore("run", *keys, "trials=6", "ladder=3")
+def test_values_without_a_task_are_one_line(explore, folder) -> None:
+    (folder / "tabular.py").write_text(TABULAR)
+    keys = ["data=custom", "data._target_=tabular.data", "model=custom", "model._target_=tabular.model", "name=values"]
+    code, _, err = explore("run", *keys)
     assert (code, err.count("\n")) == (2, 1)
     assert "task: classification, and the data has no classes, allowed are regression and custom" in err
     assert not (folder / "results" / "values").exists()
-    code, out, err = explore("run", *keys, "trials=6", "ladder=3", "task=regression", "baselines=[uniform]")
-    assert code == 0, err
-    assert "dense test mean squared error" in out
-    trials = pd.read_parquet(folder / "results" / "values" / "trials.parquet")
-    assert (trials["error"] > 0).all()
-    assert (trials["error_se"] > 0).all()
-    summary = json.loads((folder / "results" / "values" / "summary.json").read_text())
-    assert summary["error"] == {"label": "validation mean squared error", "scale": 1}
-    assert trials["error"].min() > summary["dense"]["error"]

@@ -187,6 +187,7 @@ def default_name(config: Config) -> str:
         model_name(config),
         config["data"]["name"],
         space,
+        config["criterion"]["name"],
         config["evaluator"]["name"],
         config["sampler"]["name"],
     ]

@@ -64,7 +64,7 @@ def execute(config: Config, root: Path) -> Path:
     enough = summary is not None and summary["trials"] >= config["trials"] and summary["ended"] != "interrupted"
     finished = summary is not None and (enough or summary["ended"] == "exhausted")
     if summary is not None and finished and not missing_baselines(folder, config):
-        console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials")
+        console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
         return folder
     if folder.exists():

@@ -65,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # a reader such as head has seen enough; what Python would still flush goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        sys.exit(_silenced())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,6 +75,12 @@ class _Parser(argparse.ArgumentParser):
         from spaces import PruningError
 
         raise PruningError(f"{self.prog.removeprefix('explore ')}: {message}")
+
+
+def _silenced() -> int:
+    """Return the exit code where a reader such as head has seen enough; what is still printed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _complain(error: Exception) -> int:
@@ -165,6 +169,8 @@ def _job(config: Any) -> None:
             execute(plain, Path(os.environ["EXPLORE_ROOT"]))
     except PruningError as error:
         code = _complain(error)
+    except BrokenPipeError:
+        code = _silenced()
     except Exception as error:
         if not sweep:
             raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from running import QUICK
 
@@ -133,3 +136,9 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(explore, tmp_path, 
     code, _, err = explore("run", *QUICK, *weights)
     assert (code, err.count("\n")) == (2, 1), err
     assert "can't be written" in err
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
+    command = f"{sys.executable} -m explorer inspect --json | head -c 20"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (len(done.stdout), done.stderr) == (20, "")

@@ -13,6 +13,7 @@ from explorer.budgets import LatencyLimit
 from explorer.criteria import Scores
 from explorer.data import Batch, head
 from explorer.energy import joules
+from explorer.jobs import OverBudgetError
 from explorer.latency import measure
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
 from explorer.ranking import Ranking
@@ -23,17 +24,9 @@ from explorer.surgery import Surgeon
 from explorer.task import Evaluation, Task
 from explorer.tracing import run
 from explorer.training import reestimate_bn
-from spaces import Network, PruningError, Recipe
+from spaces import Network, Recipe
 
-__all__ = ["Evaluator", "OverBudgetError"]
-
-
-class OverBudgetError(PruningError):
-    """A candidate's measured latency exceeds the budget by the share `excess`."""
-
-    def __init__(self, excess: float) -> None:
-        super().__init__(f"latency: {excess:.0%} over the budget")
-        self.excess = excess
+__all__ = ["Evaluator"]
 
 
 @dataclass(repr=False)

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import optuna
 from optuna.trial import TrialState
 
-from explorer.evaluation import OverBudgetError
+from explorer.jobs import OverBudgetError
 from explorer.metrics import OBJECTIVES
-from explorer.samplers import Parameters, Past, make_sampler
+from explorer.samplers import Observations, Parameters, Past, make_sampler
 from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
 __all__ = ["Record", "Search"]
@@ -228,7 +228,19 @@ class Search:
 
     def _step(self) -> bool:
         """Ask, evaluate and tell once; return whether a recipe was evaluated."""
-        past = Past(self.space, self.limits, self._seen.keys(), self._seed, self._proposed)
+        none = Observations.none(len(self.space.axes), len(self._objectives))
+        past = Past(
+            self.space,
+            self.limits,
+            self._seen.keys(),
+            self._seed,
+            self._proposed,
+            self._objectives,
+            [1.0] * len(self._objectives),
+            none,
+            none,
+            none.rows,
+        )
         self.study.sampler = make_sampler(self._sampler, past, self._options)
         trial = self.study.ask(self._parameters.distributions)
         trial.set_user_attr("driver", _driver())

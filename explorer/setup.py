@@ -334,7 +334,7 @@ class Setup:
         """Make one proposal in a study that is thrown away, so that wrong options show before anything is done."""
         sampler, objectives = self.config["sampler"], self.config["objectives"]
         study = open_study(None, "trial", objectives)
-        study.sampler = make_sampler(sampler["name"], Past(space, limits, (), 0, 0), sampler["options"])
+        study.sampler = make_sampler(sampler["name"], Past.empty(space, limits, objectives), sampler["options"])
         try:
             study.ask(Parameters(space).distributions)
         except (TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from synthetic import chain, space_of
 
-from explorer.evaluation import OverBudgetError
+from explorer.jobs import OverBudgetError
 from explorer.problem import ladder_rows
 from explorer.search import Search
 from explorer.storage import journal, open_study

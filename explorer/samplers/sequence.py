@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,27 +13,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from explorer.samplers.parameters import Parameters
-from spaces import Budget, PruningSpace
+from explorer.samplers.past import Past
+from spaces import PruningSpace
 
-__all__ = ["Past", "exhaustive", "qmc"]
+__all__ = ["exhaustive", "qmc"]
 
 _BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class Past:
-    """What a sampler may know besides the study: the space, its limits, the rows seen, and how much was proposed."""
-
-    space: PruningSpace
-    limits: Budget
-    seen: Collection[bytes]
-    seed: int
-    proposed: int
-
-    @property
-    def random_state(self) -> int:
-        """A seed of its own for each proposal."""
-        return int(np.random.SeedSequence([self.seed, self.proposed]).generate_state(1)[0])
 
 
 class _RowSampler(BaseSampler):

@@ -1,0 +1,95 @@
+"""Jobs: evaluations to be made and what came of them, which is all that passes between a driver and its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from spaces import PruningError, Recipe
+
+__all__ = ["Evaluate", "Executor", "Job", "OverBudgetError", "Result", "attempt"]
+
+# torch is not imported here: workers of evaluators that need none start in a moment
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to be made.
+
+    Attributes
+    ----------
+    number
+        Of the trial it belongs to.
+    recipe
+        What is evaluated.
+    rung
+        How far: 0 is the first rung, see `explorer.search.Search`.
+    bar
+        The error that a recipe of its costs must come below to be on the frontier, None where that is unknown. An
+        evaluator may stop measuring once it is sure that this will not be.
+    """
+
+    number: int
+    recipe: Recipe
+    rung: int = 0
+    bar: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a job.
+
+    Attributes
+    ----------
+    metrics
+        What was measured; empty where the evaluation failed.
+    reason
+        Why it failed, in one line.
+    excess
+        By which share a measured latency is over the budget; nothing else was measured then.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    excess: float | None = None
+
+
+class OverBudgetError(PruningError):
+    """A candidate's measured latency exceeds the budget by the share `excess`."""
+
+    def __init__(self, excess: float) -> None:
+        super().__init__(f"latency: {excess:.0%} over the budget")
+        self.excess = excess
+
+
+Evaluate = Callable[[Job], Mapping[str, float]]
+"""Measures one recipe: ``error``, ``error_se``, ``loss`` ...; what it raises fails that trial."""
+
+
+class Executor(Protocol):
+    """Where evaluations run. Jobs may end in any order; none is forgotten."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs are worked on at a time."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job; there are never more than `slots` that have not ended."""
+
+    def wait(self, timeout: float | None = None) -> list[tuple[Job, Result]]:
+        """Return the jobs that ended, waiting for one at least, or for so many seconds."""
+
+    def close(self) -> None:
+        """Let go of all workers, whatever they do."""
+
+
+def attempt(evaluate: Evaluate, job: Job) -> Result:
+    """Return what an evaluation gives, or why it gives nothing."""
+    try:
+        return Result(dict(evaluate(job)))
+    except OverBudgetError as over:
+        return Result(excess=over.excess)
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0]
+        return Result(reason=line if isinstance(error, PruningError) else f"{type(error).__name__}: {line}")

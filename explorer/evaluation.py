@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from explorer.budgets import LatencyLimit
 from explorer.criteria import Scores
-from explorer.data import Batch, head
+from explorer.data import Batch, head, size_of
 from explorer.energy import joules
-from explorer.jobs import OverBudgetError
+from explorer.jobs import Job, OverBudgetError
 from explorer.latency import measure
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
+from explorer.racing import Race, dealt
 from explorer.ranking import Ranking
 from explorer.running import device_of
 from explorer.skeleton import copied
@@ -26,7 +27,7 @@ from explorer.tracing import run
 from explorer.training import reestimate_bn
 from spaces import Network, Recipe
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "Inherited"]
 
 
 @dataclass(repr=False)
@@ -49,6 +50,8 @@ class Evaluator:
         What outputs are compared with targets by.
     latency
         If given, latency is measured for every candidate, before its error.
+    racing
+        Whether an evaluation may end early, see `explorer.racing`. Validation inputs are then mixed.
     """
 
     model: nn.Module
@@ -58,6 +61,7 @@ class Evaluator:
     validation: Sequence[Batch]
     task: Task
     latency: LatencyLimit | None = None
+    racing: bool = False
     _surgeon: Surgeon = field(init=False)
     _ranking: Ranking = field(init=False)
     _channels_last: bool = field(init=False)
@@ -66,6 +70,8 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
+        mixed = dealt(self.validation) if self.racing else None
+        self.validation, self.racing = mixed or self.validation, mixed is not None
         inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
         self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
         self.model = self._prepared(copied(self.model))
@@ -111,8 +117,8 @@ class Evaluator:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return module.eval()
 
-    def __call__(self, recipe: Recipe, *, limited: bool = True) -> dict[str, float]:
-        """Return the recipe's ``error``, ``error_se`` and ``loss``, and its latency where that is asked for.
+    def __call__(self, recipe: Recipe, *, limited: bool = True, bar: float | None = None) -> dict[str, float]:
+        """Return what `measured` says of a recipe, and its latency where that is asked for.
 
         With patterns on weights also the realised costs, see `explorer.patterns.realised_costs`. The limit on the
         latency holds unless `limited` says otherwise.
@@ -124,16 +130,42 @@ class Evaluator:
         PruningError
             If its outputs are not finite.
         """
-        metrics: dict[str, float] = {}
-        if self.latency is not None:
-            metrics = self.timings(recipe, batch=False)
-            excess = self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])
-            if limited and excess > 0:
-                raise OverBudgetError(excess)
+        metrics = self.limits(recipe, limited=limited)
         module, masks = self.masked(recipe)
-        if masks:
-            metrics |= realised_costs(self.network, recipe, masks)
-        return metrics | _metrics(self.task.evaluate(module, self.validation))
+        return metrics | self.realised(recipe, masks) | self.measured(module, bar)
+
+    def limits(self, recipe: Recipe, *, limited: bool = True) -> dict[str, float]:
+        """Return a recipe's latency where that is asked for, checked against the limit if there is one.
+
+        Raises
+        ------
+        OverBudgetError
+            If it exceeds the limit.
+        """
+        if self.latency is None:
+            return {}
+        metrics = self.timings(recipe, batch=False)
+        excess = self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])
+        if limited and excess > 0:
+            raise OverBudgetError(excess)
+        return metrics
+
+    def realised(self, recipe: Recipe, masks: Masks) -> dict[str, float]:
+        """Return the costs that a recipe's masks come to, nothing where it has none."""
+        return realised_costs(self.network, recipe, masks) if masks else {}
+
+    def measured(self, module: nn.Module, bar: float | None = None) -> dict[str, float]:
+        """Return a module's ``error``, ``error_se`` and ``loss`` on validation.
+
+        With racing ``validation_inputs`` says how many of them were seen: less than all where it was soon sure that
+        the error is above `bar`.
+        """
+        if not self.racing:
+            return _metrics(self.task.evaluate(module, self.validation))
+        count = sum(size_of(targets) for _, targets in self.validation)
+        race = None if bar is None else Race(bar, count)
+        found = self.task.evaluate(module, self.validation, race=race)
+        return _metrics(found) | {"validation_inputs": found.n}
 
     def dense(self) -> dict[str, float]:
         """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics.
@@ -182,6 +214,17 @@ class Evaluator:
         with torch.inference_mode():
             energy = joules(lambda: run(module, inputs), device_of(module))
         return None if energy is None else 1000 * energy
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Evaluates jobs by inherited weights, whatever their rung."""
+
+    evaluator: Evaluator
+
+    def __call__(self, job: Job) -> dict[str, float]:
+        """Return what the evaluator says of the job's recipe."""
+        return self.evaluator(job.recipe, bar=job.bar)
 
 
 def _metrics(result: Evaluation) -> dict[str, float]:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.data import Batch, head, moved, size_of
 from explorer.metrics import METRICS, Metric
+from explorer.racing import Race
 from explorer.running import device_of, modes_restored
 from explorer.tracing.running import run
 from explorer.values import values_of
@@ -140,7 +141,7 @@ class Task:
         """Return the predictions for inputs: a tensor, a tuple of positional or a mapping of keyword arguments."""
         return self.prediction(run(model, inputs))
 
-    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch], *, race: Race | None = None) -> Evaluation:
         """Return how well a model does, in eval mode; its modes are restored.
 
         Parameters
@@ -149,6 +150,8 @@ class Task:
             Not changed.
         batches
             Inputs and targets.
+        race
+            When to stop before all batches were read.
 
         Raises
         ------
@@ -168,10 +171,10 @@ class Task:
 
         with modes_restored(model):
             model.eval()
-            return self.compare(pairs())
+            return self.compare(pairs(), race=race)
 
-    def compare(self, pairs: Iterable[tuple[Any, Any]]) -> Evaluation:
-        """Return how well predictions fit their targets, batch by batch.
+    def compare(self, pairs: Iterable[tuple[Any, Any]], *, race: Race | None = None) -> Evaluation:
+        """Return how well predictions fit their targets, batch by batch, until `race` has seen enough.
 
         Raises
         ------
@@ -186,9 +189,13 @@ class Task:
                 losses.append(_attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets)))
                 _attempt("task: metric", values.add, predictions, targets, told=(predictions, targets))
             sizes.append(size_of(targets))
+            if race is not None and race.looks(len(sizes)) and values.size > 1:
+                value, error_se = _attempt("task: metric", values.mean, _shares(sizes), told=self.metric)
+                if race.lost(1 - value if self._grows else value, error_se, values.size, sum(sizes)):
+                    break
         if not sum(sizes):
             raise PruningError("evaluation: the batches are empty; an iterator can be read only once")
-        weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+        weights = _shares(sizes)
         loss = float(weights @ torch.stack(losses).double().cpu())
         if not math.isfinite(loss):
             raise PruningError(f"evaluation: the mean loss is {loss}; the network's outputs are not finite")
@@ -257,6 +264,10 @@ def classification(classes: int) -> Task:
 def regression() -> Task:
     """Return the task of predicting values: mean squared error, as loss and as what is minimised."""
     return Task(_mean_squared_error, squared_error, "mean squared error")
+
+
+def _shares(sizes: Sequence[int]) -> Tensor:
+    return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
 
 
 def _mean_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:

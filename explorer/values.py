@@ -29,6 +29,10 @@ class Values(Protocol):
             Each batch's share of the inputs, float64.
         """
 
+    @property
+    def size(self) -> int:
+        """How many values the standard error is of: one an input or a batch; 0 where there is none."""
+
 
 def values_of(metric: Any) -> Values:
     """Return an empty record for a function, or for an object with update, compute and reset."""
@@ -61,6 +65,10 @@ class _Computed:
         variance = weights.square() @ (values - mean).square() * len(values) / (len(values) - 1)
         return float(mean), math.sqrt(float(variance))
 
+    @property
+    def size(self) -> int:
+        return sum(value.numel() for value in self._found)
+
 
 class _Stateful:
     def __init__(self, metric: Any) -> None:
@@ -78,3 +86,7 @@ class _Stateful:
         if value.numel() != 1:
             raise ValueError(f"compute returns {list(value.shape)}, needed is one number")
         return float(value), math.nan
+
+    @property
+    def size(self) -> int:
+        return 0

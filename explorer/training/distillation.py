@@ -1,0 +1,42 @@
+"""Distillation: how far a network's predictions are from those of its teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from explorer.task import Task
+
+__all__ = ["distance"]
+
+
+def distance(task: Task, predictions: Any, teacher: Any, *, temperature: float) -> Tensor:
+    """Return how far predictions are from a teacher's, as one number to be minimised.
+
+    For classes it is the Kullback-Leibler divergence from the teacher's softened distribution times the squared
+    temperature (Hinton et al., arXiv 1503.02531), for other tasks the mean squared difference.
+
+    Parameters
+    ----------
+    task
+        What the predictions are for.
+    predictions, teacher
+        Of the same inputs; logits [n, classes, ...] where the task's loss is cross-entropy, otherwise tensors or
+        trees of tensors of equal shapes.
+    temperature
+        Above 0; without meaning where there are no classes.
+    """
+    if task.loss is F.cross_entropy:
+        student, wanted = (F.log_softmax(logits.float() / temperature, 1) for logits in (predictions, teacher))
+        divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(1)
+        return divergence.mean() * temperature**2
+    pairs = [
+        (own.float(), wanted.float())
+        for own, wanted in zip(tree_leaves(predictions), tree_leaves(teacher), strict=True)
+        if isinstance(own, Tensor) and own.is_floating_point()
+    ]
+    losses = [F.mse_loss(own, wanted) for own, wanted in pairs]
+    return sum(losses[1:], start=losses[0]) / len(losses)

@@ -1,0 +1,223 @@
+"""A network's training: epochs along a cosine, what is minimised, and a state from which it continues."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import length_hint
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explorer.data import Batch, moved, size_of
+from explorer.running import device_of
+from explorer.task import Task
+from explorer.training.averaging import Average, tensors_of
+from explorer.training.distillation import distance
+from explorer.training.settings import OPTIMIZERS, PRECISIONS, Settings
+from spaces.errors import PruningError
+
+__all__ = ["Epoch", "Trainer", "train"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training did.
+
+    Attributes
+    ----------
+    number
+        1, 2, ...
+    loss
+        Mean training loss over the epoch, with label smoothing and distillation.
+    learning_rate
+        Of the epoch's last step.
+    seconds
+        Wall-clock time of the epoch.
+    images
+        How many inputs it saw.
+    """
+
+    number: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    images: int
+
+
+class Trainer:
+    """One network in training: its optimizer, its averaged weights and its teacher.
+
+    Randomness comes from the batches (and from the model's dropout, if any), none from here.
+
+    Parameters
+    ----------
+    model
+        Trained in place, on the device it lies on.
+    task
+        Whose loss is minimised.
+    settings
+        How.
+    teacher
+        In eval mode, on the same device; needed where the settings ask for distillation.
+
+    Raises
+    ------
+    PruningError
+        If nothing of the model can be trained.
+    """
+
+    def __init__(self, model: nn.Module, *, task: Task, settings: Settings, teacher: nn.Module | None = None) -> None:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise PruningError("training: every parameter of the model is frozen; model.weights takes trained ones")
+        self.model, self.task, self.settings, self.teacher = model, task, settings, teacher
+        self.optimizer = OPTIMIZERS[settings.optimizer](parameters, settings)
+        self.average = Average(model, settings.ema) if settings.ema else None
+        self._device = device_of(model)
+        self._precision = PRECISIONS[settings.precision](self._device)
+        # of an epoch; 0 until it is known
+        self._steps = 0
+
+    def epoch(self, batches: Iterable[Batch], *, number: int, begun: int, of: int) -> Epoch:
+        """Train for an epoch.
+
+        Parameters
+        ----------
+        batches
+            Inputs and targets; without a length, the first epoch runs at the full learning rate.
+        number
+            What the epoch is called.
+        begun, of
+            How many epochs of its stretch are done, and how many there are: where on the cosine it is.
+
+        Raises
+        ------
+        PruningError
+            If the model or the loss raises, the mean loss is infinite or NaN, or `batches` yields nothing.
+        """
+        start, seen, done = time.perf_counter(), 0, 0
+        settings, group = self.settings, self.optimizer.param_groups[0]
+        steps = self._steps or length_hint(batches)
+        # summed on the device: reading a number back at every step would stall a GPU
+        loss_sum = torch.zeros((), device=self._device)
+        self.model.train()
+        for batch in batches:
+            progress = (begun + (done / steps if steps else 0)) / of
+            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+            inputs, targets = moved(batch, self._device)
+            try:
+                loss = self._loss(inputs, targets)
+                self.optimizer.zero_grad()
+                loss.backward()
+            except Exception as error:
+                line = (str(error).splitlines() or [""])[0][:300]
+                raise PruningError(f"training: {type(error).__name__} in epoch {number} ({line})") from error
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update()
+            loss_sum += loss.detach() * size_of(targets)
+            seen, done = seen + size_of(targets), done + 1
+        if not seen:
+            raise PruningError("training: the batches are empty; an iterator can be read only once")
+        mean = loss_sum.item() / seen
+        if not math.isfinite(mean):
+            rate = f"learning_rate={settings.learning_rate}"
+            raise PruningError(f"training: the loss became {mean} in epoch {number}; lower {rate}")
+        self._steps = done
+        return Epoch(number, mean, group["lr"], time.perf_counter() - start, seen)
+
+    def _loss(self, inputs: Any, targets: Any) -> Tensor:
+        settings, task = self.settings, self.task
+        smoothing = {"label_smoothing": settings.label_smoothing} if settings.label_smoothing else {}
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16):
+            predictions = task.forward(self.model, inputs)
+            if not settings.distillation or self.teacher is None:
+                return task.loss(predictions, targets, **smoothing)
+            with torch.no_grad():
+                wanted = task.forward(self.teacher, inputs)
+            weight = settings.distillation
+            far = distance(task, predictions, wanted, temperature=settings.temperature)
+            # a weight of 1 needs no labels, which a user's loss may refuse
+            return far if weight == 1 else weight * far + (1 - weight) * task.loss(predictions, targets, **smoothing)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `load` needs to continue bit for bit: tensors and plain values."""
+        return {
+            "tensors": {name: value.detach() for name, value in tensors_of(self.model).items()},
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state(),
+            "steps": self._steps,
+        }
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of a network of the same shapes, trained with the same settings."""
+        own = tensors_of(self.model)
+        if own.keys() != state["tensors"].keys():
+            raise PruningError("training: the state is another network's")
+        for name, value in state["tensors"].items():
+            own[name].copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(state["average"])
+        self._steps = state["steps"]
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    task: Task,
+    epochs: int,
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    label_smoothing: float = 0.0,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Train a network by SGD with Nesterov momentum and a cosine schedule; return one `Epoch` each.
+
+    Randomness comes from the batches (and from the model's dropout, if any), none from here.
+
+    Parameters
+    ----------
+    model
+        Changed in place and left in eval mode. It is trained on the device it lies on.
+    batches
+        Inputs and targets; read once an epoch, so it must be readable again and again.
+    task
+        Whose loss is minimised.
+    epochs
+        At least 0.
+    learning_rate
+        At the first step; falls to 0 along half a cosine. Steps count if `batches` has a length, else the
+        first epoch runs at this rate.
+    momentum, weight_decay, label_smoothing
+        As torch's SGD and cross-entropy define them. ``momentum`` above 0 (Nesterov); a loss other than
+        cross-entropy has no smoothing.
+    on_epoch
+        Called after every epoch; what it raises ends the training.
+
+    Raises
+    ------
+    PruningError
+        If the model or the loss raises, the loss becomes infinite or NaN, nothing can be trained, `batches` yields
+        nothing, or the loss knows no label smoothing.
+    """
+    settings = Settings(
+        learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, label_smoothing=label_smoothing
+    )
+    settings.check(task, "training")
+    trainer = Trainer(model, task=task, settings=settings)
+    history: list[Epoch] = []
+    for done in range(epochs):
+        epoch = trainer.epoch(batches, number=done + 1, begun=done, of=epochs)
+        history.append(epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+    model.eval()
+    return history

@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-# with the libraries of models that tests run against
+# with the libraries that tests run against
 $(TESTED): $(READY)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,zoo]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,grpc,multirun,rdb,zoo]"
 	touch $@

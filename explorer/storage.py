@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import optuna
 from filelock import FileLock, Timeout
@@ -14,9 +18,12 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
 from optuna.study import StudyDirection
 
+from explorer.reconnecting import reconnecting
 from spaces import PruningError
 
 __all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]
+
+_ANSWER = 10.0
 
 
 @contextmanager
@@ -45,37 +52,93 @@ def driving(folder: Path) -> Iterator[None]:
 
 
 def journal(path: Path) -> BaseStorage:
-    """Return the journal storage at `path`, repaired: only for the process that holds the run's lock.
+    """Return the journal storage at `path`, which several processes may write and any of them be killed."""
+    return JournalStorage(_Journal(path))
 
-    A killed driver may leave Optuna's own lock behind, and a last line that is not complete.
-    """
-    for stale in path.parent.glob(f"{path.name}.lock*"):
-        with suppress(FileNotFoundError):
-            stale.unlink()
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)
-    return JournalStorage(JournalFileBackend(str(path)))
+
+class _Journal(JournalFileBackend):
+    """A journal file whose lock dies with its holder, and whose last line is cut off where a killed process tore it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path, self._held = path, FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.002)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with self._held, self._path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            if file.read(1) not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def shared_storage(url: str) -> BaseStorage:
-    """Return an Optuna storage by its URL: a database as SQLAlchemy names it, or a journal on ``redis://``.
+    """Return an Optuna storage that outlives a restart of its server.
+
+    Parameters
+    ----------
+    url
+        A database as SQLAlchemy names it; ``host:port`` of Optuna's gRPC proxy; ``redis://...``; or the path of a
+        file, ``*.journal``.
 
     Raises
     ------
     PruningError
         If it cannot be opened; the message shows no password.
     """
+    kind = next(kind for pattern, kind in _KINDS if re.match(pattern, url))
     try:
-        if url.startswith("redis"):
-            return JournalStorage(JournalRedisBackend(url))
-        return optuna.storages.RDBStorage(url)
+        storage = _OPEN[kind](url)
+        # a server that is not there is a mistake now and an accident later
+        storage.get_all_studies()
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0].replace(url, redacted(url))
-        raise PruningError(f"storage.url: {redacted(url)!r} can't be opened ({type(error).__name__}: {line})") from None
+        raise PruningError(f"storage.url: {redacted(url)!r} can't be opened ({_reason(error, kind, url)})") from None
+    return storage if kind == "journal" else reconnecting(storage)
+
+
+def _database(url: str) -> BaseStorage:
+    # a connection that broke while nobody used it is replaced in silence
+    kwargs = {} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=kwargs))
+
+
+def _proxy(url: str) -> BaseStorage:
+    host, _, port = url.removeprefix("grpc://").rpartition(":")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
+    proxy.wait_server_ready(_ANSWER)
+    return proxy
+
+
+_KINDS = (
+    (r"rediss?://", "redis"),
+    (r"(grpc://)?([^/:@]+|\[[0-9a-fA-F:]+\]):\d+$", "grpc"),
+    (r".*\.journal$", "journal"),
+    (r"", "rdb"),
+)
+_OPEN: dict[str, Callable[[str], BaseStorage]] = {
+    "redis": lambda url: JournalStorage(JournalRedisBackend(url)),
+    "grpc": _proxy,
+    "rdb": _database,
+    "journal": lambda url: journal(Path(url)),
+}
+
+
+def _reason(error: Exception, kind: str, url: str) -> str:
+    """Return why a storage can't be opened, in one line and without its password."""
+    if isinstance(error, ImportError):
+        needed = {"redis": "redis", "grpc": "'pruning-spaces[grpc]'"}.get(kind, "'pruning-spaces[rdb]'")
+        return f"its driver is missing: pip install {needed}"
+    line = (str(error).splitlines() or [""])[0].replace(url, redacted(url))
+    for password in _passwords(url):
+        line = line.replace(password, "***")
+    return f"{type(error).__name__}: {line}"
 
 
 def open_study(
@@ -111,5 +174,15 @@ def open_study(
 
 def redacted(url: str) -> str:
     """Return a URL without its password."""
-    url = re.sub(r"(?i)(passw(?:or)?d=)[^&]*", r"\1***", url)
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+    for pattern in _PASSWORDS:
+        url = re.sub(pattern, r"\1***\3", url)
+    return url
+
+
+# a user's, up to the last @ since it may hold some itself; and those among the options
+_PASSWORDS = (r"((?:^|://)[^:/@]*:)(?!//)(.*)(@)", r"(?i)(passw(?:or)?d=)([^&]*)()")
+
+
+def _passwords(url: str) -> list[str]:
+    found = [match[2] for pattern in _PASSWORDS for match in re.finditer(pattern, url)]
+    return sorted({text for password in found for text in (password, unquote(password)) if text}, key=len, reverse=True)

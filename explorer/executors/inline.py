@@ -1,6 +1,8 @@
-"""Evaluations in the driver's own process, one at a time."""
+"""Evaluations in the driver's own process, one after the other."""
 
 from __future__ import annotations
+
+from collections import deque
 
 from explorer.jobs import Evaluate, Job, Result, attempt
 
@@ -8,28 +10,21 @@ __all__ = ["Inline"]
 
 
 class Inline:
-    """Evaluates while it is waited for.
-
-    Parameters
-    ----------
-    evaluate
-        Measures one recipe.
-    """
+    """Evaluates while it is waited for; deterministic, and Ctrl-C passes through."""
 
     slots = 1
 
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
-        self._jobs: list[Job] = []
+        self._jobs: deque[Job] = deque()
 
     def submit(self, job: Job) -> None:
-        """Take a job."""
+        """Take a job; it is evaluated by `wait`."""
         self._jobs.append(job)
 
     def wait(self, timeout: float | None = None) -> list[tuple[Job, Result]]:
-        """Return what the next job gives, whatever it takes."""
-        job = self._jobs.pop(0)
-        return [(job, attempt(self._evaluate, job))]
+        """Return the oldest job with its result, however long it takes; nothing where there is none."""
+        return [(job, attempt(self._evaluate, job)) for job in [self._jobs.popleft()]] if self._jobs else []
 
     def close(self) -> None:
         """Forget the jobs that were not evaluated."""

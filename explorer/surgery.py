@@ -41,6 +41,7 @@ class Surgeon:
 
     def __init__(self, model: nn.Module, network: Network) -> None:
         self.network = network
+        self._model = model
         self.atoms = Atoms(network)
         self._tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for tensor in network.tensors:
@@ -65,6 +66,10 @@ class Surgeon:
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
         self._sizes = sizes(model, network)
         self._blocks = {block.name: (modules[block.name], block.returns) for block in network.blocks}
+
+    def __reduce__(self) -> tuple[type[Surgeon], tuple[nn.Module, Network]]:
+        # the plans know tensors and modules by their addresses, which are other ones in another process
+        return type(self), (self._model, self.network)
 
     def build(self, kept: Kept, dropped: Collection[str] = ()) -> nn.Module:
         """Return a module of the dense model's class that has the kept channels and blocks only.

@@ -1,0 +1,224 @@
+"""From a recipe to metrics by training: inherited or fresh weights, in stretches that later rungs continue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from explorer.evaluation import Evaluator
+from explorer.jobs import Job
+from explorer.patterns import Masks, put_on
+from explorer.running import device_of
+from explorer.training import Checkpoints, Epoch, Settings, Trainer, epoch_of, reestimate_bn, seed_of, seeded
+from spaces import PruningError, Recipe, unknown
+
+__all__ = ["STARTS", "Finetuned", "checked_rungs"]
+
+STARTS = ("inherit", "scratch")
+
+
+@dataclass(frozen=True, repr=False)
+class Finetuned:
+    """Evaluates jobs by training their sub-networks; all randomness comes from (seed, recipe, epoch).
+
+    Each rung is a stretch of epochs with a cosine of its own, so that a promoted candidate goes on at the full
+    learning rate, as in learning-rate rewinding (Renda et al., arXiv 2003.02389). It goes on from the state it was
+    left in; where that is not at hand, its missing stretches are trained first, with the same result.
+
+    Parameters
+    ----------
+    evaluator
+        Builds sub-networks and measures them; its dense network is the teacher.
+    batches
+        Of training: shuffled ones of ours, whose generator gives way to one for each epoch, or a user's iterable.
+    settings
+        How sub-networks are trained.
+    rungs
+        Epochs trained in all when a rung's error is measured; 0 is inherited weights alone.
+    seed
+        Of everything random.
+    start
+        ``inherit`` or ``scratch``, which keeps the architecture and the masks only and draws the weights anew.
+    folder
+        Where states are kept, after each epoch, and the weights of what has been through all rungs: two to four times
+        the bytes of a sub-network's weights while it may be promoted, and once those bytes from then on. `tidy` keeps
+        the weights of some recipes only. None keeps nothing: a promoted candidate is trained again from the start.
+    on_epoch
+        Called after each epoch.
+
+    Raises
+    ------
+    PruningError
+        If the rungs are not ascending, or the task's loss has no label smoothing where that is asked for.
+    """
+
+    evaluator: Evaluator
+    batches: Iterable[Any]
+    settings: Settings
+    rungs: Sequence[int]
+    seed: int = 0
+    start: str = "inherit"
+    folder: Path | None = None
+    on_epoch: Callable[[Epoch], None] | None = None
+    checkpoints: Checkpoints = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise unknown("start", self.start, STARTS)
+        checked_rungs(self.rungs, start=self.start)
+        self.settings.check(self.evaluator.task)
+        object.__setattr__(self, "checkpoints", Checkpoints(self.folder))
+
+    def __call__(self, job: Job) -> dict[str, float]:
+        """Return what the evaluator measures after the job's rung, and how the training went.
+
+        That is ``epochs``, ``train_loss`` of the last and ``images_per_second``, of training alone.
+
+        Raises
+        ------
+        OverBudgetError
+            If its latency exceeds the limit.
+        PruningError
+            If the loss or an output is not finite, the model raises, or memory runs out.
+        """
+        try:
+            return self._metrics(job)
+        except (torch.OutOfMemoryError, PruningError) as error:
+            cause = error.__cause__ if isinstance(error, PruningError) else error
+            if not isinstance(cause, torch.OutOfMemoryError):
+                raise
+            reason = str(cause).splitlines()[0][:200]
+        # only here are the frames gone that hold the candidate's tensors
+        torch.cuda.empty_cache()
+        raise PruningError(f"out of memory: {reason}")
+
+    def build(self, recipe: Recipe, rung: int = -1) -> nn.Module:
+        """Return the trained sub-network as it was measured after a rung, by default the last, in eval mode.
+
+        Its weights are read where they were kept, otherwise it is trained again.
+        """
+        return self.masked(recipe, rung)[0]
+
+    def masked(self, recipe: Recipe, rung: int = -1) -> tuple[nn.Module, Masks]:
+        """Return what `build` does, and the masks of its weights."""
+        module, masks, _ = self._trained(recipe, rung)
+        return module, masks
+
+    def tidy(self, recipes: Iterable[Recipe]) -> None:
+        """Forget every state, and all weights but those of some recipes; to be called when a study has ended."""
+        self.checkpoints.tidy({self._name(recipe) for recipe in recipes})
+
+    def _metrics(self, job: Job) -> dict[str, float]:
+        # measured again for the table, but what was within the limit once is not refused for noise
+        metrics = self.evaluator.limits(job.recipe, limited=job.rung == 0)
+        module, masks, history = self._trained(job.recipe, job.rung)
+        metrics |= self.evaluator.realised(job.recipe, masks) | self.evaluator.measured(module, job.bar)
+        metrics["epochs"] = len(history)
+        if history:
+            seconds = sum(epoch.seconds for epoch in history)
+            metrics["train_loss"] = history[-1].loss
+            metrics["images_per_second"] = sum(epoch.images for epoch in history) / seconds
+        return metrics
+
+    def _trained(self, recipe: Recipe, rung: int) -> tuple[nn.Module, Masks, list[Epoch]]:
+        """Return the sub-network after a rung, its masks and what its epochs did."""
+        rung = range(len(self.rungs))[rung]
+        module, masks = self.evaluator.masked(recipe)
+        if not self.rungs[rung]:
+            return module, masks, []
+        name, last = self._name(recipe), rung == len(self.rungs) - 1
+        facts = self.checkpoints.weights(name, module) if last else None
+        if facts is not None:
+            return module, masks, _epochs(facts)
+        if self.start == "scratch":
+            with seeded(seed_of(name, "weights"), device_of(module)):
+                _draw(module)
+            put_on(module, self.evaluator.network, masks)
+        history = self._train(module, name, rung)
+        if last:
+            self.checkpoints.keep_weights(name, module, {"history": [astuple(epoch) for epoch in history]})
+        return module, masks, history
+
+    def _train(self, module: nn.Module, name: str, rung: int) -> list[Epoch]:
+        """Train a network that a recipe of this name starts with through its stretches up to a rung."""
+        evaluator, device = self.evaluator, device_of(module)
+        trainer = Trainer(module, task=evaluator.task, settings=self.settings, teacher=evaluator.model)
+        history: list[Epoch] = []
+        state = self.checkpoints.state(name)
+        if state is not None and len(state["history"]) <= self.rungs[rung]:
+            trainer.load(state["trainer"])
+            history = _epochs(state)
+        try:
+            for number in range(len(history) + 1, self.rungs[rung] + 1):
+                begin = max(epochs for epochs in (0, *self.rungs) if epochs < number)
+                end = min(epochs for epochs in self.rungs if epochs >= number)
+                seed = seed_of(name, number)
+                with seeded(seed, device):
+                    batches = epoch_of(self.batches, seed)
+                    history.append(trainer.epoch(batches, number=number, begun=number - 1 - begin, of=end - begin))
+                kept = {"trainer": trainer.state(), "history": [astuple(epoch) for epoch in history]}
+                self.checkpoints.keep_state(name, kept)
+                if self.on_epoch is not None:
+                    self.on_epoch(history[-1])
+        except PruningError as error:
+            # trained again it would end the same way; more memory may be free then
+            if not isinstance(error.__cause__, torch.OutOfMemoryError):
+                self.checkpoints.drop_state(name)
+            raise
+        # The statistics that training leaves are those of the last weights, over many augmented batches. Averaged
+        # weights never saw a batch, and get statistics of their own.
+        if trainer.average is not None:
+            trainer.average.put()
+            reestimate_bn(module, evaluator.calibration)
+        module.eval()
+        return history
+
+    def _name(self, recipe: Recipe) -> str:
+        """Return a name for a recipe's training, which differs where its result may."""
+        network = self.evaluator.network
+        parts = [network.identity, recipe.canonical(network).to_dict(), asdict(self.settings)]
+        return f"{seed_of(*parts, list(self.rungs), self.seed, self.start):016x}"
+
+
+def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> None:
+    """Check that rungs are ascending numbers of epochs; fresh weights need one at least.
+
+    Raises
+    ------
+    PruningError
+        If they are anything else.
+    """
+    least = 1 if start == "scratch" else 0
+    whole = (
+        isinstance(rungs, Sequence)
+        and not isinstance(rungs, str)
+        and all(isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= least for epochs in rungs)
+    )
+    if not whole or not rungs or sorted(set(rungs)) != list(rungs):
+        raise PruningError(f"{key}: {rungs!r}, allowed is an ascending list of whole numbers of epochs >= {least}")
+
+
+def _epochs(facts: Mapping[str, Any]) -> list[Epoch]:
+    return [Epoch(*values) for values in facts["history"]]
+
+
+@torch.no_grad()
+def _draw(model: nn.Module) -> None:
+    """Draw all weights anew, as their modules do when they are made; those of others are shuffled.
+
+    Shuffling leaves nothing of what was learnt but the distribution of the values, which a module that doesn't tell
+    how it is initialised may depend on.
+    """
+    for module in model.modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset):
+            reset()
+            continue
+        for parameter in module.parameters(recurse=False):
+            order = torch.randperm(parameter.numel()).to(parameter.device)
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))

@@ -30,6 +30,13 @@ _NUMBERS: Mapping[str, dict[str, Any]] = {
     "evaluator.batch_size": {"least": 1},
     "evaluator.calibration_batches": {"least": 1},
     "evaluator.images": {"least": 1, "optional": True},
+    "finetuning.batch_size": {"least": 2},
+    "supernet.epochs": {"least": 0},
+    "supernet.samples": {"least": 0},
+    "supernet.learning_rate": {"least": 0, "whole": False, "above": True},
+    "final.points": {"least": 0},
+    "final.seeds": {"least": 1},
+    "final.epochs": {"least": 1},
 }
 # groups whose options name a function of the user's or ours, which has arguments of its own
 _OPEN = ("model", "data", "task", "space")
@@ -64,6 +71,7 @@ def validate(config: Config) -> None:
     _check_model(config["model"])
     PruningSpace.check(space_of(config))
     _check_criterion(config)
+    _check_training(config)
     _check_paths(config)
     for key, name in (("name", config["name"]), ("the run's name", default_name(config))):
         if name is not None and (name in ("bench", "reference") or not re.fullmatch(r"\w[\w.=+-]*", str(name))):
@@ -101,6 +109,18 @@ def _check_criterion(config: Config) -> None:
     from explorer.criteria import Options
 
     Options.of(config["criterion"]).check(space_of(config))
+
+
+def _check_training(config: Config) -> None:
+    # torch again
+    from explorer.finetuning import checked_rungs
+    from explorer.training import Settings
+
+    Settings.of(config["finetuning"])
+    evaluator = config["evaluator"]
+    if "rungs" in evaluator:
+        checked_rungs(evaluator["rungs"], start=evaluator["name"])
+        checked_number("evaluator.eta", evaluator["eta"], least=1, whole=False, above=True)
 
 
 def _check_model(model: Mapping[str, Any]) -> None:

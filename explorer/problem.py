@@ -16,7 +16,9 @@ from explorer.budgets import LatencyLimit, split_budget
 from explorer.checks import Ladder, checked_objectives
 from explorer.criteria import Options, cached_scores
 from explorer.data import Batch, head
-from explorer.evaluation import Evaluator
+from explorer.evaluation import Evaluator, Inherited
+from explorer.executors import Inline
+from explorer.jobs import Executor
 from explorer.search import Search
 from explorer.surgery import Surgeon
 from explorer.tables import Scale
@@ -130,13 +132,25 @@ class Problem:
         )
 
     def search(
-        self, study: optuna.Study, *, sampler: str, options: Mapping[str, Any], seed: int, ladder: Ladder
+        self,
+        study: optuna.Study,
+        *,
+        sampler: str,
+        options: Mapping[str, Any],
+        seed: int,
+        ladder: Ladder,
+        executor: Executor | None = None,
+        rungs: int = 1,
+        eta: float = 3,
     ) -> Search:
-        """Return the search of this problem in an Optuna study, continuing what the study holds."""
+        """Return the search of this problem in an Optuna study, continuing what the study holds.
+
+        Without an executor recipes are evaluated by inherited weights in this process.
+        """
         return Search(
             study,
             self.space,
-            self.evaluator,
+            Inline(Inherited(self.evaluator)) if executor is None else executor,
             objectives=self.scale.objectives,
             budget=self.limits,
             sampler=sampler,
@@ -144,6 +158,9 @@ class Problem:
             seed=seed,
             ladder=ladder_rows(self.space, ladder),
             dense=self.dense,
+            rungs=rungs,
+            eta=eta,
+            reference=self.scale.reference,
         )
 
 

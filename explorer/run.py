@@ -27,7 +27,8 @@ from explorer.storage import driving, journal, open_study, redacted, shared_stor
 from spaces import PruningError
 
 if TYPE_CHECKING:
-    from explorer.search import Record, Search
+    from explorer.history import Record
+    from explorer.search import Search
     from explorer.study import Study
 
 # torch and what needs it are imported inside: a finished run is answered without them

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,47 +10,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import optuna
-from optuna.trial import TrialState
 
-from explorer.jobs import OverBudgetError
-from explorer.metrics import OBJECTIVES
-from explorer.samplers import Observations, Parameters, Past, make_sampler
-from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
+from explorer.history import History, Known, Record
+from explorer.jobs import Executor, Job, Result
+from explorer.remaining import Remaining
+from explorer.rungs import promotable
+from explorer.samplers import Fixed, Observations, Parameters, Past, make_sampler
+from explorer.trials import Claim, Trials
+from spaces import Budget, PruningError, PruningSpace
 
-__all__ = ["Record", "Search"]
+__all__ = ["Search"]
 
 _STALE = 50
 _HOPELESS = 5
-_ENUMERABLE = 200_000
+_POLL = 0.2
+
+Row = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The outcome of a row: who has it, the values told (None: it failed), the excess of a measured latency."""
+class _Pending:
+    """An evaluation under way: what of, who proposed it, and since when."""
 
-    owner: int | str
-    values: Sequence[float] | None = None
-    excess: float | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """One evaluated recipe, or one whose evaluation failed.
-
-    `source` says who proposed it: the ``ladder`` of uniform ratios, the sampler (``search``), or ``nearest``
-    after a sampler repeated itself. `values` are the objectives' values, None where the evaluation failed.
-    """
-
-    row: npt.NDArray[np.int16]
-    state: str
+    row: Row
+    rung: int
     source: str
-    metrics: Mapping[str, float]
-    values: Sequence[float] | None = None
-    reason: str | None = None
+    begin: float
 
 
 class Search:
     """Explores a space until a number of recipes was evaluated.
+
+    Several drivers may do so on one study at a time: none evaluates what another does, and what a dead one left is
+    evaluated again.
 
     Parameters
     ----------
@@ -61,8 +51,8 @@ class Search:
         that is killed continues from what the study's storage holds.
     space
         The recipes.
-    evaluate
-        Measures one recipe; what it raises fails that trial.
+    executor
+        Evaluates them.
     objectives
         Keys of `OBJECTIVES`, one for each of the study's directions.
     budget
@@ -75,63 +65,83 @@ class Search:
         Rows evaluated first, whatever the sampler.
     dense
         The dense network's metrics, known without an evaluation.
+    rungs, eta
+        How many rungs there are. A recipe begins at the first; the best 1/`eta` of each are evaluated at the next.
+    reference
+        Of the hypervolume, one value an objective; all 1 by default.
+    features
+        What is known of recipes without an evaluation, see `Past`.
+    earlier
+        What earlier studies of the network measured.
     """
 
     def __init__(
         self,
         study: optuna.Study,
         space: PruningSpace,
-        evaluate: Callable[[Recipe], Mapping[str, float]],
+        executor: Executor,
         *,
         objectives: Sequence[str],
         budget: Budget,
         sampler: str,
         options: Mapping[str, Any],
         seed: int,
-        ladder: Sequence[npt.NDArray[np.int16]],
+        ladder: Sequence[Row],
         dense: Mapping[str, float],
+        rungs: int = 1,
+        eta: float = 3,
+        reference: Sequence[float] | None = None,
+        features: Callable[[Row], npt.NDArray[np.float64]] | None = None,
+        earlier: Observations | None = None,
     ) -> None:
         self.study = study
         self.space = space
         self.limits = space.constraints & budget
-        self._evaluate = evaluate
-        self._objectives = list(objectives)
-        self._sampler, self._options, self._seed = sampler, dict(options), seed
+        self._executor = executor
+        self._sampler, self._options = sampler, dict(options)
         self._ladder = [row for row in ladder if self.limits.inside(space, row[None])[0]]
-        self._parameters = Parameters(space)
-        self._feasible = self._enumerate()
-        self._records: list[Record] = []
-        self._seen: dict[bytes, _Known] = {}
+        self._rungs, self._eta = rungs, eta
+        self._seed = seed
+        none = Observations.none(len(space.axes), len(objectives))
+        # all that of it changes is replaced for every proposal
+        self._past = {
+            "objectives": list(objectives),
+            "reference": list(reference or [1.0] * len(objectives)),
+            "earlier": none if earlier is None else earlier,
+            "rungs": rungs,
+            "features": features,
+            "memo": {},
+        }
+        self._history = History(len(space.axes), objectives)
+        self._remaining = Remaining(space, self.limits)
+        self._trials = Trials(study, Parameters(space))
+        self._pending: dict[int, _Pending] = {}
+        # claims of rungs above the first: those a trial has or had
+        self._promoted: set[Claim] = set()
         if all(axis.can_be_dense for axis in space.axes):
             row = np.zeros(len(space.axes), dtype=np.int16)
-            self._seen[row.tobytes()] = _Known("dense", self._values(row, dense))
-        self._proposed = self._stale = 0
-        self._waiting = False
-        self._left: int | None = None
-        self._last: npt.NDArray[np.int16] | None = None
-        self._recall()
-        # unseen rows inside the limits, where they can be counted
-        if self._feasible is not None:
-            self._left = sum(row.tobytes() not in self._seen for row in self._feasible)
+            self._history.known[row.tobytes()] = Known("dense", self._history.values(dense, self._ratios(row)))
+            self._remaining.take(row.tobytes())
+        self._sync()
 
     @property
     def records(self) -> list[Record]:
         """The evaluated recipes so far, in order."""
-        return list(self._records)
+        return self._history.records
 
     def run(
         self, trials: int, *, timeout: float | None = None, on_record: Callable[[list[Record]], None] | None = None
     ) -> str:
-        """Evaluate until `trials` recipes are recorded and return why it ended.
+        """Evaluate until `trials` recipes are recorded, and those promoted at every rung, and return why it ended.
 
         Parameters
         ----------
         trials
-            Recorded recipes, those of earlier runs included.
+            Recorded recipes, those of earlier runs and of other drivers included.
         timeout
             Minutes after which no further evaluation begins.
         on_record
-            Called with all records after each new one.
+            Called with all records after each evaluation.
 
         Returns
         -------
@@ -144,200 +154,191 @@ class Search:
         PruningError
             If all evaluations fail: the first five, or fewer where there are no more.
         """
-        begin = time.monotonic()
-        ended = "trials"
-        while len(self._records) < trials:
-            self._refuse_hopeless(_HOPELESS)
-            if timeout is not None and time.monotonic() - begin > 60 * timeout:
-                ended = "timeout"
-                break
-            if self._left == 0:
-                ended = "exhausted"
-                break
-            if not self._enqueue():
-                ended = "stuck"
-                break
-            if self._step() and on_record is not None:
-                on_record(self.records)
+        deadline = None if timeout is None else time.monotonic() + 60 * timeout
+        try:
+            with self._trials.driven():
+                ended = None
+                while ended is None:
+                    self._sync()
+                    self._refuse_hopeless(_HOPELESS)
+                    ended = self._advance(trials, deadline, on_record)
+        finally:
+            self._pending.clear()
         self._refuse_hopeless(1)
         return ended
 
+    def _advance(
+        self, trials: int, deadline: float | None, on_record: Callable[[list[Record]], None] | None
+    ) -> str | None:
+        """Begin what there is room for and take in what ends; return why nothing is left to do, if so."""
+        ended = None
+        while ended is None and len(self._pending) < self._executor.slots:
+            over = deadline is not None and time.monotonic() > deadline
+            ended = "timeout" if over else self._begin(trials)
+        if self._pending:
+            for job, result in self._executor.wait():
+                self._end(job, result)
+                if on_record is not None:
+                    on_record(self.records)
+            return None
+        if ended != "timeout" and self._trials.running:
+            # other drivers may die and leave something to do
+            time.sleep(_POLL)
+            return None
+        return ended
+
     def _refuse_hopeless(self, least: int) -> None:
-        if len(self._records) >= least and all(record.state == "FAIL" for record in self._records):
-            raise PruningError(f"all of {len(self._records)} evaluations failed: {self._records[-1].reason}")
+        if (reason := self._history.hopeless(least)) is not None:
+            raise PruningError(f"all of {len(self._history)} evaluations failed: {reason}")
 
-    def _recall(self) -> None:
-        """Rebuild what is known from the stored trials, and fail those that a dead driver left running."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.WAITING:
-                self._waiting = True
-            elif trial.state == TrialState.RUNNING and _is_dead(trial.user_attrs.get("driver")):
-                if (proposal := trial.user_attrs.get("proposal")) is None:
-                    self._abandon(trial.number)
-                else:
-                    # the outcome was written, only its telling was not
-                    self._tell(trial.number, proposal)
-            elif trial.state.is_finished() and not trial.user_attrs.get("interrupted"):
-                self._remember(trial.number, trial.user_attrs["proposal"])
-
-    def _abandon(self, number: int) -> None:
-        """Fail a trial whose evaluation was interrupted; its recipe counts as never proposed."""
-        trial = self.study.get_trials(deepcopy=False)[number]
-        self.study._storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
-        self.study.tell(number, state=TrialState.FAIL)
-
-    def _tell(self, number: int, proposal: Mapping[str, Any]) -> bool:
-        """Tell the study the outcome that was written, and take it into account."""
-        self.study.tell(number, proposal["values"], state=TrialState[proposal["state"]])
-        return self._remember(number, proposal)
+    def _sync(self) -> None:
+        """Take in what other drivers did."""
+        for number, proposal in self._trials.sync():
+            self._remember(number, proposal)
 
     def _remember(self, number: int, proposal: Mapping[str, Any]) -> bool:
-        """Take a finished proposal into account; tell whether it is an evaluated recipe."""
-        row = np.array(proposal["row"], dtype=np.int16)
-        self._proposed += 1
-        self._last = row
-        evaluated = proposal["outcome"] in ("COMPLETE", "FAIL")
-        self._stale = 0 if evaluated else self._stale + 1
-        if evaluated or proposal["outcome"] == "OVER_LATENCY":
-            self._seen[row.tobytes()] = _Known(number, proposal["values"], proposal.get("excess"))
-            if self._left is not None:
-                self._left -= 1
-        if evaluated:
-            metrics, reason = proposal.get("metrics", {}), proposal.get("reason")
-            outcome, source = proposal["outcome"], proposal["source"]
-            self._records.append(Record(row, outcome, source, metrics, proposal["values"], reason))
+        evaluated = self._history.remember(number, proposal)
+        key = np.array(proposal["row"], dtype=np.int16).tobytes()
+        if key in self._history.known:
+            self._remaining.take(key)
+        if evaluated and proposal.get("rung", 0):
+            self._promoted.add((key, proposal["rung"]))
         return evaluated
 
-    def _enqueue(self) -> bool:
-        """Queue what has to come before the sampler's own proposals; False where nothing is left to evaluate."""
-        if self._waiting:
-            return True
-        rung = next((row for row in self._ladder if row.tobytes() not in self._seen), None)
-        if rung is not None:
-            self._queue(rung, "ladder")
-        elif self._stale >= _STALE:
-            nearest = self._nearest_unseen()
-            if nearest is None:
-                return False
-            self._queue(nearest, "nearest")
-        return True
+    def _claims(self) -> set[Claim]:
+        return {claim for claim in self._trials.running.values() if claim is not None}
 
-    def _queue(self, row: npt.NDArray[np.int16], source: str) -> None:
-        self.study.enqueue_trial(self._parameters.of(row), user_attrs={"source": source})
-        self._waiting = True
+    def _begin(self, trials: int) -> str | None:
+        """Begin one evaluation, or tell a proposal that needs none; return why nothing further begins."""
+        claims = self._claims()
+        for row, rung in self._promotions(claims):
+            number = self._trials.open("promotion", rung, row)
+            self._evaluate(number, _Pending(row, rung, "promotion", time.perf_counter()))
+            return None
+        running = {key for key, rung in claims if not rung}
+        if len(self._history) + len(running) >= trials:
+            return "trials"
+        if self._remaining.exhausted(running):
+            return "exhausted"
+        seen = {**self._history.known, **dict.fromkeys(running)}
+        row: Row | None = next((row for row in self._ladder if row.tobytes() not in seen), None)
+        source = "search" if row is None else "ladder"
+        if row is None and self._history.stale >= _STALE:
+            assert self._history.last is not None
+            rng = np.random.default_rng([self._seed, len(self._history)])
+            row, source = self._remaining.nearest(self._history.last, seen, rng), "nearest"
+            if row is None:
+                return "stuck"
+        self._propose(trials, row, source)
+        return None
 
-    def _step(self) -> bool:
-        """Ask, evaluate and tell once; return whether a recipe was evaluated."""
-        none = Observations.none(len(self.space.axes), len(self._objectives))
-        past = Past(
-            self.space,
-            self.limits,
-            self._seen.keys(),
-            self._seed,
-            self._proposed,
-            self._objectives,
-            [1.0] * len(self._objectives),
-            none,
-            none,
-            none.rows,
-        )
-        self.study.sampler = make_sampler(self._sampler, past, self._options)
-        trial = self.study.ask(self._parameters.distributions)
-        trial.set_user_attr("driver", _driver())
-        self._waiting = False
-        row = self._parameters.row(trial.params)
+    def _promotions(self, claims: set[Claim]) -> list[tuple[Row, int]]:
+        """Return what may be evaluated at a further rung, at the highest first."""
+        observed = self._history.observed
+        found = []
+        for rung in reversed(range(self._rungs - 1)):
+            for place in promotable(observed, rung, self._eta):
+                claim = observed.rows[place].tobytes(), rung + 1
+                if claim not in self._promoted and claim not in claims:
+                    found.append((observed.rows[place], rung + 1))
+        return found
+
+    def _propose(self, trials: int, fixed: Row | None, source: str) -> None:
+        """Ask the sampler for a recipe, or have it told one, and begin its evaluation if it needs one."""
+        number = self._trials.open(source)
+        try:
+            sampler = make_sampler(self._sampler, self._known_to_sampler(number), self._options)
+            if fixed is not None:
+                sampler = Fixed(self._trials.parameters.of(fixed), sampler)
+            row = self._trials.suggest(number, sampler)
+            self._trials.before(number, self._sync)
+        except BaseException:
+            self._trials.abandon(number)
+            raise
+        pending = _Pending(row, 0, source, time.perf_counter())
         excess = self.limits.excess(self.space.costs(row[None]), self.space.dense) if self.limits else {}
-        known = self._seen.get(row.tobytes())
+        known = self._history.known.get(row.tobytes())
         if any(value[0] > 0 for value in excess.values()):
-            found: dict[str, Any] = {"outcome": "OUTSIDE", "state": "PRUNED", "values": None}
-            for metric, value in excess.items():
-                trial.set_constraint(metric, float(value[0]))
+            outside = {"outcome": "OUTSIDE", "state": "PRUNED", "values": None}
+            self._finish(number, pending, outside, {metric: float(value[0]) for metric, value in excess.items()})
         elif known is not None:
             state = "COMPLETE" if known.values is not None else "FAIL" if known.excess is None else "PRUNED"
-            found = {"outcome": "DUPLICATE", "duplicate_of": known.owner, "state": state, "values": known.values}
-            if known.excess is not None:
-                trial.set_constraint("latency", known.excess)
+            found: dict[str, Any] = {
+                "outcome": "DUPLICATE",
+                "duplicate_of": known.owner,
+                "state": state,
+                "values": known.values,
+            }
+            self._finish(number, pending, found, {} if known.excess is None else {"latency": known.excess})
         else:
-            try:
-                found = self._outcome(row)
-            except BaseException:
-                # Ctrl-C and the like: said now, while this process still can
-                self._abandon(trial.number)
-                raise
-            if "excess" in found:
-                trial.set_constraint("latency", found["excess"])
-        proposal = {"row": row.tolist(), "source": trial.user_attrs.get("source", "search"), **found}
-        # one write: an outcome is either known completely, and told from it if need be, or was never reached
-        trial.set_user_attr("proposal", proposal)
-        return self._tell(trial.number, proposal)
+            self._evaluate(number, pending, trials)
 
-    def _outcome(self, row: npt.NDArray[np.int16]) -> dict[str, Any]:
-        """Evaluate a row and return what a proposal keeps of it."""
-        begin = time.perf_counter()
-        try:
-            metrics = dict(self._evaluate(self.space.recipe(row)))
-            values = self._values(row, metrics)
-            if not np.isfinite(values).all():
-                raise PruningError(f"objectives {dict(zip(self._objectives, values, strict=True))} are not finite")
-        except OverBudgetError as over:
-            return {"outcome": "OVER_LATENCY", "state": "PRUNED", "values": None, "excess": over.excess}
-        except Exception as error:
-            lines = str(error).splitlines() or [""]
-            reason = lines[0] if isinstance(error, PruningError) else f"{type(error).__name__}: {lines[0]}"
-            return {"outcome": "FAIL", "state": "FAIL", "values": None, "reason": reason}
-        metrics["seconds"] = time.perf_counter() - begin
-        return {"outcome": "COMPLETE", "state": "COMPLETE", "values": values, "metrics": metrics}
+    def _known_to_sampler(self, number: int) -> Past:
+        running = [np.frombuffer(key, dtype=np.int16) for key in sorted({key for key, _ in self._claims()})]
+        return Past(
+            self.space,
+            self.limits,
+            self._history.known.keys() | {row.tobytes() for row in running},
+            self._seed,
+            self._trials.rank(number),
+            observed=self._history.observed,
+            pending=np.array(running, dtype=np.int16).reshape(len(running), len(self.space.axes)),
+            **self._past,  # type: ignore[arg-type]
+        )
 
-    def _values(self, row: npt.NDArray[np.int16], metrics: Mapping[str, float]) -> list[float]:
-        costs = {name: float(value[0]) for name, value in self.space.costs(row[None]).items()}
-        known = dict(metrics) | {f"{name}_ratio": value / self.space.dense[name] for name, value in costs.items()}
-        return [float(known[OBJECTIVES[objective]]) for objective in self._objectives]
+    def _evaluate(self, number: int, pending: _Pending, trials: int | None = None) -> None:
+        """Submit an evaluation, unless an earlier trial has the same claim or makes `trials` complete."""
+        if pending.rung:
+            self._trials.before(number, self._sync)
+        claim = pending.row.tobytes(), pending.rung
+        earlier = [other for other in self._trials.running.items() if other[0] < number and other[1] is not None]
+        rival = next((other for other, theirs in earlier if theirs == claim), None)
+        done = claim in self._promoted
+        if rival is not None or done:
+            found = {"outcome": "DUPLICATE", "duplicate_of": rival, "state": "FAIL", "values": None}
+            self._finish(number, pending, found, {})
+            return
+        if trials is not None:
+            running = {theirs[0] for _, theirs in earlier if theirs is not None and not theirs[1]}
+            if len(self._history) + len(running) >= trials:
+                # another driver's was the last
+                self._trials.abandon(number)
+                return
+        self._pending[number] = pending
+        bar = self._history.bar(self._ratios(pending.row), pending.rung)
+        self._executor.submit(Job(number, self.space.recipe(pending.row), pending.rung, bar))
 
-    def _enumerate(self) -> npt.NDArray[np.int16] | None:
-        """Return all rows inside the limits of a space that is small enough to list."""
-        if self.space.size > _ENUMERABLE:
-            return None
-        rows = self.space.rows(0, self.space.size)
-        return rows[self.limits.inside(self.space, rows)]
+    def _end(self, job: Job, result: Result) -> None:
+        """Tell what came of an evaluation."""
+        pending = self._pending.pop(job.number)
+        if result.excess is not None and not pending.rung:
+            slow = {"outcome": "OVER_LATENCY", "state": "PRUNED", "values": None, "excess": result.excess}
+            self._finish(job.number, pending, slow, {"latency": result.excess})
+            return
+        reason = result.reason
+        if result.excess is not None:
+            reason = f"latency: {result.excess:.0%} over the budget"
+        if reason is None:
+            values = self._history.values(result.metrics, self._ratios(pending.row))
+            if np.isfinite(values).all():
+                metrics = {"seconds": time.perf_counter() - pending.begin, **result.metrics}
+                found: dict[str, Any] = {
+                    "outcome": "COMPLETE",
+                    "state": "COMPLETE",
+                    "values": values,
+                    "metrics": metrics,
+                }
+                self._finish(job.number, pending, found, {})
+                return
+            objectives = self._past["objectives"]
+            reason = f"objectives {dict(zip(objectives, values, strict=True))} are not finite"  # type: ignore[call-overload]
+        self._finish(job.number, pending, {"outcome": "FAIL", "state": "FAIL", "values": None, "reason": reason}, {})
 
-    def _nearest_unseen(self) -> npt.NDArray[np.int16] | None:
-        """Return the unseen row inside the limits with the fewest steps from the last proposal."""
-        assert self._last is not None
-        if self._feasible is not None:
-            candidates = self._feasible
-        else:
-            rng = np.random.default_rng([self._seed, self._proposed])
-            near = self.space.neighbours(self._last)
-            further = np.concatenate([near, *(self.space.neighbours(row) for row in near)])
-            try:
-                drawn = sample_inside(self.space, 256, rng, budget=self.limits, max_draws=1 << 20).rows
-            except PruningError:
-                drawn = further[:0]
-            candidates = np.concatenate([further[self.limits.inside(self.space, further)], drawn])
-        unseen = np.array([row.tobytes() not in self._seen for row in candidates], dtype=bool)
-        if not unseen.any():
-            return None
-        distance = np.abs(candidates[unseen].astype(int) - self._last).sum(1)
-        return candidates[unseen][distance.argmin()]
+    def _finish(self, number: int, pending: _Pending, found: Mapping[str, Any], excess: Mapping[str, float]) -> None:
+        proposal = {"row": pending.row.tolist(), "rung": pending.rung, "source": pending.source, **found}
+        self._trials.finish(number, proposal, excess)
+        self._remember(number, proposal)
 
-
-def _driver() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _is_dead(driver: str | None) -> bool:
-    """Tell whether a running trial's driver is gone: it never said who it is, or its process is not there."""
-    if driver is None:
-        return True
-    host, _, pid = driver.rpartition(":")
-    if host != socket.gethostname():
-        return False
-    if int(pid) == os.getpid():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    def _ratios(self, row: Row) -> dict[str, float]:
+        """Return a row's costs relative to the dense network."""
+        return {name: float(value[0]) / self.space.dense[name] for name, value in self.space.costs(row[None]).items()}

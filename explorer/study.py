@@ -24,11 +24,11 @@ from explorer.contents import contents
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
 from explorer.evaluation import Evaluator
+from explorer.history import Record
 from explorer.metrics import METRICS
 from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
 from explorer.running import device_of
-from explorer.search import Record
 from explorer.sparse import Executed
 from explorer.storage import open_study
 from explorer.tables import frontier_table, trials_table, without_choices

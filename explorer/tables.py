@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from explorer.frontier import hypervolume, non_dominated
+from explorer.history import Record
 from explorer.metrics import METRICS, OBJECTIVES, Metric
-from explorer.search import Record
 from spaces import PARTS, PruningSpace
 
 __all__ = ["Scale", "frontier_table", "trials_table", "without_choices"]
@@ -47,7 +47,8 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
     """Return one row a record, in order.
 
     Columns: ``trial``, ``state``, ``reason``, ``source``, the measured metrics, every cost absolute and as
-    ``_ratio`` to dense, ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense), ``seconds``, and
+    ``_ratio`` to dense, with several rungs ``rung``, the last that ended well, which the metrics are of, and the
+    error at each as ``error_rung0`` ..., ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense), ``seconds``, and
     what is kept on every axis: ``channels.UNIT`` and ``blocks.BLOCK`` a ratio, ``weights.LAYER`` a pattern as text or
     nothing where the weight is dense. ``granularity`` is the recipe's only one, ``dense`` or ``mixed``.
     """
@@ -63,6 +64,13 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
     measured |= dict.fromkeys(name for record in records for name in record.metrics if name != "seconds")
     for name in measured:
         columns[name] = np.array([record.metrics.get(name, np.nan) for record in records], dtype=float)
+    highest = max((record.rung for record in records), default=0)
+    if highest:
+        columns["rung"] = [record.rung for record in records]
+    for rung in range(highest + 1 if highest else 0):
+        reached = [[*record.lower, record.metrics] for record in records]
+        errors = [metrics[rung].get("error", np.nan) if rung < len(metrics) else np.nan for metrics in reached]
+        columns[f"error_rung{rung}"] = np.array(errors, dtype=float)
     for name, values in costs.items():
         columns[name] = values
         columns[f"{name}_ratio"] = values / dense[name]

@@ -9,7 +9,8 @@ import optuna
 import pytest
 from synthetic import chain, space_of
 
-from explorer.jobs import OverBudgetError
+from explorer.executors import Inline
+from explorer.jobs import Job, OverBudgetError
 from explorer.problem import ladder_rows
 from explorer.search import Search
 from explorer.storage import journal, open_study
@@ -29,7 +30,8 @@ class Evaluate:
     def __init__(self) -> None:
         self.asked: list[Recipe] = []
 
-    def __call__(self, recipe: Recipe) -> dict[str, float]:
+    def __call__(self, job: Job) -> dict[str, float]:
+        recipe = job.recipe
         self.asked.append(recipe)
         kept = [recipe.ratios.get(f"l{i}", 1.0) for i in range(3)]
         return {"error": 0.9 * (1 - float(np.dot(kept, [0.5, 0.3, 0.2]))), "error_se": 0.01, "loss": 1.0}
@@ -40,7 +42,7 @@ def make_search(evaluate, space=None, study=None, sampler="tpe", budget=None, se
     return Search(
         study or open_study(None, "test", objectives),
         space,
-        evaluate,
+        Inline(evaluate),
         objectives=objectives,
         budget=Budget.parse(budget or {}),
         sampler=sampler,
@@ -118,10 +120,10 @@ def test_interrupted_evaluations_are_run_again_and_change_nothing(tmp_path, samp
     for crash_at in itertools.count(1, 3):
         calls = itertools.count(1)
 
-        def dying(recipe, calls=calls, crash_at=crash_at):
+        def dying(job, calls=calls, crash_at=crash_at):
             if next(calls) == crash_at:
                 raise KeyboardInterrupt
-            return Evaluate()(recipe)
+            return Evaluate()(job)
 
         study = open_study(journal(tmp_path / "study.journal"), "test", OBJECTIVES)
         search = make_search(dying, study=study, sampler=sampler)
@@ -145,10 +147,10 @@ def test_seeds_differ_and_repeat():
 
 
 def test_a_failing_recipe_is_one_failed_trial_with_its_reason():
-    def evaluate(recipe: Recipe) -> dict[str, float]:
-        if recipe.ratios.get("l0") == 0.5:
+    def evaluate(job: Job) -> dict[str, float]:
+        if job.recipe.ratios.get("l0") == 0.5:
             raise MemoryError("out of memory\nmore lines")
-        return Evaluate()(recipe)
+        return Evaluate()(job)
 
     search = make_search(evaluate, sampler="exhaustive")
     search.run(30)
@@ -159,13 +161,13 @@ def test_a_failing_recipe_is_one_failed_trial_with_its_reason():
 
 
 def test_values_that_are_not_finite_fail():
-    search = make_search(lambda recipe: {"error": float("nan") if recipe.ratios.get("l1") else 0.5})
+    search = make_search(lambda job: {"error": float("nan") if job.recipe.ratios.get("l1") else 0.5})
     search.run(6)
     assert {record.state for record in search.records} == {"COMPLETE", "FAIL"}
 
 
 def test_all_failing_stops_and_says_why():
-    def broken(recipe: Recipe) -> dict[str, float]:
+    def broken(job: Job) -> dict[str, float]:
         raise RuntimeError("no such kernel")
 
     with pytest.raises(PruningError, match="all of 5 evaluations failed: RuntimeError: no such kernel"):
@@ -181,9 +183,9 @@ def test_timeout_ends_before_the_next_evaluation():
 def test_a_latency_over_budget_costs_no_accuracy_and_is_not_asked_again():
     measured: list[Recipe] = []
 
-    def evaluate(recipe: Recipe) -> dict[str, float]:
-        measured.append(recipe)
-        if recipe.ratios.get("l2", 1.0) > 0.5:
+    def evaluate(job: Job) -> dict[str, float]:
+        measured.append(job.recipe)
+        if job.recipe.ratios.get("l2", 1.0) > 0.5:
             raise OverBudgetError(0.2)
         return {"error": 0.5, "latency_ms": 1.0, "latency_ratio": 0.5}
 
@@ -219,8 +221,8 @@ def test_an_outcome_that_was_written_but_not_told_is_not_evaluated_again(tmp_pat
 
 
 def test_a_repeat_of_what_was_too_slow_is_told_its_excess():
-    def slow(recipe: Recipe) -> dict[str, float]:
-        if recipe.ratios.get("l0", 1.0) > 0.5:
+    def slow(job: Job) -> dict[str, float]:
+        if job.recipe.ratios.get("l0", 1.0) > 0.5:
             raise OverBudgetError(0.2)
         return {"error": 0.5, "latency_ratio": 0.5}
 
@@ -233,7 +235,7 @@ def test_a_repeat_of_what_was_too_slow_is_told_its_excess():
 
 @pytest.mark.parametrize("trials", [3, 100])
 def test_a_hopeless_study_says_so_at_once_when_it_is_continued(trials):
-    def broken(recipe: Recipe) -> dict[str, float]:
+    def broken(job: Job) -> dict[str, float]:
         raise RuntimeError("no such kernel")
 
     study = open_study(None, "test", OBJECTIVES)
@@ -241,16 +243,3 @@ def test_a_hopeless_study_says_so_at_once_when_it_is_continued(trials):
         with pytest.raises(PruningError, match="evaluations failed: RuntimeError: no such kernel"):
             make_search(broken, study=study).run(trials)
     assert len(study.trials) == min(trials, 5)
-
-
-def test_a_waiting_trial_of_a_dead_driver_is_not_lost(tmp_path):
-    """A kill between queueing a rung and asking for it leaves a waiting trial, which is then taken once."""
-    study = open_study(journal(tmp_path / "study.journal"), "test", OBJECTIVES)
-    search = make_search(Evaluate(), study=study)
-    search._enqueue()
-    again = make_search(Evaluate(), study=open_study(journal(tmp_path / "study.journal"), "test", OBJECTIVES))
-    again.run(6)
-    whole = make_search(Evaluate())
-    whole.run(6)
-    assert [r.row.tolist() for r in again.records] == [r.row.tolist() for r in whole.records]
-    assert [r.source for r in again.records] == [r.source for r in whole.records]

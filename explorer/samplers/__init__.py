@@ -13,12 +13,13 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 
+from explorer.samplers.fixed import Fixed
 from explorer.samplers.parameters import Parameters
 from explorer.samplers.past import Observations, Past
 from explorer.samplers.sequence import exhaustive, qmc
 from spaces import PruningError, unknown
 
-__all__ = ["SAMPLERS", "Observations", "Parameters", "Past", "make_sampler"]
+__all__ = ["SAMPLERS", "Fixed", "Observations", "Parameters", "Past", "make_sampler"]
 
 
 def _tpe(past: Past, **options: Any) -> BaseSampler:

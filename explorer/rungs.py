@@ -1,0 +1,55 @@
+"""Rungs: which recipes are evaluated further, and how far rungs agree."""
+
+from __future__ import annotations
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import kendalltau
+
+from explorer.history import Record
+from explorer.samplers import Observations
+
+__all__ = ["agreement", "best_first", "promotable"]
+
+
+def best_first(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return the (n, objectives) points in order: by the front they are on, then by what they add to its volume.
+
+    All objectives are minimised. The first front is the non-dominated points, the next those of what is left; the
+    volume is bounded by the worst of the points.
+    """
+    if not len(values):
+        return np.empty(0, dtype=np.intp)
+    ranks = moocore.pareto_rank(values)
+    low, span = values.min(0), np.ptp(values, axis=0)
+    scaled = (values - low) / np.where(span > 0, span, 1)
+    added = np.empty(len(values))
+    for rank in np.unique(ranks):
+        front = np.flatnonzero(ranks == rank)
+        added[front] = moocore.hv_contributions(scaled[front], ref=[1.1] * values.shape[1])
+    return np.lexsort((-added, ranks))
+
+
+def promotable(observed: Observations, rung: int, eta: float) -> npt.NDArray[np.intp]:
+    """Return which observations of a rung are its best 1/eta, as positions, the best first.
+
+    That is asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) with more than one objective, as in
+    MO-ASHA (Schmucker et al. 2021, arXiv 2106.12639).
+    """
+    here = np.flatnonzero(observed.rungs == rung)
+    return here[best_first(observed.values[here])][: int(len(here) / eta)]
+
+
+def agreement(records: list[Record]) -> dict[str, float]:
+    """Return Kendall's tau between the errors of each rung and the next, over the recipes that have both.
+
+    Of fewer than three such recipes it is NaN.
+    """
+    taus = {}
+    for rung in range(max((record.rung for record in records), default=0)):
+        ladders = [[*record.lower, record.metrics] for record in records if record.rung > rung]
+        pairs = np.array([[ladder[rung]["error"], ladder[rung + 1]["error"]] for ladder in ladders])
+        tau = kendalltau(*pairs.T).statistic if len(pairs) > 2 else np.nan
+        taus[f"{rung}-{rung + 1}"] = float(tau)
+    return taus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from explorer.executors.worker import Contact, serve, threads_environment
 from spaces import PruningError
 
 __all__ = ["Slurm"]
+
+# seconds between looks at a job that should end
+_LOOK = 0.05
 
 
 class Slurm:
@@ -97,16 +100,15 @@ class _Job:
         self._job = job
 
     def ended(self, patience: float = 0) -> str | None:
-        if not self._job.done():
-            return None
-        try:
-            error = self._job.exception()
-        except Exception as raised:
-            error = raised
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] if error else []
+        deadline = time.monotonic() + patience
+        while not self._job.done():
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(_LOOK)
+        # submitit's own account of what went wrong waits for a result that may never come
+        lines = [line.strip() for line in (self._job.stderr() or "").splitlines() if line.strip()]
         return f"job {self._job.job_id} {self._job.state}" + (f": {lines[-1]}" if lines else "")
 
     def stop(self) -> None:
-        # one that ended, or was never known, cannot be cancelled
-        with contextlib.suppress(Exception):
+        if not self._job.done():
             self._job.cancel(check=False)

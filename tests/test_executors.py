@@ -5,21 +5,32 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import yaml
 
-from explorer.executors import make_executor
-from explorer.executors.payload import write
-from explorer.jobs import Executor, Job, OverBudgetError
+from explorer.bench.cases import Case
+from explorer.config import conf
+from explorer.evaluation import Evaluator
+from explorer.executors import EXECUTORS, check_executor, make_executor
+from explorer.executors.payload import read, write
+from explorer.executors.wire import connect
+from explorer.jobs import Executor, Job, OverBudgetError, attempt
+from explorer.task import classification
 from spaces import PruningError, Recipe
 
 Section = dict[str, Any]
@@ -161,6 +172,146 @@ def test_workers_that_cannot_start_are_given_up_with_their_reason(section, tmp_p
     with pytest.raises(PruningError, match=reason) as caught, executor(section, Unloadable(), tmp_path) as made:
         run(made, jobs(2))
     assert "\n" not in str(caught.value)
+
+
+def test_nobody_waits_for_the_slowest(tmp_path):
+    gate = tmp_path / "gate"
+
+    def evaluate(job: Job) -> dict[str, float]:
+        while job.number == 0 and not gate.exists():
+            time.sleep(0.01)
+        return {"error": 0.5}
+
+    with executor(LOCAL, evaluate, tmp_path) as made:
+        asked = jobs(20)
+        made.submit(asked.pop(0))
+        for job in asked:
+            made.submit(job)
+            assert [ended for ended, _ in made.wait(30)] == [job]
+        gate.touch()
+        assert [ended.number for ended, _ in made.wait(30)] == [0]
+
+
+def test_strangers_keep_nobody_out(tmp_path):
+    with executor(LOCAL, lambda job: {"error": 0.5}, tmp_path) as made:
+        address = ("127.0.0.1", made._lobby.port)
+        with socket.create_connection(address), socket.create_connection(address) as rude:
+            rude.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with pytest.raises(OSError, match="can't be reached"):
+                connect(["127.0.0.1"], made._lobby.port, b"another key", 0)
+            assert len(run(made, jobs(4))) == 4
+
+
+class Real:
+    """What a run evaluates by: a network, batches, and which recipe is meant."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        torch.manual_seed(0)
+        case = Case.built_in("resnet_digits")
+        batches = [
+            (torch.randn(50, 1, 8, 8, generator=generator), torch.randint(10, (50,), generator=generator))
+            for _ in range(4)
+        ]
+        self.space = case.space
+        self.evaluator = Evaluator(
+            case.model, case.network, case.scores, batches[:2], batches[2:], task=classification(10)
+        )
+
+    def __call__(self, job: Job) -> dict[str, float]:
+        return dict(self.evaluator(job.recipe))
+
+
+@pytest.mark.parametrize("section", [LOCAL, pytest.param(SLURM, marks=[_needs("submitit"), pytest.mark.slow])])
+def test_a_real_evaluation_gives_the_same_elsewhere(section, tmp_path):
+    real = Real()
+    rows = real.space.sample(4, np.random.default_rng(0))
+    asked = [Job(number, real.space.recipe(row)) for number, row in enumerate(rows)]
+    with executor(section, real, tmp_path) as made:
+        results = run(made, asked)
+    assert {i: dict(result.metrics) for i, result in results.items()} == {
+        job.number: dict(attempt(real, job).metrics) for job in asked
+    }
+
+
+def test_tensors_are_read_as_views_of_one_file(tmp_path):
+    big = torch.arange(1 << 16)
+    evaluate = partial(lambda tensors, job: {"error": float(tensors[0][job.number])}, [big, big[8:]])
+    path = write(evaluate, tmp_path)
+    # both tensors, once
+    assert path.stat().st_size < 1.1 * big.nbytes
+    got = read(path)
+    assert got(Job(7, Recipe())) == {"error": 7}
+    first, second = got.args[0]
+    assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    assert path.name in Path("/proc/self/maps").read_text()
+
+
+def test_every_section_of_conf_is_allowed():
+    for name in EXECUTORS:
+        section = yaml.safe_load((conf() / "executor" / f"{name}.yaml").read_text())
+        check_executor(section | ({"workers": 2} if name == "slurm" else {}))
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (INLINE | {"name": "locl"}, "executor: 'locl' is unknown, did you mean 'local'?"),
+        (LOCAL | {"workers": 0}, "executor.workers: 0, allowed is a whole number >= 1"),
+        (LOCAL | {"threads": 1.5}, "executor.threads: 1.5, allowed is a whole number >= 1"),
+        (RAY | {"cpus": 0}, "executor.cpus: 0, allowed is a number > 0"),
+        (RAY | {"gpus": -1}, "executor.gpus: -1, allowed is a number >= 0"),
+        (RAY | {"address": 3}, "executor.address: 3, allowed is a word or null"),
+        (SLURM | {"workers": None}, "executor.workers: None, allowed is a whole number >= 1"),
+        (SLURM | {"gpus": 0.5}, "executor.gpus: 0.5, allowed is a whole number >= 0"),
+        (SLURM | {"cluster": "pbs"}, "executor.cluster: 'pbs' is unknown. Allowed:"),
+        (SLURM | {"parameters": 1}, "executor.parameters: 1, allowed is a section of keys"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(section, said):
+    with pytest.raises(PruningError) as caught:
+        check_executor(section)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@_needs("submitit")
+@pytest.mark.parametrize(("parameters", "said"), [({"slurm_colour": 1}, "submitit can't work with them")])
+def test_parameters_that_submitit_does_not_know(tmp_path, parameters, said):
+    with pytest.raises(PruningError, match=said):
+        make_executor(SLURM | {"parameters": parameters}, print, folder=tmp_path, device="cpu")
+
+
+@_needs("submitit")
+@pytest.mark.skipif(shutil.which("sbatch") is not None, reason="SLURM is here")
+def test_no_slurm_is_told(tmp_path):
+    with pytest.raises(PruningError, match=r"executor.cluster: slurm .*srun") as caught:
+        make_executor(SLURM | {"cluster": None}, print, folder=tmp_path, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@_needs("ray")
+def test_ray_has_room_or_says_so(tmp_path):
+    with pytest.raises(PruningError, match=r"executor.workers: 1 with 0.5 cpus and 1 gpus each, the cluster has"):
+        make_executor(RAY | {"workers": None, "gpus": 1}, print, folder=tmp_path, device="cpu")
+
+
+@pytest.mark.slow
+@_needs("ray")
+def test_a_running_ray_cluster_is_joined_by_address_without_a_shared_folder(tmp_path):
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    port = 26379
+    start = [*ray, "start", "--head", "--port", str(port), "--num-cpus=2", "--num-gpus=0", "--include-dashboard=false"]
+    subprocess.run([*start, f"--temp-dir={tmp_path}/ray"], check=True, capture_output=True)
+    try:
+        with executor(RAY | {"address": f"127.0.0.1:{port}"}, Real(), tmp_path) as made:
+            # as on a node that does not see the driver's folders
+            made._payload.unlink()
+            results = run(made, jobs(2))
+        assert all(result.reason is None for result in results.values()), results
+    finally:
+        subprocess.run([*ray, "stop", "--force"], check=True, capture_output=True)
 
 
 def test_what_cannot_be_pickled_is_refused_in_one_line(tmp_path):

@@ -73,10 +73,13 @@ class Slurm:
         }
         try:
             self._executor = submitit.AutoExecutor(logs, cluster=cluster or "slurm")
+        except RuntimeError as error:
+            raise PruningError(f"executor.cluster: slurm can't be used here ({error})") from None
+        try:
             self._executor.update_parameters(
                 **{key: value for key, value in given.items() if value is not None}, **parameters
             )
-        except (RuntimeError, NameError, TypeError, ValueError) as error:
+        except (NameError, TypeError, ValueError) as error:
             line = (str(error).splitlines() or [""])[0]
             raise PruningError(f"executor.parameters: submitit can't work with them ({line})") from None
         self.places = places

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -91,6 +92,7 @@ def _complain(error: Exception) -> int:
 def _hydra(command: str, arguments: list[str]) -> int:
     """Check the configuration of every job, then let Hydra run them; return the worst exit code."""
     from explorer.config import RESULTS, compose, sweep_name
+    from explorer.multirun import check_launcher, jobs_view, plan
     from explorer.validation import validate
     from spaces import PruningError, unknown
 
@@ -100,27 +102,45 @@ def _hydra(command: str, arguments: list[str]) -> int:
             raise unknown("flag", flag, (*_FLAGS, "--json") if command == "inspect" else _FLAGS)
     multirun = any(flag in ("-m", "--multirun") for flag in flags)
     overrides, folder = _split(arguments)
-    root = RESULTS
+    root, told = RESULTS, multirun and command == "run" and not set(flags) & {"--cfg", "-c"}
     if not set(flags) & {"--help", "-h", "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc"}:
-        configs = compose(overrides, folder=folder)
+        # how jobs are launched is no part of what they are
+        launch = [override for override in overrides if override.startswith("hydra")]
+        chosen = [override for override in overrides if override not in launch]
+        check_launcher(launch)
+        configs = compose(chosen, folder=folder)
         if len(configs) > 1 and not multirun:
             raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
         for config in configs:
             validate(config)
-        if multirun and command == "run":
-            root = RESULTS / sweep_name(configs, overrides)
-    with tempfile.TemporaryDirectory() as scratch:
+        if told:
+            root = RESULTS / sweep_name(configs, chosen)
+            plan(root, configs, chosen)
+    # jobs on other machines see what is below the working folder
+    with tempfile.TemporaryDirectory(
+        prefix=".multirun-", dir=RESULTS.resolve() if root.is_dir() and told else None
+    ) as scratch:
         # jobs may run in other processes: they are told by the environment, and tell what failed by a file
         failures = Path(scratch) / "failures"
-        os.environ |= {"EXPLORE_COMMAND": command, "EXPLORE_ROOT": str(root), "EXPLORE_FAILURES": str(failures)}
+        os.environ |= {
+            "EXPLORE_COMMAND": command,
+            "EXPLORE_FAILURES": str(failures),
+            "EXPLORE_LAUNCHER": str(os.getpid()),
+            "EXPLORE_ROOT": str(root),
+        }
         # Hydra takes no flags between overrides
         ordered = [argument for argument in arguments if argument not in overrides] + overrides
         # what it writes of a multirun, passwords included, goes where nothing stays
-        _launch([*ordered, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else ordered)
-        if multirun and command == "run" and root.is_dir():
-            from explorer.sweep import gather
+        try:
+            _launch([*ordered, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else ordered)
+        finally:
+            if told and root.is_dir():
+                from explorer.progress import console
+                from explorer.sweep import gather
 
-            gather(root)
+                gather(root)
+                console.print(jobs_view(root))
+                console.print(f"jobs: {root / 'jobs.csv'}", soft_wrap=True)
         codes = [int(line.split()[0]) for line in failures.read_text().splitlines()] if failures.exists() else []
     return max(codes, default=0)
 
@@ -157,16 +177,12 @@ def _job(config: Any) -> None:
     if sweep:
         # it names the multirun's folder
         plain["name"] = None
+    if os.environ["EXPLORE_LAUNCHER"] != str(os.getpid()):
+        # bars of several processes would overwrite each other
+        os.environ["TTY_COMPATIBLE"] = "0"
     code = 0
     try:
-        if os.environ["EXPLORE_COMMAND"] == "inspect":
-            from explorer.inspecting import inspect_model
-
-            inspect_model(plain, as_json=os.environ["EXPLORE_JSON"] == "1")
-        else:
-            from explorer.run import execute
-
-            execute(plain, Path(os.environ["EXPLORE_ROOT"]))
+        _work(plain, sweep=sweep)
     except PruningError as error:
         code = _complain(error)
     except BrokenPipeError:
@@ -183,6 +199,21 @@ def _job(config: Any) -> None:
     if code:
         with Path(os.environ["EXPLORE_FAILURES"]).open("a") as file:
             file.write(f"{code}\n")
+
+
+def _work(config: dict[str, Any], *, sweep: bool) -> None:
+    """Do what a job is for; a multirun's table is told of it."""
+    root = Path(os.environ["EXPLORE_ROOT"])
+    if os.environ["EXPLORE_COMMAND"] == "inspect":
+        from explorer.inspecting import inspect_model
+
+        inspect_model(config, as_json=os.environ["EXPLORE_JSON"] == "1")
+        return
+    from explorer.multirun import reported
+    from explorer.run import execute
+
+    with reported(root, config) if sweep else nullcontext():
+        execute(config, root)
 
 
 def _inspect(arguments: list[str]) -> int:

@@ -1,0 +1,71 @@
+"""Multiruns: every launcher makes the same jobs, a relaunch continues, and the sweep's table says how far they are."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from running import QUICK, table
+
+SMALL = [*QUICK, "trials=3", "ladder=2", "sampler=random"]
+LAUNCHERS = {
+    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit_local": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+}
+
+
+def jobs_of(folder, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / "results" / name / "jobs.csv")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_other_launchers_make_the_same_jobs_and_one_launcher_continues_anothers(explore, folder, launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    # nothing is inside the second job's budget
+    two = "budget.flops=0.9,0.0001"
+    code, *_ = explore("run", "-m", *SMALL, "name=basic", two)
+    assert code == 2
+    sweep = ["run", "-m", *SMALL, f"name={launcher}"]
+    code, *_ = explore(*sweep, *LAUNCHERS[launcher], two)
+    assert code == 2
+    expected, got = (jobs_of(folder, name).drop(columns="seconds") for name in ("basic", launcher))
+    pd.testing.assert_frame_equal(got, expected)
+    good = expected.loc[0, "job"]
+    pd.testing.assert_frame_equal(*(table(folder / "results" / name / good) for name in ("basic", launcher)))
+    code, out, _ = explore(*sweep, f"{two},0.8")
+    assert code == 2, "what failed is tried again"
+    assert out.count("is finished") == 1
+    assert "job 3 of 3: budget.flops=0.8" in out
+    assert "3 of 3 jobs are done; budget.flops=0.8: done, 3 trials" in out
+    assert not list((folder / "results").glob(".multirun-*"))
+
+
+def test_the_table_says_what_each_job_found_and_which_failed(explore, folder):
+    code, out, _ = explore("run", "-m", *SMALL, "name=mixed", "criterion=l1,bn_scale", "budget.flops=0.9,0.0001")
+    assert code == 2
+    jobs = jobs_of(folder, "mixed")
+    assert jobs["choices"].tolist() == [
+        f"criterion={criterion} budget.flops={budget}" for criterion in ("l1", "bn_scale") for budget in (0.9, 0.0001)
+    ]
+    done, failed = jobs.iloc[::2], jobs.iloc[1::2]
+    assert set(done["state"]) == {"done"}
+    assert all(state.startswith("failed: ") for state in failed["state"])
+    assert failed["trials"].isna().all()
+    for _, job in done.iterrows():
+        front = pd.read_csv(folder / "results/mixed" / job["job"] / "frontier.csv")
+        inside = front.loc[front["flops_ratio"] <= 0.5, "error"]
+        assert job["error_at_0.5"] == pytest.approx(inside.min(), nan_ok=True)
+    assert "4 of 4 jobs are done" in out
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
+def test_a_missing_launcher_is_named_with_its_command(explore, launcher, monkeypatch):
+    monkeypatch.setattr("explorer.multirun._there", lambda module: False)
+    code, _, err = explore("run", "-m", *SMALL, f"hydra/launcher={launcher}", "seed=0,1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pip install 'pruning-spaces[multirun]'" in err
+
+
+def test_an_unknown_launcher_is_one_line(explore):
+    code, _, err = explore("run", "-m", *SMALL, "hydra/launcher=jobli", "seed=0,1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "hydra/launcher: 'jobli', allowed are basic, joblib" in err

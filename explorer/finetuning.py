@@ -14,7 +14,18 @@ from explorer.evaluation import Evaluator
 from explorer.jobs import Job
 from explorer.patterns import Masks, put_on
 from explorer.running import device_of
-from explorer.training import Checkpoints, Epoch, Settings, Trainer, epoch_of, reestimate_bn, seed_of, seeded
+from explorer.training import (
+    Checkpoints,
+    Epoch,
+    Settings,
+    Trainer,
+    epoch_of,
+    is_out_of_memory,
+    reestimate_bn,
+    seed_of,
+    seeded,
+    within_memory,
+)
 from spaces import PruningError, Recipe, unknown
 
 __all__ = ["STARTS", "Finetuned", "checked_rungs"]
@@ -86,16 +97,7 @@ class Finetuned:
         PruningError
             If the loss or an output is not finite, the model raises, or memory runs out.
         """
-        try:
-            return self._metrics(job)
-        except (torch.OutOfMemoryError, PruningError) as error:
-            cause = error.__cause__ if isinstance(error, PruningError) else error
-            if not isinstance(cause, torch.OutOfMemoryError):
-                raise
-            reason = str(cause).splitlines()[0][:200]
-        # only here are the frames gone that hold the candidate's tensors
-        torch.cuda.empty_cache()
-        raise PruningError(f"out of memory: {reason}")
+        return within_memory(lambda: self._metrics(job))
 
     def build(self, recipe: Recipe, rung: int = -1) -> nn.Module:
         """Return the trained sub-network as it was measured after a rung, by default the last, in eval mode.
@@ -109,13 +111,22 @@ class Finetuned:
         module, masks, _ = self._trained(recipe, rung)
         return module, masks
 
+    def trained(self, recipe: Recipe, rung: int = -1) -> tuple[nn.Module, list[Epoch]]:
+        """Return what `build` does, and what each epoch of its training did."""
+        module, _, history = self._trained(recipe, rung)
+        return module, history
+
+    def kept(self, recipe: Recipe) -> Path | None:
+        """Return the file that holds a recipe's weights after the last rung, where they are kept; it may not exist."""
+        return None if self.folder is None else self.folder / f"{self._name(recipe)}.safetensors"
+
     def tidy(self, recipes: Iterable[Recipe]) -> None:
         """Forget every state, and all weights but those of some recipes; to be called when a study has ended."""
         self.checkpoints.tidy({self._name(recipe) for recipe in recipes})
 
     def _metrics(self, job: Job) -> dict[str, float]:
         # measured again for the table, but what was within the limit once is not refused for noise
-        metrics = self.evaluator.limits(job.recipe, limited=job.rung == 0)
+        metrics = self.evaluator.limits(job.recipe, limited=job.limited and job.rung == 0)
         module, masks, history = self._trained(job.recipe, job.rung)
         metrics |= self.evaluator.realised(job.recipe, masks) | self.evaluator.measured(module, job.bar)
         metrics["epochs"] = len(history)
@@ -167,7 +178,7 @@ class Finetuned:
                     self.on_epoch(history[-1])
         except PruningError as error:
             # trained again it would end the same way; more memory may be free then
-            if not isinstance(error.__cause__, torch.OutOfMemoryError):
+            if not is_out_of_memory(error):
                 self.checkpoints.drop_state(name)
             raise
         # The statistics that training leaves are those of the last weights, over many augmented batches. Averaged

@@ -2,6 +2,7 @@
 
 from explorer.training.checkpoints import Checkpoints
 from explorer.training.distillation import distance
+from explorer.training.memory import is_out_of_memory, within_memory
 from explorer.training.seeding import epoch_of, seed_of, seeded
 from explorer.training.settings import OPTIMIZERS, PRECISIONS, Settings
 from explorer.training.statistics import reestimate_bn
@@ -16,8 +17,10 @@ __all__ = [
     "Trainer",
     "distance",
     "epoch_of",
+    "is_out_of_memory",
     "reestimate_bn",
     "seed_of",
     "seeded",
     "train",
+    "within_memory",
 ]

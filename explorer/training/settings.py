@@ -119,14 +119,13 @@ OPTIMIZERS: Mapping[str, Callable[[Iterable[nn.Parameter], Settings], torch.opti
 """From a configuration's name to what makes an optimizer of parameters and settings."""
 
 
-def _auto(device: torch.device) -> torch.dtype:
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if half else torch.float32
+def _half(device: torch.device, *, enabled: bool = True) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-PRECISIONS: Mapping[str, Callable[[torch.device], torch.dtype]] = {
-    "auto": _auto,
-    "bfloat16": lambda device: torch.bfloat16,
-    "float32": lambda device: torch.float32,
+PRECISIONS: Mapping[str, Callable[[torch.device], torch.autocast]] = {
+    "auto": lambda device: _half(device, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported()),
+    "bfloat16": _half,
+    "float32": lambda device: _half(device, enabled=False),
 }
-"""From a configuration's name to the type that products are computed in on a device; weights stay as they are."""
+"""From a configuration's name to the context that products are computed in on a device; weights stay as they are."""

@@ -63,6 +63,9 @@ class Trainer:
         How.
     teacher
         In eval mode, on the same device; needed where the settings ask for distillation.
+    backward
+        From a batch to its loss, whose gradients it leaves in the model; by default what task, settings and teacher
+        say.
 
     Raises
     ------
@@ -70,7 +73,15 @@ class Trainer:
         If nothing of the model can be trained.
     """
 
-    def __init__(self, model: nn.Module, *, task: Task, settings: Settings, teacher: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        task: Task,
+        settings: Settings,
+        teacher: nn.Module | None = None,
+        backward: Callable[[Any, Any], Tensor] | None = None,
+    ) -> None:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not parameters:
             raise PruningError("training: every parameter of the model is frozen; model.weights takes trained ones")
@@ -78,7 +89,7 @@ class Trainer:
         self.optimizer = OPTIMIZERS[settings.optimizer](parameters, settings)
         self.average = Average(model, settings.ema) if settings.ema else None
         self._device = device_of(model)
-        self._precision = PRECISIONS[settings.precision](self._device)
+        self._backward = backward or self._descend
         # of an epoch; 0 until it is known
         self._steps = 0
 
@@ -109,17 +120,16 @@ class Trainer:
             progress = (begun + (done / steps if steps else 0)) / of
             group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
             inputs, targets = moved(batch, self._device)
+            self.optimizer.zero_grad()
             try:
-                loss = self._loss(inputs, targets)
-                self.optimizer.zero_grad()
-                loss.backward()
+                loss = self._backward(inputs, targets)
             except Exception as error:
                 line = (str(error).splitlines() or [""])[0][:300]
                 raise PruningError(f"training: {type(error).__name__} in epoch {number} ({line})") from error
             self.optimizer.step()
             if self.average is not None:
                 self.average.update()
-            loss_sum += loss.detach() * size_of(targets)
+            loss_sum += loss * size_of(targets)
             seen, done = seen + size_of(targets), done + 1
         if not seen:
             raise PruningError("training: the batches are empty; an iterator can be read only once")
@@ -130,10 +140,15 @@ class Trainer:
         self._steps = done
         return Epoch(number, mean, group["lr"], time.perf_counter() - start, seen)
 
+    def _descend(self, inputs: Any, targets: Any) -> Tensor:
+        loss = self._loss(inputs, targets)
+        loss.backward()
+        return loss.detach()
+
     def _loss(self, inputs: Any, targets: Any) -> Tensor:
         settings, task = self.settings, self.task
         smoothing = {"label_smoothing": settings.label_smoothing} if settings.label_smoothing else {}
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16):
+        with PRECISIONS[settings.precision](self._device):
             predictions = task.forward(self.model, inputs)
             if not settings.distillation or self.teacher is None:
                 return task.loss(predictions, targets, **smoothing)

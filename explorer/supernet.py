@@ -1,0 +1,195 @@
+"""Supernet: a dense network whose weights are trained for all sub-networks of a space at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from explorer.criteria import Scores
+from explorer.dense import dense_network
+from explorer.patterns import make_masks, weight_of
+from explorer.ranking import Ranking
+from explorer.running import device_of
+from explorer.skeleton import copied
+from explorer.surgery import Surgeon
+from explorer.task import Task
+from explorer.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
+from spaces import Budget, PruningSpace, Recipe, sample_inside
+
+__all__ = ["supernet"]
+
+# recipes that an epoch's steps choose from: drawing inside a tight budget takes longer than a step
+_POOL = 512
+
+
+def supernet(
+    module: nn.Module,
+    space: PruningSpace,
+    batches: Iterable[Any],
+    *,
+    task: Task,
+    scores: Scores,
+    epochs: int,
+    settings: Settings,
+    limits: Budget | None = None,
+    samples: int = 2,
+    seed: int = 0,
+    cache: tuple[Path, str] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> nn.Module:
+    """Return a copy of the dense network whose weights sub-networks share, in eval mode.
+
+    Every step trains the dense network on the labels, and on its outputs the cheapest sub-network and some random ones
+    (sandwich rule and inplace distillation: Yu and Huang, arXiv 1903.05134), with equal weights. Sub-networks are
+    differentiable slices of the dense tensors, their patterns masks on those, their blocks dropped.
+
+    Parameters
+    ----------
+    module
+        The trained dense network, on the device it is to be trained on; not changed.
+    space, limits
+        Which sub-networks: those of the space inside its constraints and these limits.
+    batches
+        Of training, as `explorer.finetuning.Finetuned` takes them.
+    task
+        Whose loss the dense network is trained on.
+    scores
+        Of `module`: what recipes keep. They must be those that candidates are built by afterwards, since what is kept
+        has to be the same; scores of the new weights would choose channels that were not trained together.
+    epochs
+        At least 1.
+    settings
+        How; distillation from `module` and averaged weights are not for this.
+    samples
+        Random sub-networks a step.
+    seed
+        Of everything random.
+    cache
+        A folder that keeps the result, and what the batches are called in its name.
+    on_epoch
+        Called after each epoch.
+
+    Raises
+    ------
+    PruningError
+        If training fails, or no recipe is inside the limits.
+    """
+    chosen = replace(settings, distillation=0.0, ema=0.0)
+    limits = Budget() if limits is None else limits
+
+    def fit(model: nn.Module) -> None:
+        sandwich = _Sandwich(model, space, limits, scores, task=task, settings=chosen, samples=samples)
+        trainer = Trainer(model, task=task, settings=chosen, backward=sandwich)
+        for number in range(1, epochs + 1):
+            drawn = seed_of("supernet", seed, number)
+            sandwich.draw(np.random.default_rng(drawn))
+            with seeded(drawn, device_of(model)):
+                epoch = trainer.epoch(epoch_of(batches, drawn), number=number, begun=number - 1, of=epochs)
+            if on_epoch is not None:
+                on_epoch(epoch)
+        model.eval()
+
+    if cache is None:
+        shared = copied(module)
+        fit(shared)
+        return shared
+    folder, data = cache
+    axes = [[axis.label, *map(str, axis.choices)] for axis in space.axes]
+    key = {
+        "supernet": {"epochs": epochs, "samples": samples, "seed": seed, "settings": asdict(chosen)},
+        "space": [axes, str(space.constraints), str(limits)],
+        "data": data,
+        "network": space.network.identity,
+        "tensors": _digest([module.state_dict(), scores.channels, scores.weights]),
+    }
+    return dense_network(lambda: copied(module), key=key, cache_dir=folder, train=fit)[0]
+
+
+class _Sandwich:
+    """From a batch to the mean loss of the dense network and of sub-networks, whose gradients are left in it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        space: PruningSpace,
+        limits: Budget,
+        scores: Scores,
+        *,
+        task: Task,
+        settings: Settings,
+        samples: int,
+    ) -> None:
+        self._model, self._space, self._limits, self._scores = model, space, limits, scores
+        self._task, self._settings, self._samples = task, settings, samples
+        self._surgeon = Surgeon(model, space.network)
+        self._ranking = Ranking(space.network, scores.channels)
+        self._parameters = {name: value for name, value in model.named_parameters() if name in space.network.tensor}
+
+    def draw(self, rng: np.random.Generator) -> None:
+        """Draw the recipes that the steps to come choose from."""
+        space, self._rng = self._space, rng
+        self._rows = sample_inside(space, _POOL, rng, budget=self._limits, measure="axes").rows
+        least = space.canonical(np.array([[np.argmin(axis.ratios) for axis in space.axes]], dtype=np.int16))
+        inside = (space.constraints & self._limits).inside(space, least)
+        candidates = np.concatenate([least[inside], self._rows])
+        self._cheapest = candidates[np.argmin(space.costs(candidates)["flops"])]
+
+    def __call__(self, inputs: Any, targets: Any) -> Tensor:
+        """Return the mean loss, detached."""
+        rows = [self._cheapest, *self._rows[self._rng.integers(len(self._rows), size=self._samples)]]
+        task, settings, share = self._task, self._settings, 1 / (1 + len(rows))
+        smoothing = {"label_smoothing": settings.label_smoothing} if settings.label_smoothing else {}
+        with PRECISIONS[settings.precision](device_of(self._model)):
+            wanted = task.forward(self._model, inputs)
+            loss = task.loss(wanted, targets, **smoothing) * share
+        loss.backward()
+        total = loss.detach()
+        wanted = torch.utils._pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, wanted)
+        for row in rows:
+            with PRECISIONS[settings.precision](device_of(self._model)):
+                own = task.forward(cast(nn.Module, self._part(row)), inputs)
+                loss = distance(task, own, wanted, temperature=settings.temperature) * share
+            # one after the other: only one graph at a time takes memory
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _part(self, row: npt.NDArray[np.int16]) -> Callable[..., Any]:
+        """Return a sub-network that computes with slices of the dense parameters, in train mode."""
+        network = self._space.network
+        recipe = self._space.recipe(row)
+        kept = self._ranking.kept(recipe)
+        part = self._surgeon.build(kept, recipe.blocks).train()
+        there = dict(part.named_parameters())
+        # what a block took with it is not there
+        sliced = self._surgeon.sliced(
+            {name: self._parameters[name] for name in there if name in self._parameters}, kept
+        )
+        for name, (_, mask) in self._masks(recipe, kept).items():
+            layer = network.layer[name]
+            if layer.weight in sliced:
+                weight = sliced[layer.weight]
+                sliced[layer.weight] = weight * weight_of(network, layer, mask.keep, weight)
+        return lambda *args, **kwargs: functional_call(part, sliced, args, kwargs)
+
+    def _masks(self, recipe: Recipe, kept: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        return make_masks(self._surgeon, recipe, kept, self._scores.weights)
+
+
+def _digest(parts: Iterable[Mapping[str, Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        for name, value in sorted(part.items()):
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            # as bytes: numpy knows no bfloat16
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Runs that are killed, and runs that two processes drive."""
+"""Drivers, workers and databases that are killed, and studies that several processes drive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,25 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from driving import Driving, finish, kill
 from running import QUICK, table
+from servers import PostgreSQL, free_port
+
+KILLS = [2, pytest.param(20, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def server():
+    postgres = PostgreSQL()
+    yield postgres
+    postgres.close()
+
+
+@pytest.fixture(params=["journal", "postgresql"])
+def url(request, tmp_path):
+    if request.param == "journal":
+        return str(tmp_path / "study.journal")
+    return request.getfixturevalue("server").new(f"d{free_port()}")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -52,7 +70,7 @@ def kill_until_done(folder: Path, kills: int, name: str, *arguments: str) -> int
     raise AssertionError("the last, undisturbed start did not finish")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", KILLS)
 def test_killed_at_random_moments_it_ends_with_the_uninterrupted_table(folder, kills):
     trials = "trials=14" if kills < 5 else "trials=80"
     whole = start(folder, "name=undisturbed", trials)
@@ -81,3 +99,53 @@ def test_a_second_driver_is_told_so(folder):
         first.communicate()
     assert first.returncode == 130
     assert len(pd.read_csv(folder / "results/driven/trials.csv")) > 0
+
+
+def test_three_drivers_of_a_study_neither_lose_nor_repeat_anything(url, tmp_path):
+    driving = Driving(url, tmp_path, trials=60)
+    for process in [driving.start() for _ in range(3)]:
+        finish(process)
+    driving.check(0)
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_of_two_drivers_either_may_be_killed_at_any_moment(url, tmp_path, kills):
+    driving = Driving(url, tmp_path, trials=30 * kills)
+    rng = random.Random(kills)
+    processes = [driving.start(), driving.start()]
+    for done in range(1, kills + 1):
+        victim = rng.randrange(2)
+        assert driving.wait_for(25 * done, processes[victim]), "the driver ended before it was killed"
+        time.sleep(rng.random() * 0.05)
+        kill(processes[victim])
+        processes[victim] = driving.start()
+    for process in processes:
+        finish(process)
+    driving.check(kills)
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_a_killed_worker_costs_no_result(tmp_path, kills):
+    driving = Driving(str(tmp_path / "study.journal"), tmp_path, trials=20 * kills, seconds=0.1, workers=2)
+    rng = random.Random(kills)
+    process = driving.start()
+    for done in range(1, kills + 1):
+        assert driving.wait_for(15 * done, process), "the driver ended before its worker was killed"
+        time.sleep(rng.random() * 0.1)
+        os.kill(int(driving.lines()[-1][1]), signal.SIGKILL)
+    finish(process)
+    driving.check(0, repeated=kills)
+
+
+@pytest.mark.parametrize("restarts", KILLS)
+def test_a_database_may_restart_at_any_moment(server, tmp_path, restarts):
+    driving = Driving(server.new(f"d{free_port()}"), tmp_path, trials=40 * restarts)
+    rng = random.Random(restarts)
+    processes = [driving.start(), driving.start()]
+    for done in range(1, restarts + 1):
+        assert driving.wait_for(25 * done, processes[0]), "the driver ended before its database did"
+        time.sleep(rng.random() * 0.05)
+        server.restart(rng.random() * 0.5)
+    for process in processes:
+        finish(process)
+    driving.check(0)

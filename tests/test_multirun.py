@@ -17,7 +17,7 @@ def jobs_of(folder, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / "results" / name / "jobs.csv")
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_other_launchers_make_the_same_jobs_and_one_launcher_continues_anothers(explore, folder, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     # nothing is inside the second job's budget

@@ -24,6 +24,7 @@ from explorer.allocation import (
     checked_target,
 )
 from explorer.files import atomic
+from explorer.jobs import Job
 from explorer.metrics import Metric
 from explorer.progress import progress
 from spaces import PruningError, PruningSpace, costs_of
@@ -134,7 +135,9 @@ def evaluated(problem: Problem, found: Allocated) -> dict[str, Any]:
     """Return the row of an allocated recipe: what was asked and achieved, the measured metrics and every cost."""
     network, dense = problem.space.network, problem.space.dense
     begin = time.perf_counter()
-    metrics = problem.evaluator(found.recipe, limited=False)
+    # at the last rung, as the best candidates
+    last = len(problem.evaluate.rungs) - 1
+    metrics = problem.evaluate(Job(-1, found.recipe, last, limited=False))
     row: dict[str, Any] = {
         "allocation": found.allocation,
         "family": found.family,

@@ -40,11 +40,12 @@ HUB = "hub"
 """What stands for the weights of the model's own library in ``model.weights``."""
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = (
-    "trials", "timeout", "name", "device", "storage", "baselines", "baseline_targets", "baseline_family",
+    "trials", "timeout", "name", "device", "storage", "executor", "final",
+    "baselines", "baseline_targets", "baseline_family",
 )  # fmt: skip
 # keys of conf/space that the lists below them are made of
 _KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
-GROUPS = ("model", "data", "task", "space", "criterion", "evaluator", "sampler", "storage")
+GROUPS = ("model", "data", "task", "space", "criterion", "evaluator", "sampler", "executor", "storage")
 
 
 def conf() -> Path:

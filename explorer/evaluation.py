@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class Evaluator:
         If given, latency is measured for every candidate, before its error.
     racing
         Whether an evaluation may end early, see `explorer.racing`. Validation inputs are then mixed.
+    shared
+        The same network with other weights, which sub-networks inherit in place of the dense network's.
     """
 
     model: nn.Module
@@ -62,6 +64,7 @@ class Evaluator:
     task: Task
     latency: LatencyLimit | None = None
     racing: bool = False
+    shared: nn.Module | None = None
     _surgeon: Surgeon = field(init=False)
     _ranking: Ranking = field(init=False)
     _channels_last: bool = field(init=False)
@@ -75,7 +78,8 @@ class Evaluator:
         inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
         self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
         self.model = self._prepared(copied(self.model))
-        self._surgeon = Surgeon(self.model, self.network)
+        self.shared = None if self.shared is None else self._prepared(copied(self.shared))
+        self._surgeon = Surgeon(self.shared or self.model, self.network)
         self._ranking = Ranking(self.network, self.scores.channels)
         if self._channels_last:
             layout = torch.channels_last
@@ -99,9 +103,8 @@ class Evaluator:
         """Return the masks of the recipe's patterns."""
         return self._pruned(recipe)[1]
 
-    def executed(self, recipe: Recipe) -> Executed:
-        """Return the sub-network as it runs fastest here: masked layers computing with their patterns."""
-        module, masks = self.masked(recipe)
+    def executed(self, module: nn.Module, masks: Masks) -> Executed:
+        """Return a sub-network as it runs fastest here: masked layers computing with their patterns."""
         return execute(module, masks, self.validation[0][0], known=self._forms)
 
     def _pruned(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
@@ -178,10 +181,6 @@ class Evaluator:
             metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
         return metrics
 
-    def test(self, recipe: Recipe | None, batches: Sequence[Batch]) -> Evaluation:
-        """Return how a sub-network, or the dense one for None, does on batches that chose nothing."""
-        return self.task.evaluate(self.model if recipe is None else self.build(recipe), batches)
-
     def timings(self, recipe: Recipe, *, batch: bool = True) -> dict[str, float]:
         """Return latencies in ms, median and quartiles, measured in turns with the dense network.
 
@@ -218,13 +217,21 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Inherited:
-    """Evaluates jobs by inherited weights, whatever their rung."""
+    """Evaluates jobs by inherited weights; there is one rung."""
 
     evaluator: Evaluator
+    rungs: ClassVar[Sequence[int]] = (0,)
 
     def __call__(self, job: Job) -> dict[str, float]:
         """Return what the evaluator says of the job's recipe."""
-        return self.evaluator(job.recipe, bar=job.bar)
+        return self.evaluator(job.recipe, limited=job.limited, bar=job.bar)
+
+    def masked(self, recipe: Recipe, rung: int = -1) -> tuple[nn.Module, Masks]:
+        """Return the sub-network as it was measured, in eval mode, and the masks of its weights."""
+        return self.evaluator.masked(recipe)
+
+    def tidy(self, recipes: Iterable[Recipe]) -> None:
+        """Keep what is needed to build these recipes, which is nothing."""
 
 
 def _metrics(result: Evaluation) -> dict[str, float]:

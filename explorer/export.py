@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from explorer.files import atomic
+from explorer.jobs import Job
 from explorer.masks import Mask
 from explorer.patterns import Masks, gemm_of, put_on, weight_of
 from explorer.setup import Setup, build_model
@@ -82,17 +83,19 @@ def export_run(
     setup = Setup(given)
     if setup.data.identity != config["facts"]["data_identity"]:
         raise PruningError(f"data: it is not what the run in {str(folder)!r} was made with")
-    problem = setup.problem()
+    problem = setup.problem(folder)
     if problem.space.network.identity != network.identity:
         raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
-    test = problem.evaluator.test(recipe, list(setup.batches("test")))
+    last = len(problem.evaluate.rungs) - 1
+    rung = last if row is None else int(row.get("rung", last))
+    module, masks = problem.evaluate.masked(recipe, rung)
+    test = problem.evaluator.task.evaluate(module, list(setup.batches("test")))
     if row is None:
-        metrics = {**problem.evaluator(recipe, limited=False), **costs_of(network, recipe)}
+        metrics = {**problem.evaluate(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}
     else:
         metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
     metrics |= {"test_error": test.error} | ({} if math.isnan(test.error_se) else {"test_error_se": test.error_se})
     target = out or folder / "export" / path.stem
-    module, masks = problem.evaluator.masked(recipe)
     save(
         module,
         recipe,

@@ -28,12 +28,15 @@ class Job:
     bar
         The error that a recipe of its costs must come below to be on the frontier, None where that is unknown. An
         evaluator may stop measuring once it is sure that this will not be.
+    limited
+        Whether a limit on the latency holds.
     """
 
     number: int
     recipe: Recipe
     rung: int = 0
     bar: float | None = None
+    limited: bool = True
 
 
 @dataclass(frozen=True)

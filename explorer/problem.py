@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from torch import nn
 
 from explorer.budgets import LatencyLimit, split_budget
 from explorer.checks import Ladder, checked_objectives
-from explorer.criteria import Options, cached_scores
+from explorer.criteria import Options, Scores, cached_scores
 from explorer.data import Batch, head
 from explorer.evaluation import Evaluator, Inherited
 from explorer.executors import Inline
+from explorer.finetuning import Finetuned
 from explorer.jobs import Executor
 from explorer.search import Search
 from explorer.surgery import Surgeon
@@ -27,6 +28,10 @@ from explorer.tracing import trace
 from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
 
 __all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]
+
+
+Share = Callable[[nn.Module, PruningSpace, Scores, Task, Budget], nn.Module]
+"""From a dense network, its space, scores and task, and the budget, to the network with shared weights."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +52,8 @@ class Problem:
         The dense network's metrics and costs.
     criterion
         What the evaluator's scores were made by.
+    evaluate
+        Measures the recipes that a search proposes.
     """
 
     space: PruningSpace
@@ -55,6 +62,7 @@ class Problem:
     limits: Budget
     dense: Mapping[str, float]
     criterion: Options
+    evaluate: Inherited | Finetuned
 
     @classmethod
     def of(
@@ -70,6 +78,9 @@ class Problem:
         task: Task,
         scored: Sequence[Batch] | None = None,
         cache: Path | None = None,
+        racing: bool = False,
+        share: Share | None = None,
+        evaluate: Callable[[Evaluator], Inherited | Finetuned] = Inherited,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
 
@@ -89,6 +100,12 @@ class Problem:
             Batches that a criterion that needs data sees, on the module's device; by default those of calibration.
         cache
             A folder in which scores that need data are kept.
+        racing
+            Whether evaluations may end early, see `Evaluator`.
+        share
+            Trains weights that sub-networks inherit in place of the dense network's.
+        evaluate
+            Makes of the evaluator what measures recipes; inherited weights alone by default.
 
         Raises
         ------
@@ -108,17 +125,20 @@ class Problem:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
+        scores = cached_scores(module, space.network, options, batches=data, task=task, folder=cache)
         evaluator = Evaluator(
             module,
             space.network,
-            cached_scores(module, space.network, options, batches=data, task=task, folder=cache),
+            scores,
             calibration,
             validation,
             task,
             latency if "latency" in objectives or latency != LatencyLimit() else None,
+            racing,
+            None if share is None else share(module, space, scores, task, limits),
         )
         scale = Scale(objectives, task.reference, task.column)
-        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options)
+        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options, evaluate(evaluator))
 
     def doubt(self) -> str | None:
         """Return a sentence for a dense network that is no better than a constant prediction, None for others."""
@@ -140,17 +160,16 @@ class Problem:
         seed: int,
         ladder: Ladder,
         executor: Executor | None = None,
-        rungs: int = 1,
         eta: float = 3,
     ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds.
 
-        Without an executor recipes are evaluated by inherited weights in this process.
+        Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted.
         """
         return Search(
             study,
             self.space,
-            Inline(Inherited(self.evaluator)) if executor is None else executor,
+            Inline(self.evaluate) if executor is None else executor,
             objectives=self.scale.objectives,
             budget=self.limits,
             sampler=sampler,
@@ -158,7 +177,7 @@ class Problem:
             seed=seed,
             ladder=ladder_rows(self.space, ladder),
             dense=self.dense,
-            rungs=rungs,
+            rungs=len(self.evaluate.rungs),
             eta=eta,
             reference=self.scale.reference,
         )

@@ -8,8 +8,8 @@ import logging
 import platform
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ import yaml
 
 from explorer.baselines import evaluate_baselines, missing_baselines
 from explorer.config import Config, default_name, differences, identity
+from explorer.executors import make_executor
 from explorer.files import atomic
 from explorer.outcome import show_outcome, write_outcome, write_pareto
 from explorer.progress import console, progress
@@ -28,6 +29,7 @@ from spaces import PruningError
 
 if TYPE_CHECKING:
     from explorer.history import Record
+    from explorer.jobs import Executor
     from explorer.search import Search
     from explorer.study import Study
 
@@ -87,9 +89,14 @@ class _Run:
         # opened first: a mistake in it costs no training
         self.storage = None if url is None else shared_storage(url)
         epochs = config["training"]["epochs"]
-        with progress("training the dense network", epochs) as show:
-            self.setup = Setup(config, on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"))
-            self.problem = self.setup.problem()
+        shared = config["supernet"]["epochs"]
+        with progress("training the dense network", epochs) as show, progress("sharing its weights", shared) as share:
+            self.setup = Setup(
+                config,
+                on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"),
+                on_shared_epoch=lambda e: share(e.number, f"loss {e.loss:.3f}"),
+            )
+            self.problem = self.setup.problem(folder)
 
     def drive(self, early: MemoryHandler, *, finished: bool) -> Path:
         """Search, write everything, evaluate baselines; return the folder.
@@ -99,7 +106,10 @@ class _Run:
         from explorer.study import Study
 
         config = self.config
-        with driving(self.folder), _logging_to(self.folder / "run.log", early), _interruptible():
+        # a finished run needs no workers
+        section = {"name": "inline"} if finished else config["executor"]
+        logged = _logging_to(self.folder / "run.log", early)
+        with driving(self.folder), logged, _interruptible(), self._executor(section) as executor:
             self._write_config()
             storage = self.storage or journal(self.folder / "study.journal")
             search = self.problem.search(
@@ -108,6 +118,8 @@ class _Run:
                 options=config["sampler"]["options"],
                 seed=config["seed"],
                 ladder=config["ladder"],
+                executor=executor,
+                eta=config["evaluator"].get("eta", 3),
             )
             log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
             console.print(
@@ -127,6 +139,18 @@ class _Run:
                 if search.records:
                     show_outcome(self.folder)
         return self.folder
+
+    @contextmanager
+    def _executor(self, section: Mapping[str, Any]) -> Iterator[Executor]:
+        folder, device = self.folder / "workers", str(self.setup.device)
+        executor = make_executor(section, self.problem.evaluate, folder=folder, device=device)
+        try:
+            yield executor
+        finally:
+            executor.close()
+            with suppress(OSError):
+                # workers that had something to say left their logs
+                folder.rmdir()
 
     def _search(self, search: Search) -> str:
         """Search, and write what was found however it ends; return why it ended."""
@@ -209,7 +233,8 @@ class _Run:
         # a second Ctrl-C during the measurements leaves these
         write_outcome(self.folder, self.config, study, front, dense, "interrupted")
         front = self._with_latency(study, front)
-        dense["test_error"] = self.problem.evaluator.test(None, list(self.setup.batches("test"))).error
+        evaluator = self.problem.evaluator
+        dense["test_error"] = evaluator.task.evaluate(evaluator.model, list(self.setup.batches("test"))).error
         write_outcome(self.folder, self.config, study, front, dense, ended)
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:

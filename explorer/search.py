@@ -211,9 +211,9 @@ class Search:
     def _begin(self, trials: int) -> str | None:
         """Begin one evaluation, or tell a proposal that needs none; return why nothing further begins."""
         claims = self._claims()
-        for row, rung in self._promotions(claims):
-            number = self._trials.open("promotion", rung, row)
-            self._evaluate(number, _Pending(row, rung, "promotion", time.perf_counter()))
+        for best, rung in self._promotions(claims):
+            number = self._trials.open("promotion", rung, best)
+            self._evaluate(number, _Pending(best, rung, "promotion", time.perf_counter()))
             return None
         running = {key for key, rung in claims if not rung}
         if len(self._history) + len(running) >= trials:

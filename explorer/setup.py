@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +18,19 @@ from explorer.baselines import check_reach
 from explorer.budgets import split_budget
 from explorer.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.contents import contents
-from explorer.criteria import Options
+from explorer.criteria import Options, Scores
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.dense import dense_network
+from explorer.evaluation import Evaluator, Inherited
+from explorer.finetuning import Finetuned
 from explorer.models import drop_unused, load_weights
 from explorer.problem import Problem, refuse_empty
 from explorer.samplers import Parameters, Past, make_sampler
 from explorer.storage import open_study
+from explorer.supernet import supernet
 from explorer.task import Task, classification, prediction
 from explorer.tracing import trace
-from explorer.training import Epoch, train
+from explorer.training import Epoch, Settings, train
 from spaces import Budget, PruningError, PruningSpace, unknown
 
 __all__ = ["Setup", "build_model", "called", "load_data", "load_task", "locate"]
@@ -199,10 +203,13 @@ class Setup:
         A validated configuration.
     on_epoch
         Called after each epoch of training a dense network.
+    on_shared_epoch
+        Called after each epoch of training weights that sub-networks share.
     """
 
     config: Config
     on_epoch: Callable[[Epoch], None] | None = None
+    on_shared_epoch: Callable[[Epoch], None] | None = None
 
     def __post_init__(self) -> None:
         self.device = self._device()
@@ -264,18 +271,22 @@ class Setup:
             arguments["pretrained"] = True
         return build_model(target, arguments, self.config["training"]["seed"])
 
-    def _train(self, model: nn.Module) -> None:
-        training = self.config["training"]
-        images = augmented(
+    def shuffled(self, batch_size: int, seed: int) -> Batches:
+        """Return the augmented batches of training."""
+        return augmented(
             self.data.train.to(self.device),
-            training["batch_size"],
+            batch_size,
             mean=self.mean,
             std=self.std,
-            generator=torch.Generator().manual_seed(training["seed"]),
+            generator=torch.Generator().manual_seed(seed),
             crop=self.data.crop,
             flip=self.data.flip,
             device=self.device,
         )
+
+    def _train(self, model: nn.Module) -> None:
+        training = self.config["training"]
+        images = self.shuffled(training["batch_size"], training["seed"])
         options = {key: training[key] for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")}
         train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
         model.cpu()
@@ -294,10 +305,11 @@ class Setup:
         size = self.config["evaluator"]["batch_size"]
         return batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
-    def problem(self) -> Problem:
+    def problem(self, folder: Path | None = None) -> Problem:
         """Return the problem to search, with the dense network measured.
 
-        The space is made from the untrained model, so that a mistake in it costs no training.
+        The space is made from the untrained model, so that a mistake in it costs no training. In the run's folder
+        what candidates were trained to is kept.
         """
         config, evaluator = self.config, self.config["evaluator"]
         model = self.untrained()
@@ -320,6 +332,44 @@ class Setup:
             task=self.task,
             scored=self._scored(),
             cache=RESULTS / ".cache",
+            racing=evaluator["racing"],
+            share=self._shared if config["supernet"]["epochs"] else None,
+            evaluate=lambda measured: self._evaluate(measured, folder),
+        )
+
+    def _evaluate(self, evaluator: Evaluator, folder: Path | None) -> Inherited | Finetuned:
+        """Return what measures candidates."""
+        section, finetuning = self.config["evaluator"], self.config["finetuning"]
+        if "rungs" not in section:
+            return Inherited(evaluator)
+        return Finetuned(
+            evaluator,
+            self.shuffled(finetuning["batch_size"], 0),
+            Settings.of(finetuning),
+            section["rungs"],
+            seed=self.config["seed"],
+            start="scratch" if section["name"] == "scratch" else "inherit",
+            folder=None if folder is None else folder / "checkpoints",
+        )
+
+    def _shared(self, module: nn.Module, space: PruningSpace, scores: Scores, task: Task, limits: Budget) -> nn.Module:
+        """Return the dense network with weights that sub-networks share."""
+        section, finetuning = self.config["supernet"], self.config["finetuning"]
+        settings = Settings.of({**finetuning, "learning_rate": section["learning_rate"]})
+        images = self.shuffled(finetuning["batch_size"], 0)
+        named = f"{self.data.identity} {self.mean} {self.std} {finetuning['batch_size']}"
+        return supernet(
+            module,
+            space,
+            images,
+            task=task,
+            scores=scores,
+            epochs=section["epochs"],
+            settings=settings,
+            limits=limits,
+            samples=section["samples"],
+            cache=(RESULTS / ".cache", named),
+            on_epoch=self.on_shared_epoch,
         )
 
     def _scored(self) -> list[Batch]:

@@ -23,9 +23,11 @@ from explorer.checks import Ladder, checked_ladder, checked_number
 from explorer.contents import contents
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
-from explorer.evaluation import Evaluator
+from explorer.evaluation import Inherited
+from explorer.finetuning import Finetuned
 from explorer.history import Record
 from explorer.metrics import METRICS
+from explorer.patterns import Masks
 from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
 from explorer.running import device_of
@@ -44,7 +46,7 @@ class Candidate:
 
     recipe: Recipe
     metrics: Mapping[str, Any]
-    evaluator: Evaluator
+    evaluate: Inherited | Finetuned
     factory: str | None = None
 
     def __repr__(self) -> str:
@@ -52,12 +54,15 @@ class Candidate:
         return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {self.recipe.to_dict()}>"
 
     def build(self) -> nn.Module:
-        """Return the sub-network as a module to train or ship: batch norm re-estimated, in eval mode, zeros held."""
-        return self.evaluator.build(self.recipe)
+        """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""
+        return self._masked()[0]
 
     def executed(self) -> Executed:
         """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
-        return self.evaluator.executed(self.recipe)
+        return self.evaluate.evaluator.executed(*self._masked())
+
+    def _masked(self) -> tuple[nn.Module, Masks]:
+        return self.evaluate.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluate.rungs) - 1)))
 
     def save(self, folder: str | Path) -> None:
         """Export the sub-network so that `explorer.load` gives it back.
@@ -73,10 +78,11 @@ class Candidate:
         from explorer.export import save
 
         metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
-        example = head(self.evaluator.validation[0][0], 1)
-        network = self.evaluator.network
+        evaluator = self.evaluate.evaluator
+        example = head(evaluator.validation[0][0], 1)
+        network = evaluator.network
         facts = {"metrics": metrics}
-        module, masks = self.evaluator.masked(self.recipe)
+        module, masks = self._masked()
         save(
             module,
             self.recipe,
@@ -131,7 +137,7 @@ class Study:
         """
         row = best_within(self.frontier, self.problem.dense, budget)
         recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
-        return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
+        return Candidate(recipe, row.to_dict(), self.problem.evaluate, self.factory)
 
     def allocate(self, allocation: str, *, family: str | None = None, **target: Any) -> Candidate:
         """Return the sub-network that a baseline allocation makes for a target, evaluated; it is no trial.
@@ -156,7 +162,7 @@ class Study:
         ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
         """
         found = allocate(self.problem, allocation, target, family=family)
-        return Candidate(found.recipe, evaluated(self.problem, found), self.problem.evaluator, self.factory)
+        return Candidate(found.recipe, evaluated(self.problem, found), self.problem.evaluate, self.factory)
 
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""

@@ -46,11 +46,11 @@ class Scale:
 def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame:
     """Return one row a record, in order.
 
-    Columns: ``trial``, ``state``, ``reason``, ``source``, the measured metrics, every cost absolute and as
-    ``_ratio`` to dense, with several rungs ``rung``, the last that ended well, which the metrics are of, and the
-    error at each as ``error_rung0`` ..., ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense), ``seconds``, and
-    what is kept on every axis: ``channels.UNIT`` and ``blocks.BLOCK`` a ratio, ``weights.LAYER`` a pattern as text or
-    nothing where the weight is dense. ``granularity`` is the recipe's only one, ``dense`` or ``mixed``.
+    Columns: ``trial``, ``state``, ``reason``, ``source``, ``rung`` (the last that ended well), the metrics measured
+    there, with several rungs the error at each as ``error_rung0`` ..., every cost absolute and as ``_ratio`` to dense,
+    ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense), ``seconds``, and what is kept on every axis:
+    ``channels.UNIT`` and ``blocks.BLOCK`` a ratio, ``weights.LAYER`` a pattern as text or nothing where the weight is
+    dense. ``granularity`` is the recipe's only one, ``dense`` or ``mixed``.
     """
     rows = np.array([record.row for record in records], dtype=np.int16).reshape(len(records), len(space.axes))
     dense, costs = space.dense, space.costs(rows)
@@ -59,14 +59,13 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
         "state": [record.state for record in records],
         "reason": [record.reason for record in records],
         "source": [record.source for record in records],
+        "rung": [record.rung for record in records],
     }
     measured = dict.fromkeys(["error", "error_se", "loss"])
     measured |= dict.fromkeys(name for record in records for name in record.metrics if name != "seconds")
     for name in measured:
         columns[name] = np.array([record.metrics.get(name, np.nan) for record in records], dtype=float)
     highest = max((record.rung for record in records), default=0)
-    if highest:
-        columns["rung"] = [record.rung for record in records]
     for rung in range(highest + 1 if highest else 0):
         reached = [[*record.lower, record.metrics] for record in records]
         errors = [metrics[rung].get("error", np.nan) if rung < len(metrics) else np.nan for metrics in reached]

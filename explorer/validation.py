@@ -13,6 +13,7 @@ from explorer.baselines import check_baselines
 from explorer.budgets import split_budget
 from explorer.checks import checked_ladder, checked_number, checked_objectives
 from explorer.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
+from explorer.executors import check_executor
 from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["validate"]
@@ -72,6 +73,7 @@ def validate(config: Config) -> None:
     PruningSpace.check(space_of(config))
     _check_criterion(config)
     _check_training(config)
+    check_executor(config["executor"])
     _check_paths(config)
     for key, name in (("name", config["name"]), ("the run's name", default_name(config))):
         if name is not None and (name in ("bench", "reference") or not re.fullmatch(r"\w[\w.=+-]*", str(name))):
@@ -118,6 +120,8 @@ def _check_training(config: Config) -> None:
 
     Settings.of(config["finetuning"])
     evaluator = config["evaluator"]
+    if not isinstance(evaluator["racing"], bool):
+        raise PruningError(f"evaluator.racing: {evaluator['racing']!r}, allowed is true or false")
     if "rungs" in evaluator:
         checked_rungs(evaluator["rungs"], start=evaluator["name"])
         checked_number("evaluator.eta", evaluator["eta"], least=1, whole=False, above=True)

@@ -251,13 +251,15 @@ def test_sweep_names_ignore_the_values_of_swept_keys():
     assert name("seed=0,1", "budget.flops=[.3,.5]") != name("seed=0,1", "budget.flops=[.3,.6]")
 
 
-@pytest.mark.parametrize("group", ["model", "data", "space", "criterion", "evaluator", "sampler", "storage"])
+@pytest.mark.parametrize(
+    "group", ["model", "data", "space", "criterion", "evaluator", "sampler", "executor", "storage"]
+)
 def test_every_option_of_every_group_composes(group):
     from explorer.config import conf
 
     needed = {"custom": f"{group}._target_=a.B", "rdb": "storage.url=sqlite://", "file": "space.path=x.yaml"}
     needed |= dict.fromkeys(("timm", "torchvision", "transformers"), "model.architecture=x")
-    needed |= {"text": "data.tokenizer=x"}
+    needed |= {"text": "data.tokenizer=x", "grpc": "storage.url=localhost:13000", "slurm": "executor.workers=2"}
     for path in (conf() / group).glob("*.yaml"):
         config = compose([f"{group}={path.stem}", *([needed[path.stem]] if path.stem in needed else [])])[0]
         # a run on another library's model is named by its architecture

@@ -77,7 +77,7 @@ def criteria(config: dict[str, Any]) -> list[Figure]:
                 outcomes += list(_outcomes(problem, name, seed, options["ratios"], test))
             show(done, name)
     table = pd.DataFrame([asdict(outcome) for outcome in outcomes])
-    dense = problem.dense["error"], problem.evaluator.test(None, test).error
+    dense = problem.dense["error"], problem.evaluator.task.evaluate(problem.evaluator.model, test).error
     _write(table, dense)
     return [
         Figure(f"{row['criterion']}, {row['allocation']}, {row['asked']:g} of the FLOPs: error", "", row["error"], "%")
@@ -129,7 +129,7 @@ def _outcomes(problem: Problem, name: str, seed: int, ratios: list[float], test:
         for ratio in ratios:
             found = allocate(problem, allocation, {"flops": ratio})
             error = problem.evaluator(found.recipe)["error"]
-            tested = problem.evaluator.test(found.recipe, test).error
+            tested = problem.evaluator.task.evaluate(problem.evaluator.build(found.recipe), test).error
             params = costs_of(network, found.recipe)["params"] / dense["params"]
             yield Outcome(name, allocation, ratio, seed, found.achieved, params, error, tested)
 

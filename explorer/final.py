@@ -6,19 +6,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from rich.table import Table
 
-from explorer.data import Batch
 from explorer.files import atomic
-from explorer.finetuning import Finetuned
 from explorer.jobs import Job, attempt
-from explorer.training import within_memory
+from explorer.metrics import Metric
+from explorer.progress import progress
 from spaces import PruningError, Recipe, costs_of, dense_costs
 
-__all__ = ["retrain", "spread"]
+if TYPE_CHECKING:
+    from explorer.data import Batch
+    from explorer.finetuning import Finetuned
+    from explorer.study import Study
+
+# torch and what needs it are imported inside: a finished run is shown without them
+
+__all__ = ["final_view", "missing_final", "read_final", "retrain", "retrain_frontier", "spread"]
 
 DENSE = "dense"
 
@@ -42,6 +49,79 @@ def spread(costs: Sequence[float], points: int) -> list[int]:
         left.remove(nearest)
         chosen.append(nearest)
     return sorted(chosen)
+
+
+def read_final(folder: Path) -> pd.DataFrame | None:
+    """Return the table of a run's retrained points; None where there is none."""
+    path = folder / "final.csv"
+    return pd.read_csv(path) if path.exists() else None
+
+
+def missing_final(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Tell whether a configuration asks for retrained points that the run's table does not have."""
+    asked = config["final"]
+    table = read_final(folder)
+    if not asked["points"] or table is None:
+        return bool(asked["points"])
+    trainings = sum(column.removeprefix("test_error_").isdigit() for column in table)
+    whole = trainings == asked["seeds"] and (table["epochs"] == asked["epochs"]).all() and table["reason"].isna().all()
+    front = pd.read_csv(folder / "frontier.csv")
+    return not whole or set(table["point"][1:]) != {_called(front, place) for place in _chosen(front, asked["points"])}
+
+
+def retrain_frontier(
+    folder: Path, config: Mapping[str, Any], study: Study, finetuned: Finetuned, test: Sequence[Batch]
+) -> None:
+    """Retrain what the configuration asks for of a study's frontier; write ``final.csv`` and the weights in ``final``.
+
+    Raises
+    ------
+    PruningError
+        If the folder can't be written.
+    """
+    asked, front = config["final"], study.frontier
+    recipes = {
+        _called(front, place): study.problem.space.recipe(study.records[front["trial"][place]].row)
+        for place in _chosen(front, asked["points"])
+    }
+    with progress("final training", (len(recipes) + 1) * asked["seeds"]) as show:
+        table = retrain(
+            finetuned,
+            recipes,
+            test,
+            seeds=asked["seeds"],
+            epochs=asked["epochs"],
+            folder=folder / "final",
+            on_training=show,
+        )
+    with atomic(folder / "final.csv") as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def final_view(table: pd.DataFrame, error: Metric) -> Table:
+    """Return the retrained points as a table to print: means over trainings with their standard deviations."""
+    view = Table(title="retrained", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
+    label = error.label.removeprefix("validation ")
+    view.add_column("point")
+    for header in ("trainings", f"test {label}", "± s.d.", "validation", "± s.d.", "FLOPs M", "params k"):
+        view.add_column(header, justify="right")
+    for _, row in table.iterrows():
+        if not row["n"]:
+            view.add_row(row["point"], "0", f"failed: {row['reason']}")
+            continue
+        errors = [error.text(row[key]) for key in ("test_error", "test_error_sd", "error", "error_sd")]
+        costs = [f"{row['flops'] / 1e6:.3f}", f"{row['params'] / 1e3:.1f}"]
+        view.add_row(row["point"], str(row["n"]), *errors, *costs)
+    return view
+
+
+def _chosen(front: pd.DataFrame, points: int) -> list[int]:
+    return spread(front["flops"].tolist(), points)
+
+
+def _called(front: pd.DataFrame, place: int) -> str:
+    """Return what a frontier point is called: as the file of its recipe."""
+    return f"trial-{int(front['trial'][place]):04d}"
 
 
 def retrain(
@@ -123,6 +203,8 @@ def _measured(training: Finetuned, recipe: Recipe, test: Sequence[Batch]) -> dic
         return json.loads(path.read_text())
 
     def measure(job: Job) -> dict[str, float]:
+        from explorer.training import within_memory
+
         return within_memory(lambda: _metrics(training, job.recipe, test))
 
     result = attempt(measure, Job(0, recipe))

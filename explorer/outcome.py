@@ -12,6 +12,7 @@ import pandas as pd
 from explorer.baselines import baselines_view, read_baselines
 from explorer.config import model_name
 from explorer.files import atomic
+from explorer.final import final_view, read_final
 from explorer.metrics import Metric
 from explorer.progress import console, frontier_view
 
@@ -44,6 +45,8 @@ def write_outcome(
     ended
         Why it ended, see `explorer.search.Search.run`.
     """
+    from explorer.rungs import agreement
+
     trials, scale = study.trials, study.problem.scale
     for name, table in (("trials", trials), ("frontier", front)):
         with atomic(folder / f"{name}.csv") as temporary:
@@ -60,6 +63,7 @@ def write_outcome(
         "failed": int((trials["state"] == "FAIL").sum()),
         "error": {"label": scale.error.label, "scale": scale.error.scale},
         "dense": dict(dense),
+        "tau": agreement(study.records),
     }
     with atomic(folder / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
@@ -146,6 +150,10 @@ def show_outcome(folder: Path) -> None:
         console.print(frontier_view(front, summary["dense"], error))
     if (baselines := read_baselines(folder)) is not None:
         console.print(baselines_view(baselines, error))
+    if (final := read_final(folder)) is not None:
+        console.print(final_view(final, error))
+    for rungs, tau in summary["tau"].items():
+        console.print(f"rungs {rungs}: Kendall's tau of their errors {tau:.2f}")
     test = summary["dense"].get("test_error")
     name = error.label.replace("validation", "test")
     dense = f", dense {name}: {error.text(test)}" if test is not None else ""

@@ -22,6 +22,7 @@ from explorer.baselines import evaluate_baselines, missing_baselines
 from explorer.config import Config, default_name, differences, identity
 from explorer.executors import make_executor
 from explorer.files import atomic
+from explorer.final import missing_final, retrain_frontier
 from explorer.outcome import show_outcome, write_outcome, write_pareto
 from explorer.progress import console, progress
 from explorer.storage import driving, journal, open_study, redacted, shared_storage
@@ -66,7 +67,7 @@ def execute(config: Config, root: Path) -> Path:
     summary = _summary(folder)
     enough = summary is not None and summary["trials"] >= config["trials"] and summary["ended"] != "interrupted"
     finished = summary is not None and (enough or summary["ended"] == "exhausted")
-    if summary is not None and finished and not missing_baselines(folder, config):
+    if summary is not None and finished and not missing_baselines(folder, config) and not missing_final(folder, config):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
         return folder
@@ -101,7 +102,7 @@ class _Run:
     def drive(self, early: MemoryHandler, *, finished: bool) -> Path:
         """Search, write everything, evaluate baselines; return the folder.
 
-        `early` holds what was logged before the folder was there; a `finished` run lacks baselines only.
+        `early` holds what was logged before the folder was there; a `finished` run lacks baselines or retrained points.
         """
         from explorer.study import Study
 
@@ -135,6 +136,7 @@ class _Run:
                 # at the timeout no further evaluation begins
                 if ended != "timeout":
                     self._baselines(Study(self.problem, search.records))
+                    self._final(Study(self.problem, search.records))
             finally:
                 if search.records:
                     show_outcome(self.folder)
@@ -176,6 +178,13 @@ class _Run:
                 evaluate_baselines(self.folder, self.config, self.problem)
             finally:
                 write_pareto(self.folder, self.config, study)
+
+    def _final(self, study: Study) -> None:
+        """Retrain frontier points, and forget what candidates were trained to but for the frontier."""
+        self.problem.evaluate.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
+        if missing_final(self.folder, self.config):
+            finetuned = self.setup.finetuned(self.problem.evaluator, (self.config["final"]["epochs"],), None)
+            retrain_frontier(self.folder, self.config, study, finetuned, list(self.setup.batches("test")))
 
     def _identity(self) -> str:
         """Return a hash of all that the study's values depend on."""

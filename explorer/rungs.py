@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import moocore
 import numpy as np
 import numpy.typing as npt
@@ -41,15 +43,16 @@ def promotable(observed: Observations, rung: int, eta: float) -> npt.NDArray[np.
     return here[best_first(observed.values[here])][: int(len(here) / eta)]
 
 
-def agreement(records: list[Record]) -> dict[str, float]:
+def agreement(records: Sequence[Record]) -> dict[str, float]:
     """Return Kendall's tau between the errors of each rung and the next, over the recipes that have both.
 
-    Of fewer than three such recipes it is NaN.
+    Rungs with fewer than three such recipes, or with equal errors, have none.
     """
     taus = {}
     for rung in range(max((record.rung for record in records), default=0)):
         ladders = [[*record.lower, record.metrics] for record in records if record.rung > rung]
         pairs = np.array([[ladder[rung]["error"], ladder[rung + 1]["error"]] for ladder in ladders])
         tau = kendalltau(*pairs.T).statistic if len(pairs) > 2 else np.nan
-        taus[f"{rung}-{rung + 1}"] = float(tau)
+        if np.isfinite(tau):
+            taus[f"{rung}-{rung + 1}"] = float(tau)
     return taus

@@ -339,17 +339,22 @@ class Setup:
 
     def _evaluate(self, evaluator: Evaluator, folder: Path | None) -> Inherited | Finetuned:
         """Return what measures candidates."""
-        section, finetuning = self.config["evaluator"], self.config["finetuning"]
+        section = self.config["evaluator"]
         if "rungs" not in section:
             return Inherited(evaluator)
+        return self.finetuned(evaluator, section["rungs"], None if folder is None else folder / "checkpoints")
+
+    def finetuned(self, evaluator: Evaluator, rungs: Sequence[int], folder: Path | None) -> Finetuned:
+        """Return what trains sub-networks, and keeps what they were trained to in a folder."""
+        section = self.config["finetuning"]
         return Finetuned(
             evaluator,
-            self.shuffled(finetuning["batch_size"], 0),
-            Settings.of(finetuning),
-            section["rungs"],
+            self.shuffled(section["batch_size"], 0),
+            Settings.of(section),
+            rungs,
             seed=self.config["seed"],
-            start="scratch" if section["name"] == "scratch" else "inherit",
-            folder=None if folder is None else folder / "checkpoints",
+            start="scratch" if self.config["evaluator"]["name"] == "scratch" else "inherit",
+            folder=folder,
         )
 
     def _shared(self, module: nn.Module, space: PruningSpace, scores: Scores, task: Task, limits: Budget) -> nn.Module:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from spaces import PruningError
 __all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]
 
 _ANSWER = 10.0
+_TRIES = 10
 
 
 @contextmanager
@@ -104,7 +107,20 @@ def shared_storage(url: str) -> BaseStorage:
 def _database(url: str) -> BaseStorage:
     # a connection that broke while nobody used it is replaced in silence
     kwargs = {} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    for _ in range(_TRIES):
+        try:
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=dict(kwargs)))
+        except Exception as error:
+            if not _rivalled(error):
+                raise
+            time.sleep(random.uniform(0.1, 0.5))
     return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=kwargs))
+
+
+def _rivalled(error: BaseException | None) -> bool:
+    """Tell whether another process made the tables of a new database in the same moment."""
+    said = "already exists" in str(error) or type(error).__name__ == "IntegrityError"
+    return error is not None and (said or _rivalled(error.__cause__ or error.__context__))
 
 
 def _proxy(url: str) -> BaseStorage:

@@ -27,7 +27,9 @@ __all__ = [
     "differences",
     "identity",
     "model_name",
+    "named_section",
     "options_of",
+    "run_section",
     "space_of",
     "sweep_name",
     "swept",
@@ -100,6 +102,43 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
             ]
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _readable(error, config) from None
+
+
+def named_section(group: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return an option of a group of conf/ by its name, or by a mapping with ``name`` and what differs.
+
+    Raises
+    ------
+    PruningError
+        If the name or a key is unknown, or a key is needed and not given.
+    """
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    name = options.get("name")
+    if name not in options_of(group):
+        raise unknown(group, str(name), options_of(group))
+    section = _filled(group, yaml.safe_load((conf() / group / f"{name}.yaml").read_text()), options)
+    for key, value in section.items():
+        if value == "???":
+            raise PruningError(f"{group}.{key}: not given, and needed by {name}")
+    return section
+
+
+def run_section(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section of conf/run.yaml with what differs.
+
+    Raises
+    ------
+    PruningError
+        If a key is unknown.
+    """
+    return _filled(name, _base("run")[name], given)
+
+
+def _filled(group: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    for key in given:
+        if key not in defaults:
+            raise unknown(f"{group}", key, defaults)
+    return {**defaults, **given}
 
 
 def space_of(config: Config) -> Mapping[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,12 @@ from torch.utils._pytree import tree_leaves
 from explorer.allocation import allocate
 from explorer.baselines import evaluated
 from explorer.checks import Ladder, checked_ladder, checked_number
+from explorer.config import named_section, run_section
 from explorer.contents import contents
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
-from explorer.evaluation import Inherited
+from explorer.evaluation import Evaluator, Inherited
+from explorer.executors import check_executor, make_executor
 from explorer.finetuning import Finetuned
 from explorer.history import Record
 from explorer.metrics import METRICS
@@ -35,6 +39,8 @@ from explorer.sparse import Executed
 from explorer.storage import open_study
 from explorer.tables import frontier_table, trials_table, without_choices
 from explorer.task import Task, classification
+from explorer.training import Settings
+from explorer.validation import check_evaluator
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
 __all__ = ["Candidate", "Study", "best_within", "explore"]
@@ -205,10 +211,14 @@ def explore(
     options: Mapping[str, Any] | None = None,
     criterion: str | Mapping[str, Any] = "l1",
     task: Task | None = None,
+    evaluator: str | Mapping[str, Any] = "inherit",
+    finetuning: Mapping[str, Any] | None = None,
+    executor: str | Mapping[str, Any] = "inline",
     calibration_batches: int = 10,
     ladder: Ladder = 8,
     seed: int = 0,
     storage: BaseStorage | None = None,
+    folder: str | Path | None = None,
     on_record: Callable[[list[Record]], None] | None = None,
 ) -> Study:
     """Explore the sub-networks of a trained model and return the study.
@@ -221,6 +231,7 @@ def explore(
     train, validation
         Batches of inputs, as the model takes them, and targets, such as a DataLoader: see `explorer.data.draw`. The
         first of `train` re-estimate batch norm, `validation` is read once and kept. Neither may be an iterator.
+        Evaluators that train read `train` once an epoch.
     space
         The name of one in conf/space, a file ending in .yaml, a mapping as in such a file, or a space bound to
         this model's Network.
@@ -236,6 +247,13 @@ def explore(
         A key of `explorer.criteria.CRITERIA`, or a mapping with ``name`` and options: see `explorer.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
+    evaluator
+        ``inherit``, ``finetune`` or ``scratch``, or a mapping with ``name`` and ``rungs``, ``eta`` or ``racing``, as in
+        conf/evaluator.
+    finetuning
+        How candidates are trained, as in the section of conf/run.yaml; batches are those of `train`.
+    executor
+        ``inline``, ``local``, ``ray`` or ``slurm``, or a mapping with ``name`` and options, as in conf/executor.
     calibration_batches
         Batches of `train` for batch-norm statistics.
     ladder
@@ -245,6 +263,9 @@ def explore(
     storage
         An Optuna storage to keep the study in and continue it from; in memory by default. The study's name is a
         hash of the model's classes and state, its Network, the batches kept and the arguments.
+    folder
+        Where what candidates were trained to is kept, so that those promoted or interrupted go on, and those of the
+        frontier are built without training again; None keeps nothing.
     on_record
         Called with all records after each evaluation.
 
@@ -265,6 +286,11 @@ def explore(
     if not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
     chosen = Options.of(criterion)
+    measure = named_section("evaluator", evaluator)
+    workers = named_section("executor", executor)
+    check_evaluator(measure)
+    check_executor(workers)
+    settings = Settings.of(run_section("finetuning", finetuning or {}))
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = _module(model)
     device = device_of(module)
@@ -272,6 +298,14 @@ def explore(
     kept = [moved(batch, device) for batch in draw(validation, key="validation")]
     scored = [moved(batch, device) for batch in drawn(train, chosen)]
     measured = _classes(kept) if task is None else task
+
+    def candidates(measured: Evaluator) -> Inherited | Finetuned:
+        if "rungs" not in measure:
+            return Inherited(measured)
+        start = "scratch" if measure["name"] == "scratch" else "inherit"
+        kept = None if folder is None else Path(folder)
+        return Finetuned(measured, train, settings, measure["rungs"], seed=seed, start=start, folder=kept)
+
     problem = Problem.of(
         module,
         named_space(space) if isinstance(space, str) else space,
@@ -282,18 +316,30 @@ def explore(
         criterion=chosen,
         task=measured,
         scored=scored,
+        racing=measure["racing"],
+        evaluate=candidates,
     )
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
-    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed]
+    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed, measure, settings]
     arguments += [contents(getattr(measured, field.name)) for field in fields(measured)]
     name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
-    search = problem.search(
-        open_study(storage, name, objectives), sampler=sampler, options=options, seed=seed, ladder=ladder
-    )
     if (doubt := problem.doubt()) is not None:
         warnings.warn(doubt, stacklevel=2)
-    search.run(trials, timeout=timeout, on_record=on_record)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        running = make_executor(workers, problem.evaluate, folder=scratch, device=str(device))
+        stack.callback(running.close)
+        search = problem.search(
+            open_study(storage, name, objectives),
+            sampler=sampler,
+            options=options,
+            seed=seed,
+            ladder=ladder,
+            executor=running,
+            eta=measure.get("eta", 3),
+        )
+        search.run(trials, timeout=timeout, on_record=on_record)
     return Study(problem, search.records, factory)
 
 

@@ -16,7 +16,7 @@ from explorer.config import GROUPS, HUB, Config, conf, default_name, options_of,
 from explorer.executors import check_executor
 from spaces import PruningError, PruningSpace, unknown
 
-__all__ = ["validate"]
+__all__ = ["check_evaluator", "validate"]
 
 _NUMBERS: Mapping[str, dict[str, Any]] = {
     "trials": {"least": 1},
@@ -72,7 +72,8 @@ def validate(config: Config) -> None:
     _check_model(config["model"])
     PruningSpace.check(space_of(config))
     _check_criterion(config)
-    _check_training(config)
+    check_evaluator(config["evaluator"])
+    _check_finetuning(config["finetuning"])
     check_executor(config["executor"])
     _check_paths(config)
     for key, name in (("name", config["name"]), ("the run's name", default_name(config))):
@@ -113,18 +114,28 @@ def _check_criterion(config: Config) -> None:
     Options.of(config["criterion"]).check(space_of(config))
 
 
-def _check_training(config: Config) -> None:
+def check_evaluator(section: Mapping[str, Any]) -> None:
+    """Check the values of the configuration's section ``evaluator`` that say how candidates are measured.
+
+    Raises
+    ------
+    PruningError
+        If the rungs are no ascending numbers of epochs, or a value is out of range.
+    """
     # torch again
     from explorer.finetuning import checked_rungs
+
+    if not isinstance(section["racing"], bool):
+        raise PruningError(f"evaluator.racing: {section['racing']!r}, allowed is true or false")
+    if "rungs" in section:
+        checked_rungs(section["rungs"], start=section["name"])
+        checked_number("evaluator.eta", section["eta"], least=1, whole=False, above=True)
+
+
+def _check_finetuning(section: Mapping[str, Any]) -> None:
     from explorer.training import Settings
 
-    Settings.of(config["finetuning"])
-    evaluator = config["evaluator"]
-    if not isinstance(evaluator["racing"], bool):
-        raise PruningError(f"evaluator.racing: {evaluator['racing']!r}, allowed is true or false")
-    if "rungs" in evaluator:
-        checked_rungs(evaluator["rungs"], start=evaluator["name"])
-        checked_number("evaluator.eta", evaluator["eta"], least=1, whole=False, above=True)
+    Settings.of(section)
 
 
 def _check_model(model: Mapping[str, Any]) -> None:

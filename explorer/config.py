@@ -182,6 +182,10 @@ def identity(config: Config) -> dict[str, Any]:
     known["space"] = dict(space_of(config))
     for section in ("model", "data", "task"):
         known[section] = {**config[section], **code_of(config[section])}
+    earlier = config["sampler"].get("warm_start", [])
+    if earlier:
+        contents = [_content(Path(folder) / "trials.parquet") for folder in earlier]
+        known["sampler"] = {**config["sampler"], "warm_start": contents}
     weights = config["model"]["weights"]
     if weights not in (None, HUB):
         known["model"]["weights"] = _content(Path(weights))

@@ -20,6 +20,7 @@ from explorer.evaluation import Evaluator, Inherited
 from explorer.executors import Inline
 from explorer.finetuning import Finetuned
 from explorer.jobs import Executor
+from explorer.samplers import Observations
 from explorer.search import Search
 from explorer.surgery import Surgeon
 from explorer.tables import Scale
@@ -161,10 +162,12 @@ class Problem:
         ladder: Ladder,
         executor: Executor | None = None,
         eta: float = 3,
+        earlier: Observations | None = None,
     ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds.
 
-        Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted.
+        Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted. A sampler
+        that can begins with what was measured `earlier`.
         """
         return Search(
             study,
@@ -180,6 +183,7 @@ class Problem:
             rungs=len(self.evaluate.rungs),
             eta=eta,
             reference=self.scale.reference,
+            earlier=earlier,
         )
 
 

@@ -31,6 +31,7 @@ from spaces import PruningError
 if TYPE_CHECKING:
     from explorer.history import Record
     from explorer.jobs import Executor
+    from explorer.samplers import Observations
     from explorer.search import Search
     from explorer.study import Study
 
@@ -121,6 +122,7 @@ class _Run:
                 ladder=config["ladder"],
                 executor=executor,
                 eta=config["evaluator"].get("eta", 3),
+                earlier=self._earlier(),
             )
             log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
             console.print(
@@ -185,6 +187,20 @@ class _Run:
         if missing_final(self.folder, self.config):
             finetuned = self.setup.finetuned(self.problem.evaluator, (self.config["final"]["epochs"],), None)
             retrain_frontier(self.folder, self.config, study, finetuned, list(self.setup.batches("test")))
+
+    def _earlier(self) -> Observations:
+        """Return what the sampler may begin with."""
+        from explorer.earlier import earlier_runs
+
+        space, data = self.problem.space, self.setup.data.identity
+        return earlier_runs(
+            [Path(folder) for folder in self.config["sampler"].get("warm_start", [])],
+            space,
+            self.config["objectives"],
+            identity=identity(self.config),
+            network=space.network.identity,
+            data=data,
+        )
 
     def _identity(self) -> str:
         """Return a hash of all that the study's values depend on."""

@@ -103,8 +103,19 @@ def _check_group(group: str, section: Mapping[str, Any]) -> None:
     if name not in options_of(group):
         raise unknown(group, name, options_of(group))
     _same_keys(f"{group}.", section, list(yaml.safe_load((conf() / group / f"{name}.yaml").read_text())))
-    if group == "sampler" and not isinstance(section["options"], Mapping):
+    if group == "sampler":
+        _check_sampler(section)
+
+
+def _check_sampler(section: Mapping[str, Any]) -> None:
+    if not isinstance(section["options"], Mapping):
         raise PruningError(f"sampler.options: {section['options']!r}, allowed is a section of keys")
+    earlier = section.get("warm_start", [])
+    if not isinstance(earlier, list):
+        raise PruningError(f"sampler.warm_start: {earlier!r}, allowed is a list of runs' folders")
+    for folder in earlier:
+        if not (Path(str(folder)) / "trials.parquet").is_file():
+            raise PruningError(f"sampler.warm_start: {str(folder)!r} is no run's folder that is there")
 
 
 def _check_criterion(config: Config) -> None:

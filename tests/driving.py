@@ -59,11 +59,12 @@ class Driving:
     def study(self) -> optuna.Study:
         return open_study(shared_storage(self.url), "s", OBJECTIVES)
 
-    def wait_for(self, lines: int, process: subprocess.Popen[str]) -> bool:
-        """Wait until so many evaluations began; tell whether the process still runs."""
-        while process.poll() is None and len(self.lines()) < lines:
+    def wait_for(self, lines: int, process: subprocess.Popen[str]) -> None:
+        """Wait until so many evaluations began, for which the process must not end."""
+        while len(self.lines()) < lines:
+            if process.poll() is not None:
+                raise AssertionError(f"it ended early: {process.communicate()}")
             time.sleep(0.005)
-        return process.poll() is None
 
     def check(self, interruptions: int, *, repeated: int = 0) -> None:
         """Assert that nothing was lost or done twice, but for what was interrupted.

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from explorer.files import atomic
+from explorer.final import read_final
 from explorer.jobs import Job
 from explorer.masks import Mask
 from explorer.patterns import Masks, gemm_of, put_on, weight_of
@@ -27,6 +28,7 @@ from explorer.study import best_within
 from explorer.surgery import Surgeon
 from explorer.tables import without_choices
 from explorer.tracing import run
+from explorer.training import Checkpoints
 from explorer.validation import validate
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.granularity import kept_steps
@@ -41,6 +43,9 @@ def export_run(
     folder: Path, budget: Mapping[str, Any], out: Path | None = None, *, recipe_file: Path | None = None
 ) -> Path:
     """Export the sub-network of least validation error within a budget of a run, and return its folder.
+
+    A point that was retrained at the end of the run (``final.points``) is exported with the best of these weights, any
+    other with those it was measured with.
 
     Parameters
     ----------
@@ -89,11 +94,14 @@ def export_run(
     last = len(problem.evaluate.rungs) - 1
     rung = last if row is None else int(row.get("rung", last))
     module, masks = problem.evaluate.masked(recipe, rung)
+    final = _retrained(folder, path.stem, module)
     test = problem.evaluator.task.evaluate(module, list(setup.batches("test")))
     if row is None:
         metrics = {**problem.evaluate(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}
     else:
         metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
+    if final:
+        metrics |= problem.evaluator.measured(module) | final
     metrics |= {"test_error": test.error} | ({} if math.isnan(test.error_se) else {"test_error_se": test.error_se})
     target = out or folder / "export" / path.stem
     save(
@@ -108,6 +116,20 @@ def export_run(
         facts={"mean": list(setup.mean), "std": list(setup.std), "metrics": metrics},
     )
     return target
+
+
+def _retrained(folder: Path, point: str, module: nn.Module) -> dict[str, Any]:
+    """Fill a frontier point's module with its retrained weights, where there are some, and return what they reach."""
+    table = read_final(folder)
+    rows = pd.DataFrame() if table is None else table[(table["point"] == point) & table["weights"].notna()]
+    if not len(rows):
+        return {}
+    row = rows.iloc[0]
+    if Checkpoints(folder / "final").weights(Path(row["weights"]).stem, module) is None:
+        raise PruningError(f"folder: the retrained weights {str(folder / 'final' / row['weights'])!r} can't be read")
+    known = {"final_trainings": "n", "final_error": "error", "final_error_sd": "error_sd"}
+    known |= {"final_test_error": "test_error", "final_test_error_sd": "test_error_sd"}
+    return {"epochs": int(row["epochs"])} | {name: float(row[key]) for name, key in known.items() if pd.notna(row[key])}
 
 
 def save(

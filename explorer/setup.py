@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import nn
 
 from explorer.baselines import check_reach
 from explorer.budgets import split_budget
+from explorer.calling import accepted, called, locate
 from explorer.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.contents import contents
 from explorer.criteria import Options, Scores
@@ -31,32 +30,14 @@ from explorer.supernet import supernet
 from explorer.task import Task, classification, prediction
 from explorer.tracing import trace
 from explorer.training import Epoch, Settings, train
-from spaces import Budget, PruningError, PruningSpace, unknown
+from spaces import Budget, PruningError, PruningSpace
 
-__all__ = ["Setup", "build_model", "called", "load_data", "load_task", "locate"]
+__all__ = ["Setup", "build_model", "load_data", "load_task"]
 
 log = logging.getLogger(__name__)
 
 _NAMES = ("name", "_target_")
 _MODEL_KEYS = ("name", "_target_", "weights", "mean", "std", "drop_unused")
-
-
-def locate(key: str, target: str) -> Callable[..., Any]:
-    """Return the object at a dotted import path.
-
-    Raises
-    ------
-    PruningError
-        If there is no such module or attribute.
-    """
-    module, _, name = str(target).rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PruningError(f"{key}: {target!r} can't be imported ({error})") from None
-    if not callable(found):
-        raise PruningError(f"{key}: {target!r} is a {type(found).__name__}, allowed is a class or function")
-    return found
 
 
 def load_data(config: Config) -> Data:
@@ -115,16 +96,8 @@ def load_task(config: Config, data: Data) -> Task:
 def _offered(factory: Callable[..., Any], data: Data) -> dict[str, Any]:
     """Return what is known of the data that a factory takes."""
     known = {"num_classes": data.classes, "classes": data.classes, "in_channels": data.shape[0] if data.mean else None}
-    accepted = _accepted(factory)
-    return {name: value for name, value in known.items() if name in accepted and value is not None}
-
-
-def _accepted(factory: Callable[..., Any]) -> Collection[str]:
-    """Return the names of a factory's arguments, as far as Python knows them."""
-    try:
-        return inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return ()
+    names = accepted(factory)
+    return {name: value for name, value in known.items() if name in names and value is not None}
 
 
 def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.Module:
@@ -162,35 +135,6 @@ def _drop_unused(model: nn.Module, shape: Sequence[int]) -> None:
         line = (str(error).splitlines() or [""])[0]
         raise PruningError(f"model.drop_unused: forward raised {type(error).__name__}: {line}") from error
     log.info("model: without %s, which run in training only", ", ".join(dropped) or "nothing")
-
-
-def called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Return what a user's function returns.
-
-    Raises
-    ------
-    PruningError
-        If it does not take the arguments, or raises; `key` says what it was called for.
-    """
-    try:
-        signature = inspect.signature(target)
-        if not any(known.kind is known.VAR_KEYWORD for known in signature.parameters.values()):
-            for name in arguments:
-                if name not in signature.parameters:
-                    raise unknown(key, name, signature.parameters)
-        signature.bind(**arguments)
-    except TypeError as error:
-        raise PruningError(f"{key}: {error} of {target.__name__}{inspect.signature(target)}") from None
-    except ValueError:
-        # a signature that Python does not know, as of some compiled classes
-        pass
-    try:
-        return target(**arguments)
-    except PruningError:
-        raise
-    except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise PruningError(f"{key}: {target.__name__} raised {type(error).__name__}: {line}") from error
 
 
 @dataclass
@@ -266,7 +210,7 @@ class Setup:
         target = self.config["model"]["_target_"]
         arguments = {key: value for key, value in self.arguments.items() if key != "drop_unused"}
         if hub:
-            if "pretrained" not in _accepted(locate("model._target_", target)):
+            if "pretrained" not in accepted(locate("model._target_", target)):
                 raise PruningError(f"model.weights: {HUB!r}, but {target} knows none; allowed is a file or null")
             arguments["pretrained"] = True
         return build_model(target, arguments, self.config["training"]["seed"])

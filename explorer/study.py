@@ -352,7 +352,7 @@ def import_path(factory: Callable[..., Any]) -> str | None:
 def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
-    from explorer.setup import called, locate
+    from explorer.calling import called, locate
 
     if not callable(model) and not isinstance(model, str):
         raise PruningError(

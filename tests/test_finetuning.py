@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from explorer import data, models
+from explorer.config import compose
 from explorer.criteria import Scores, score
 from explorer.data import Batch
 from explorer.evaluation import Evaluator
@@ -24,6 +26,7 @@ from explorer.problem import named_space
 from explorer.task import Task, classification, regression
 from explorer.tracing import trace
 from explorer.training import Settings, distance, epoch_of
+from explorer.validation import validate
 from spaces import Network, Pattern, PruningError, PruningSpace, Recipe
 
 CLOCKS = ("images_per_second",)
@@ -341,3 +344,42 @@ def test_training_pays_on_a_trained_network(digits, folder: Path) -> None:
     trained = tuned(evaluator, augmented, Settings(learning_rate=0.05), rungs=(0, 3))
     errors = [trained(Job(0, recipe, rung))["error"] for rung in (0, 1)]
     assert errors[1] < 0.3 < errors[0]
+
+
+@pytest.mark.parametrize("start", ["inherit", "scratch"])
+def test_attention_and_dropped_blocks_train(digits, start) -> None:
+    torch.manual_seed(0)
+    model = models.build("vit_digits")
+    network = trace(model, torch.zeros(1, 1, 8, 8))
+    space = PruningSpace.from_config(network, named_space("mixed"))
+    inputs = list(data.batches(digits.validation, 200, mean=digits.mean, std=digits.std))
+    evaluator = Evaluator(model, network, score(model, network), inputs[:1], inputs, classification(10))
+    pairs = list(data.batches(digits.train.subset(range(320)), 32, mean=digits.mean, std=digits.std))
+    trained = tuned(evaluator, pairs, Settings("adamw", 0.003), rungs=(12,), start=start)
+    recipes = map(space.recipe, space.sample(200, np.random.default_rng(0), "axes"))
+    recipe = next(recipe for recipe in recipes if recipe.channels and recipe.weights and recipe.blocks)
+    metrics = trained(Job(0, recipe))
+    assert metrics["train_loss"] < math.log(10) - 0.2
+    assert metrics["error"] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["finetuning.optimizer=adam"], "finetuning.optimizer: 'adam' is unknown, did you mean 'adamw'"),
+        (["finetuning.batch_size=1"], "finetuning.batch_size: 1, allowed is a whole number >= 2"),
+        (["finetuning.learing_rate=1"], "did you mean 'finetuning.learning_rate'"),
+        (["evaluator=finetun"], "evaluator: 'finetun' is unknown, did you mean 'finetune'"),
+        (["evaluator=finetune", "evaluator.rungs=[2,0]"], r"evaluator.rungs: \[2, 0\], allowed is an ascending list"),
+        (["evaluator=scratch", "evaluator.rungs=[0,4]"], r"evaluator.rungs: \[0, 4\].*>= 1"),
+        (["evaluator=finetune", "evaluator.eta=1"], "evaluator.eta: 1, allowed is a number > 1"),
+        (["supernet.epochs=-1"], "supernet.epochs: -1, allowed is a whole number >= 0"),
+        (["supernet.learning_rate=0"], "supernet.learning_rate: 0, allowed is a number > 0"),
+        (["final.point=3"], "did you mean 'final.points'"),
+        (["final.seeds=0"], "final.seeds: 0, allowed is a whole number >= 1"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_one_line(overrides, message) -> None:
+    with pytest.raises(PruningError, match=message) as caught:
+        validate(compose(overrides)[0])
+    assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@ from explorer.bench.costs import costs
 from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.figures import Figure, show, write
+from explorer.bench.samplers import SPACES, samplers
 from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
@@ -17,6 +18,7 @@ from explorer.checks import checked_number
 from explorer.config import RESULTS, compose, conf
 from explorer.models import MODELS
 from explorer.progress import console
+from explorer.samplers import SAMPLERS
 from spaces import PruningError, unknown
 from spaces.granularity import checked_ratio
 
@@ -27,13 +29,14 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
     "costs": costs,
     "criteria": criteria,
     "evaluate": evaluate,
+    "samplers": samplers,
     "sparse": sparse,
     "zoo": zoo,
 }
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
 # not among all: they need libraries or files that nothing else needs
-_BY_NAME = ("criteria", "zoo")
+_BY_NAME = ("criteria", "samplers", "zoo")
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -89,6 +92,12 @@ def _check(config: dict[str, Any]) -> None:
     for group in ("build", "criteria", "sparse"):
         for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
             checked_ratio(f"{group}.ratios", ratio)
+    for name in ("seeds", "trials", "images", "calibration_batches"):
+        checked_number(f"samplers.{name}", config["samplers"][name], least=1)
+    for name, allowed in (("spaces", SPACES), ("samplers", SAMPLERS)):
+        for value in _list(f"samplers.{name}", config["samplers"][name]):
+            if value not in allowed:
+                raise unknown(f"samplers.{name}", value, allowed)
     checked_number("zoo.limit", config["zoo"]["limit"], least=1)
     _list("zoo.libraries", config["zoo"]["libraries"])
     if config["zoo"]["models"] is not None:

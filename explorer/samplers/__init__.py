@@ -14,6 +14,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from explorer.samplers.fixed import Fixed
+from explorer.samplers.frontier import frontier
 from explorer.samplers.parameters import Parameters
 from explorer.samplers.past import Observations, Past
 from explorer.samplers.sequence import exhaustive, qmc
@@ -40,6 +41,7 @@ def _random(past: Past) -> BaseSampler:
 
 SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
     "exhaustive": exhaustive,
+    "frontier": frontier,
     "gp": _gp,
     "nsga2": _nsga2,
     "qmc": qmc,

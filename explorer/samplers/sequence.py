@@ -16,12 +16,12 @@ from explorer.samplers.parameters import Parameters
 from explorer.samplers.past import Past
 from spaces import PruningSpace
 
-__all__ = ["exhaustive", "qmc"]
+__all__ = ["RowSampler", "exhaustive", "qmc"]
 
 _BLOCK = 4096
 
 
-class _RowSampler(BaseSampler):
+class RowSampler(BaseSampler):
     """Proposes the row that `propose` returns."""
 
     def __init__(self, space: PruningSpace, propose: Callable[[], npt.NDArray]) -> None:
@@ -53,7 +53,7 @@ def qmc(past: Past) -> BaseSampler:
             engine.fast_forward(past.proposed)
         return past.space.canonical((engine.random(1) * np.array(past.space.shape)).astype(np.int16))[0]
 
-    return _RowSampler(past.space, propose)
+    return RowSampler(past.space, propose)
 
 
 def exhaustive(past: Past) -> BaseSampler:
@@ -67,4 +67,4 @@ def exhaustive(past: Past) -> BaseSampler:
                     return row
         return past.space.unrank(0)
 
-    return _RowSampler(past.space, propose)
+    return RowSampler(past.space, propose)

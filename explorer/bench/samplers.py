@@ -1,0 +1,182 @@
+"""Samplers side by side: the hypervolume each has reached after so many evaluations, on real spaces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from explorer.bench.figures import Figure
+from explorer.config import RESULTS, compose
+from explorer.files import atomic
+from explorer.frontier import hypervolume
+from explorer.jobs import Job
+from explorer.plots import save
+from explorer.plots.samplers import median_curves, samplers_figure
+from explorer.problem import Problem
+from explorer.progress import progress
+from explorer.search import Record
+from explorer.setup import Setup
+from explorer.storage import open_study
+from spaces import PruningError
+
+__all__ = ["SPACES", "samplers", "standings"]
+
+# what the weights were trained with
+_RESNET20 = ("model=resnet20", "data=cifar10", "model.mean=[.485,.456,.406]", "model.std=[.229,.224,.225]")
+SPACES: Mapping[str, tuple[str, ...]] = {
+    "filter": (*_RESNET20, "space=filter"),
+    "mixed": (*_RESNET20, "space=mixed"),
+    "digits": ("model=resnet_digits", "data=digits", "space=filter", "evaluator=finetune"),
+}
+"""The spaces, as overrides of conf/run.yaml."""
+
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {"nsga2": {"population_size": 20}, "tpe": {"multivariate": True}}
+_OURS = "frontier"
+# trials in which ours is to reach the best other's last median, by space; and how much further it is to get
+_TRIALS, _FURTHER = {"filter": 16, "mixed": 24, "digits": 24}, {"filter": 1.05}
+_LADDER = 8
+
+
+def samplers(config: dict[str, Any]) -> list[Figure]:
+    """Return how many trials the frontier sampler needs to reach the best other's median, and where it ends.
+
+    Every finished curve is kept as ``results/bench/samplers/SPACE-KEY-SAMPLER-SEED.csv``, one row a trial, and not run
+    again; KEY stands for everything else that decides it but the sampler's code. An evaluation depends on its recipe
+    only: all samplers and seeds share them in ``SPACE-KEY.jsonl``. A figure of all curves is written beside them.
+
+    Raises
+    ------
+    PruningError
+        If data or weights are asked for and not given.
+    """
+    options = config["samplers"]
+    folder = RESULTS / "bench" / "samplers"
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for space in options["spaces"]:
+        problem, key = _problem(space, options)
+        jobs = [(sampler, seed) for sampler in options["samplers"] for seed in range(options["seeds"])]
+        with progress(f"samplers, {space}", len(jobs)) as show:
+            for done, (sampler, seed) in enumerate(jobs, start=1):
+                path = folder / f"{space}-{key}-{sampler}-{seed}.csv"
+                curve = _kept(path, options["trials"])
+                if curve is None:
+                    curve = _curve(problem, sampler, seed, options["trials"])
+                    with atomic(path) as temporary:
+                        curve.to_csv(temporary, index=False)
+                tables.append(curve.head(options["trials"]).assign(space=space, sampler=sampler, seed=seed))
+                show(done, f"{sampler} {seed}")
+    curves = pd.concat(tables, ignore_index=True)
+    save(samplers_figure(median_curves(curves)), folder / "samplers")
+    return list(_figures(standings(curves)))
+
+
+def standings(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a space and sampler: medians over the seeds.
+
+    Parameters
+    ----------
+    curves
+        One row a trial: ``space``, ``sampler``, ``seed``, ``trial`` (from 1) and ``hypervolume``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``final``, the hypervolume at the end; ``best_other``, the greatest final of the other samplers of the space;
+        ``ratio`` of the two; ``needed``, the trials after which the median curve has reached `best_other`, NaN where it
+        never does.
+    """
+    medians = curves.groupby(["space", "sampler", "trial"], sort=False)["hypervolume"].median().unstack()  # noqa: PD010
+    final = medians.ffill(axis=1).iloc[:, -1]
+    rows = []
+    for space, sampler in medians.index:
+        others = final[space].drop(sampler)
+        best = float(others.max()) if len(others) else float("nan")
+        there = medians.columns[medians.loc[(space, sampler)] >= best]
+        mine = float(final[space, sampler])
+        needed = float(there[0]) if len(there) else float("nan")
+        rows.append((space, sampler, mine, best, mine / best, needed))
+    return pd.DataFrame(rows, columns=["space", "sampler", "final", "best_other", "ratio", "needed"])
+
+
+def _figures(table: pd.DataFrame) -> Iterator[Figure]:
+    for _, row in table.iterrows():
+        space, sampler = row["space"], row["sampler"]
+        yield Figure(f"{space}: {sampler}, hypervolume at the end", "", row["final"], "")
+        if sampler == _OURS and not np.isnan(row["best_other"]):
+            yield Figure(
+                f"{space}: trials to the best other's last median", "", row["needed"], "trials", at_most=_TRIALS[space]
+            )
+            yield Figure(f"{space}: hypervolume at the end", "best other", row["ratio"], at_least=_FURTHER.get(space))
+
+
+def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
+    """Return the problem of a space, its evaluations kept, and what stands for it in names of files."""
+    overrides = [*SPACES[space], "device=cpu", f"evaluator.images={options['images']}"]
+    overrides.append(f"evaluator.calibration_batches={options['calibration_batches']}")
+    if "model=resnet20" in overrides:
+        for key, target in (("data", "data.path"), ("weights", "model.weights")):
+            if options[key] is None:
+                what = "the folder of cifar10-jpeg" if key == "data" else "the file of ResNet-20's weights"
+                raise PruningError(f"samplers.{key}: not given, needed is {what}")
+            overrides.append(f"{target}={options[key]}")
+    (run,) = compose(overrides)
+    problem = Setup(run).problem()
+    network, axes = problem.space.network.identity, repr(problem.space.axes)
+    decides = [network, sorted(problem.dense.items()), axes, run["evaluator"]]
+    key = hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:6]
+    kept = _Kept(problem.evaluate, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
+    return replace(problem, evaluate=kept), key  # type: ignore[arg-type]
+
+
+def _curve(problem: Problem, sampler: str, seed: int, trials: int) -> pd.DataFrame:
+    study = open_study(None, "samplers", problem.scale.objectives)
+    search = problem.search(study, sampler=sampler, options=_OPTIONS.get(sampler, {}), seed=seed, ladder=_LADDER)
+    search.run(trials)
+    return _table(search.records, problem)
+
+
+def _table(records: list[Record], problem: Problem) -> pd.DataFrame:
+    """Return one row a trial: its objectives, and the hypervolume of all so far."""
+    missing = [np.nan] * len(problem.scale.objectives)
+    values = np.array([record.values or missing for record in records], dtype=float)
+    volumes = [hypervolume(values[: i + 1], problem.scale.reference) for i in range(len(values))]
+    table = pd.DataFrame(values, columns=problem.scale.columns)
+    return table.assign(
+        trial=np.arange(1, len(values) + 1), source=[record.source for record in records], hypervolume=volumes
+    )
+
+
+def _kept(path: Path, trials: int) -> pd.DataFrame | None:
+    """Return a curve that was finished before, None where there is none as long."""
+    if not path.exists():
+        return None
+    table = pd.read_csv(path)
+    return table if len(table) >= trials else None
+
+
+class _Kept:
+    """What measures recipes, none of them twice, whoever asks."""
+
+    def __init__(self, evaluate: Any, path: Path) -> None:
+        self._evaluate, self._path = evaluate, path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._known: dict[str, dict[str, float]] = dict(map(json.loads, lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._evaluate, name)
+
+    def __call__(self, job: Job) -> dict[str, float]:
+        key = json.dumps(job.recipe.to_dict())
+        if key not in self._known:
+            self._known[key] = dict(self._evaluate(job))
+            with self._path.open("a") as file:
+                file.write(json.dumps([key, self._known[key]]) + "\n")
+        return self._known[key]

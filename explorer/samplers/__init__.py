@@ -13,14 +13,14 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 
-from explorer.samplers.fixed import Fixed
+from explorer.samplers.asking import ask
 from explorer.samplers.frontier import FrontierSampler, frontier
 from explorer.samplers.parameters import Parameters
 from explorer.samplers.past import Observations, Past
 from explorer.samplers.sequence import exhaustive, qmc
 from spaces import PruningError, unknown
 
-__all__ = ["SAMPLERS", "Fixed", "FrontierSampler", "Observations", "Parameters", "Past", "make_sampler"]
+__all__ = ["SAMPLERS", "FrontierSampler", "Observations", "Parameters", "Past", "ask", "make_sampler"]
 
 
 def _tpe(past: Past, **options: Any) -> BaseSampler:

@@ -105,7 +105,7 @@ class Recipes:
 
     def costs(self, points: Points) -> Floats:
         costs, dense = self._past.space.costs(points), self._past.space.dense
-        return np.stack([costs[name] / dense[name] for name in self._counted], 1)
+        return np.array([costs[name] / dense[name] for name in self._counted]).reshape(-1, len(points)).T
 
 
 def _codes(axis: Any) -> Floats:

@@ -51,7 +51,7 @@ def expected_improvement(below: Below, known: Floats, front: Floats, reference: 
     below
         Of the uncertain coordinate of n points.
     known
-        (n, k), their other coordinates, k >= 1.
+        (n, k), their other coordinates.
     front
         (m, 1 + k), the points so far; the uncertain coordinate first. All is minimised.
     reference
@@ -79,6 +79,8 @@ def expected_improvement(below: Below, known: Floats, front: Floats, reference: 
 
 def _uncovered(corners: Floats, points: Floats, bound: Floats) -> Floats:
     """Return the volumes (n,) between the corners (n, k) and the bound that no point (m, k) dominates."""
+    if corners.shape[1] == 0:
+        return np.full(len(corners), 0.0 if len(points) else 1.0)
     least = corners[:, 0]
     if corners.shape[1] == 1:
         nearest = min(float(points[:, 0].min()), float(bound[0])) if len(points) else float(bound[0])

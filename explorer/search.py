@@ -15,7 +15,7 @@ from explorer.history import History, Known, Record
 from explorer.jobs import Executor, Job, Result
 from explorer.remaining import Remaining
 from explorer.rungs import promotable
-from explorer.samplers import Fixed, Observations, Parameters, Past, make_sampler
+from explorer.samplers import Observations, Parameters, Past, make_sampler
 from explorer.trials import Claim, Trials
 from spaces import Budget, PruningError, PruningSpace
 
@@ -206,14 +206,13 @@ class Search:
         return evaluated
 
     def _claims(self) -> set[Claim]:
-        return {claim for claim in self._trials.running.values() if claim is not None}
+        return set(self._trials.running.values())
 
     def _begin(self, trials: int) -> str | None:
         """Begin one evaluation, or tell a proposal that needs none; return why nothing further begins."""
         claims = self._claims()
         for best, rung in self._promotions(claims):
-            number = self._trials.open("promotion", rung, best)
-            self._evaluate(number, _Pending(best, rung, "promotion", time.perf_counter()))
+            self._evaluate(_Pending(best, rung, "promotion", time.perf_counter()))
             return None
         running = {key for key, rung in claims if not rung}
         if len(self._history) + len(running) >= trials:
@@ -244,62 +243,55 @@ class Search:
         return found
 
     def _propose(self, trials: int, fixed: Row | None, source: str) -> None:
-        """Ask the sampler for a recipe, or have it told one, and begin its evaluation if it needs one."""
-        number = self._trials.open(source)
-        try:
-            sampler = make_sampler(self._sampler, self._known_to_sampler(number), self._options)
-            if fixed is not None:
-                sampler = Fixed(self._trials.parameters.of(fixed), sampler)
-            row = self._trials.suggest(number, sampler)
-            self._trials.before(number, self._sync)
-        except BaseException:
-            self._trials.abandon(number)
-            raise
-        pending = _Pending(row, 0, source, time.perf_counter())
+        """Ask the sampler for a recipe and begin its evaluation if it needs one; or begin that of a `fixed` one."""
+        sampler = make_sampler(self._sampler, self._known_to_sampler(), self._options)
+        # asked in any case: some samplers, such as NSGA-II, count only trials that they were asked for
+        row, kept = self._trials.propose(sampler)
+        pending = _Pending(row if fixed is None else fixed, 0, source, time.perf_counter())
+        row = pending.row
         excess = self.limits.excess(self.space.costs(row[None]), self.space.dense) if self.limits else {}
         known = self._history.known.get(row.tobytes())
         if any(value[0] > 0 for value in excess.values()):
             outside = {"outcome": "OUTSIDE", "state": "PRUNED", "values": None}
+            number = self._trials.open(row, source, kept=kept)
             self._finish(number, pending, outside, {metric: float(value[0]) for metric, value in excess.items()})
         elif known is not None:
             state = "COMPLETE" if known.values is not None else "FAIL" if known.excess is None else "PRUNED"
-            found: dict[str, Any] = {
-                "outcome": "DUPLICATE",
-                "duplicate_of": known.owner,
-                "state": state,
-                "values": known.values,
-            }
+            found = {"outcome": "DUPLICATE", "duplicate_of": known.owner, "state": state, "values": known.values}
+            number = self._trials.open(row, source, kept=kept)
             self._finish(number, pending, found, {} if known.excess is None else {"latency": known.excess})
         else:
-            self._evaluate(number, pending, trials)
+            self._evaluate(pending, trials, kept)
 
-    def _known_to_sampler(self, number: int) -> Past:
+    def _known_to_sampler(self) -> Past:
         running = [np.frombuffer(key, dtype=np.int16) for key in sorted({key for key, _ in self._claims()})]
         return Past(
             self.space,
             self.limits,
             self._history.known.keys() | {row.tobytes() for row in running},
             self._seed,
-            self._trials.rank(number),
+            self._trials.count,
             observed=self._history.observed,
             pending=np.array(running, dtype=np.int16).reshape(len(running), len(self.space.axes)),
             **self._past,  # type: ignore[arg-type]
         )
 
-    def _evaluate(self, number: int, pending: _Pending, trials: int | None = None) -> None:
+    def _evaluate(self, pending: _Pending, trials: int | None = None, kept: Mapping[str, Any] | None = None) -> None:
         """Submit an evaluation, unless an earlier trial has the same claim or makes `trials` complete."""
-        if pending.rung:
-            self._trials.before(number, self._sync)
+        number = self._trials.open(pending.row, pending.source, pending.rung, kept)
+        self._sync()
         claim = pending.row.tobytes(), pending.rung
-        earlier = [other for other in self._trials.running.items() if other[0] < number and other[1] is not None]
-        rival = next((other for other, theirs in earlier if theirs == claim), None)
-        done = claim in self._promoted
-        if rival is not None or done:
-            found = {"outcome": "DUPLICATE", "duplicate_of": rival, "state": "FAIL", "values": None}
+        earlier = {other: theirs for other, theirs in self._trials.running.items() if other < number}
+        rival = next((other for other, theirs in earlier.items() if theirs == claim), None)
+        known = self._history.known.get(claim[0]) if not pending.rung else None
+        if rival is not None or known is not None or claim in self._promoted:
+            # another driver was faster
+            owner = rival if known is None else known.owner
+            found = {"outcome": "DUPLICATE", "duplicate_of": owner, "state": "FAIL", "values": None}
             self._finish(number, pending, found, {})
             return
         if trials is not None:
-            running = {theirs[0] for _, theirs in earlier if theirs is not None and not theirs[1]}
+            running = {key for key, rung in earlier.values() if not rung}
             if len(self._history) + len(running) >= trials:
                 # another driver's was the last
                 self._trials.abandon(number)

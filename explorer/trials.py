@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import bisect
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from explorer.driver import Driver
-from explorer.samplers import Parameters
+from explorer.samplers import Parameters, ask
 
 __all__ = ["Claim", "Proposal", "Trials"]
 
@@ -26,15 +25,15 @@ Claim = tuple[bytes, int]
 Proposal = Mapping[str, Any]
 """What a finished trial keeps of its recipe and of what came of it."""
 
-_POLL = 0.02
+Row = npt.NDArray[np.int16]
 
 
 class Trials:
     """The trials of a study.
 
-    A trial belongs to a driver from the moment it is there. Its *claim* is written once its recipe is known, its
-    *proposal*, with all that came of it, in one write before it is told: an outcome is either known completely or was
-    never reached. A trial of a dead driver is told from its proposal, or abandoned.
+    A trial is there with its driver and its *claim* in one write; its *proposal*, with all that came of it, is another,
+    before it is told: an outcome is either known completely or was never reached. A trial of a dead driver is told from
+    its proposal, or abandoned.
 
     Parameters
     ----------
@@ -54,8 +53,9 @@ class Trials:
         self._abandoned: list[int] = []
         # of this driver, with what the storage calls them
         self._open: dict[int, int] = {}
-        # of all drivers; None while a trial has not said what it claims
-        self._running: dict[int, Claim | None] = {}
+        # of all drivers
+        self._running: dict[int, Claim] = {}
+        self._count = 0
 
     @contextmanager
     def driven(self) -> Iterator[None]:
@@ -70,14 +70,15 @@ class Trials:
                         self.abandon(number)
 
     @property
-    def running(self) -> Mapping[int, Claim | None]:
-        """The trials that are under evaluation, of all drivers, by number; None where a claim was not said yet."""
+    def running(self) -> Mapping[int, Claim]:
+        """The trials that are under evaluation, of all drivers, by number."""
         return self._running
 
     def sync(self) -> list[tuple[int, Proposal]]:
         """Return the proposals that other drivers finished since, by trial, after settling those of dead ones."""
         finished = []
         trials = self._study.get_trials(deepcopy=False)
+        self._count = len(trials)
         for trial in trials[self._read :]:
             number = trial.number
             if number in self._known or number in self._open:
@@ -120,60 +121,47 @@ class Trials:
         self._study._storage.set_trial_user_attr(identifier, "interrupted", True)
         self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def open(self, source: str, rung: int = 0, row: npt.NDArray[np.int16] | None = None) -> int:
-        """Create a trial of this driver and return its number.
+    @property
+    def count(self) -> int:
+        """How many trials there are that were not abandoned."""
+        return self._count - len(self._abandoned)
+
+    def propose(self, sampler: BaseSampler) -> tuple[Row, dict[str, Any]]:
+        """Return the row that a sampler proposes for the next trial, and what it wants to be kept with it."""
+        params, kept = ask(self._study, sampler, self.parameters.distributions, self._count)
+        return self.parameters.row(params), kept
+
+    def open(self, row: Row, source: str, rung: int = 0, kept: Mapping[str, Any] | None = None) -> int:
+        """Create a trial of this driver in one write, and return its number.
+
+        Of two drivers that claim the same, both see it in the storage afterwards: the earlier trial has it.
 
         Parameters
         ----------
+        row
+            Its recipe.
         source
             Who proposes it.
         rung
             Where it is evaluated.
-        row
-            Its recipe, for one that no sampler has to know of; else `suggest` gives it one.
+        kept
+            What its sampler wants to be kept with it.
         """
-        attributes: dict[str, Any] = {"driver": self._driver.identity, "source": source, "rung": rung}
-        params: dict[str, Any] = {}
-        if row is not None:
-            attributes["claim"] = row.tolist()
-            params = self.parameters.of(row)
+        attributes = {"driver": self._driver.identity, "source": source, "rung": rung, "claim": row.tolist()}
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
-            params=params,
-            distributions=self.parameters.distributions if params else {},
+            params=self.parameters.of(row),
+            distributions=self.parameters.distributions,
             user_attrs=attributes,
+            system_attrs=dict(kept or {}),
         )
         storage = self._study._storage
         identifier = storage.create_new_trial(self._study._study_id, template)
         number = storage.get_trial_number_from_id(identifier)
-        self._running[number] = None if row is None else (row.tobytes(), rung)
+        self._running[number] = row.tobytes(), rung
         self._open[number] = identifier
+        self._count = max(self._count, number + 1)
         return number
-
-    def rank(self, number: int) -> int:
-        """Return how many trials came before that were not abandoned."""
-        return number - bisect.bisect_left(self._abandoned, number)
-
-    def suggest(self, number: int, sampler: BaseSampler) -> npt.NDArray[np.int16]:
-        """Let a sampler say an open trial's recipe for the first rung, claim it and return its row."""
-        self._study.sampler = sampler
-        trial = optuna.Trial(self._study, self._open[number])
-        for name, distribution in self.parameters.distributions.items():
-            trial._suggest(name, distribution)
-        row = self.parameters.row(trial.params)
-        trial.set_user_attr("claim", row.tolist())
-        self._running[number] = (row.tobytes(), 0)
-        return row
-
-    def before(self, number: int, sync: Callable[[], None]) -> None:
-        """Wait until all earlier trials have said what they claim; `sync` is called until then.
-
-        Of two drivers that propose the same, each sees at least one claim of the other's if the earlier trial's is
-        waited for: the earlier one has it.
-        """
-        while any(claim is None and other < number for other, claim in self._running.items()):
-            time.sleep(_POLL)
-            sync()
 
     def finish(self, number: int, proposal: Proposal, excess: Mapping[str, float]) -> None:
         """Write what came of an open trial, and tell the study.
@@ -188,13 +176,14 @@ class Trials:
             By how much it lies outside the limits, relative to the dense network, by metric.
         """
         identifier = self._open[number]
-        trial = optuna.Trial(self._study, identifier)
-        for metric, value in excess.items():
-            trial.set_constraint(metric, value)
-        trial.set_user_attr("proposal", dict(proposal))
+        if excess:
+            trial = optuna.Trial(self._study, identifier)
+            for metric, value in excess.items():
+                trial.set_constraint(metric, value)
+        self._study._storage.set_trial_user_attr(identifier, "proposal", dict(proposal))
         # from here on it can only be told
         del self._open[number]
-        self._study.tell(trial, proposal["values"], state=TrialState[proposal["state"]], skip_if_finished=True)
+        self._study.tell(number, proposal["values"], state=TrialState[proposal["state"]], skip_if_finished=True)
         self._ended(number)
 
     def abandon(self, number: int) -> None:
@@ -209,6 +198,5 @@ class Trials:
         self._known.add(number)
 
 
-def _claim(trial: FrozenTrial) -> Claim | None:
-    row = trial.user_attrs.get("claim")
-    return None if row is None else (np.array(row, dtype=np.int16).tobytes(), trial.user_attrs["rung"])
+def _claim(trial: FrozenTrial) -> Claim:
+    return np.array(trial.user_attrs["claim"], dtype=np.int16).tobytes(), trial.user_attrs["rung"]

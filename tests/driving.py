@@ -80,8 +80,9 @@ class Driving:
         assert not [trial.number for trial in trials if not trial.state.is_finished()]
         kept = [trial for trial in trials if not trial.user_attrs.get("interrupted")]
         evaluated = [t for t in kept if t.user_attrs["proposal"]["outcome"] in ("COMPLETE", "FAIL")]
-        rows = [tuple(trial.user_attrs["proposal"]["row"]) for trial in evaluated]
-        assert len(rows) == len(set(rows)) == self.trials
+        rows = Counter(tuple(trial.user_attrs["proposal"]["row"]) for trial in evaluated)
+        assert [row for row, times in rows.items() if times > 1] == []
+        assert len(evaluated) == self.trials
         numbers = Counter(int(number) for number, *_ in self.lines())
         # one line for each evaluation that counts, and none for what needed none
         assert set(numbers) >= {trial.number for trial in evaluated}

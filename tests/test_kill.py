@@ -157,13 +157,16 @@ def test_a_database_may_restart_at_any_moment(server, tmp_path, restarts):
     driving.check(0)
 
 
-def test_the_same_command_from_another_folder_joins_the_study(tmp_path):
-    storage = ["storage=rdb", f"storage.url=sqlite:///{tmp_path}/shared.db", "sampler=random", "trials=12"]
+@pytest.mark.parametrize(
+    "storage", kinds("storage=rdb storage.url=sqlite:///{}/shared.db", "storage.url={}/shared.journal")
+)
+def test_the_same_command_from_another_folder_joins_the_study(tmp_path, storage):
+    shared = [*storage.format(tmp_path).split(), "sampler=random", "trials=12"]
     folders = [tmp_path / "here", tmp_path / "there"]
     processes = []
     for place in folders:
         place.mkdir()
-        processes.append(start(place, *storage))
+        processes.append(start(place, *shared))
     for process in processes:
         finish(process)
     here, there = (table(run) for place in folders for run in place.glob("results/resnet*"))

@@ -9,6 +9,7 @@ from explorer.bench.build import build
 from explorer.bench.costs import costs
 from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
+from explorer.bench.executors import PARTS, executors
 from explorer.bench.figures import Figure, show, write
 from explorer.bench.samplers import SPACES, samplers
 from explorer.bench.sparse import LAYERS, sparse
@@ -29,14 +30,15 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
     "costs": costs,
     "criteria": criteria,
     "evaluate": evaluate,
+    "executors": executors,
     "samplers": samplers,
     "sparse": sparse,
     "zoo": zoo,
 }
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
-# not among all: they need libraries or files that nothing else needs
-_BY_NAME = ("criteria", "samplers", "zoo")
+# not among all: they need libraries or files that nothing else needs, or many minutes
+_BY_NAME = ("criteria", "executors", "samplers", "zoo")
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -94,10 +96,24 @@ def _check(config: dict[str, Any]) -> None:
             checked_ratio(f"{group}.ratios", ratio)
     for name in ("seeds", "trials", "images", "calibration_batches"):
         checked_number(f"samplers.{name}", config["samplers"][name], least=1)
-    for name, allowed in (("spaces", SPACES), ("samplers", SAMPLERS)):
-        for value in _list(f"samplers.{name}", config["samplers"][name]):
+    for name in ("candidates", "turns", "workers"):
+        checked_number(f"executors.{name}", config["executors"][name], least=1)
+    checked_number("executors.seconds", config["executors"]["seconds"], least=0, whole=False, above=True)
+    trials = _list("executors.trials", config["executors"]["trials"])
+    for value in trials:
+        checked_number("executors.trials", value, least=1)
+    if len(trials) != 2 or trials[0] >= trials[1]:
+        raise PruningError(f"executors.trials: {trials!r}, allowed are two numbers, the second greater")
+    names: list[tuple[str, str, Mapping[str, Any]]] = [
+        ("samplers", "spaces", SPACES),
+        ("samplers", "samplers", SAMPLERS),
+        ("executors", "parts", PARTS),
+        ("executors", "samplers", SAMPLERS),
+    ]
+    for group, name, allowed in names:
+        for value in _list(f"{group}.{name}", config[group][name]):
             if value not in allowed:
-                raise unknown(f"samplers.{name}", value, allowed)
+                raise unknown(f"{group}.{name}", value, allowed)
     checked_number("zoo.limit", config["zoo"]["limit"], least=1)
     _list("zoo.libraries", config["zoo"]["libraries"])
     if config["zoo"]["models"] is not None:
@@ -105,8 +121,10 @@ def _check(config: dict[str, Any]) -> None:
     for layer in _list("sparse.layers", config["sparse"]["layers"]):
         if layer not in LAYERS:
             raise unknown("sparse.layers", layer, LAYERS)
-    models = [("evaluate.models", model) for model in _list("evaluate.models", config["evaluate"]["models"])]
-    for key, model in [("costs.model", config["costs"]["model"]), *models]:
+    models = [(f"{group}.model", config[group]["model"]) for group in ("costs", "executors")]
+    for group in ("evaluate", "executors"):
+        models += [(f"{group}.models", model) for model in _list(f"{group}.models", config[group]["models"])]
+    for key, model in models:
         if model not in MODELS:
             raise unknown(key, model, MODELS)
 

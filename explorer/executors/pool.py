@@ -113,6 +113,8 @@ class Pool:
     def submit(self, job: Job) -> None:
         """Take a job, and give it to a worker that is free."""
         self._queue.append(_Task(job))
+        # a driver that asks for many jobs in a row also hears of workers that got ready meanwhile
+        self._listen(0)
         self._assign()
 
     def wait(self, timeout: float | None = None) -> list[tuple[Job, Result]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from explorer.criteria import Options, Scores, cached_scores
 from explorer.data import Batch, head
 from explorer.evaluation import Evaluator, Inherited
 from explorer.executors import Inline
+from explorer.features import Features, features_of
 from explorer.finetuning import Finetuned
 from explorer.jobs import Executor
 from explorer.samplers import Observations
@@ -152,6 +154,11 @@ class Problem:
             f"({shown.text(trivial)}): is it trained, and are inputs normalised as they were then?"
         )
 
+    @cached_property
+    def features(self) -> Features:
+        """What is known of the recipes before any is evaluated."""
+        return features_of(self.evaluator, self.space, self.evaluator.calibration)
+
     def search(
         self,
         study: optuna.Study,
@@ -183,6 +190,8 @@ class Problem:
             rungs=len(self.evaluate.rungs),
             eta=eta,
             reference=self.scale.reference,
+            # measured when a sampler first asks for them
+            features=lambda rows: self.features(rows),
             earlier=earlier,
         )
 

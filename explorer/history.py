@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,6 +82,8 @@ class History:
         self.last: npt.NDArray[np.int16] | None = None
         self._objectives = list(objectives)
         self._records: dict[bytes, Record] = {}
+        # numbers of the trials that evaluated them first, ascending
+        self._order: list[tuple[int, bytes]] = []
         measured = [objective for objective in objectives if objective not in _COSTS]
         self._error_se = f"{measured[0]}_se" if measured else ""
         self._entries: list[tuple[npt.NDArray[np.int16], Sequence[float], float, int]] = []
@@ -109,6 +112,7 @@ class History:
                 metrics, reason = proposal.get("metrics", {}), proposal.get("reason")
                 source, values = proposal["source"], proposal["values"]
                 self._records[key] = Record(row, outcome, source, metrics, values, reason, number=number)
+                bisect.insort(self._order, (number, key))
         if outcome == "COMPLETE":
             error_se = proposal["metrics"].get(self._error_se, np.nan)
             self._entries.append((row, proposal["values"], error_se, rung))
@@ -126,7 +130,7 @@ class History:
     @property
     def records(self) -> list[Record]:
         """The evaluated recipes in the order of their trials."""
-        return sorted(self._records.values(), key=lambda record: record.number)
+        return [self._records[key] for _, key in self._order]
 
     def __len__(self) -> int:
         return len(self._records)

@@ -170,11 +170,12 @@ class Problem:
         executor: Executor | None = None,
         eta: float = 3,
         earlier: Observations | None = None,
+        shared: bool = True,
     ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds.
 
         Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted. A sampler
-        that can begins with what was measured `earlier`.
+        that can begins with what was measured `earlier`. A study that is `shared` may have other drivers.
         """
         return Search(
             study,
@@ -193,6 +194,7 @@ class Problem:
             # measured when a sampler first asks for them
             features=lambda rows: self.features(rows),
             earlier=earlier,
+            shared=shared,
         )
 
 

@@ -123,6 +123,7 @@ class _Run:
                 executor=executor,
                 eta=config["evaluator"].get("eta", 3),
                 earlier=self._earlier(),
+                shared=self.storage is not None,
             )
             log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
             console.print(

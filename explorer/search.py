@@ -73,6 +73,8 @@ class Search:
         What is known of recipes without an evaluation, see `Past`.
     earlier
         What earlier studies of the network measured.
+    shared
+        Whether other drivers may work on the study.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Search:
         reference: Sequence[float] | None = None,
         features: Callable[[Row], npt.NDArray[np.float64]] | None = None,
         earlier: Observations | None = None,
+        shared: bool = True,
     ) -> None:
         self.study = study
         self.space = space
@@ -114,7 +117,7 @@ class Search:
         }
         self._history = History(len(space.axes), objectives)
         self._remaining = Remaining(space, self.limits)
-        self._trials = Trials(study, Parameters(space))
+        self._trials = Trials(study, Parameters(space), shared=shared)
         self._pending: dict[int, _Pending] = {}
         # claims of rungs above the first: those a trial has or had
         self._promoted: set[Claim] = set()

@@ -207,7 +207,7 @@ def explore(
     objectives: Sequence[str] = ("error", "flops"),
     trials: int = 64,
     timeout: float | None = None,
-    sampler: str = "tpe",
+    sampler: str = "frontier",
     options: Mapping[str, Any] | None = None,
     criterion: str | Mapping[str, Any] = "l1",
     task: Task | None = None,
@@ -338,6 +338,7 @@ def explore(
             ladder=ladder,
             executor=running,
             eta=measure.get("eta", 3),
+            shared=storage is not None,
         )
         search.run(trials, timeout=timeout, on_record=on_record)
     return Study(problem, search.records, factory)

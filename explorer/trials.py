@@ -41,10 +41,14 @@ class Trials:
         The study.
     parameters
         How rows are spelled in it.
+    shared
+        Whether there may be other drivers; what they do has to be read again and again.
     """
 
-    def __init__(self, study: optuna.Study, parameters: Parameters) -> None:
+    def __init__(self, study: optuna.Study, parameters: Parameters, *, shared: bool = True) -> None:
         self._study = study
+        self._shared = shared
+        self._synced = False
         self.parameters = parameters
         self._driver = Driver(study)
         # trials before this one are finished and known
@@ -76,7 +80,9 @@ class Trials:
 
     def sync(self) -> list[tuple[int, Proposal]]:
         """Return the proposals that other drivers finished since, by trial, after settling those of dead ones."""
-        finished = []
+        if self._synced and not self._shared:
+            return []
+        self._synced, finished = True, []
         trials = self._study.get_trials(deepcopy=False)
         self._count = len(trials)
         for trial in trials[self._read :]:

@@ -12,6 +12,7 @@ from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
 from explorer.bench.figures import Figure, show, write
 from explorer.bench.samplers import SPACES, samplers
+from explorer.bench.saving import PROBLEMS, racing, rungs
 from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
@@ -31,6 +32,8 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
     "criteria": criteria,
     "evaluate": evaluate,
     "executors": executors,
+    "racing": racing,
+    "rungs": rungs,
     "samplers": samplers,
     "sparse": sparse,
     "zoo": zoo,
@@ -38,7 +41,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
 # not among all: they need libraries or files that nothing else needs, or many minutes
-_BY_NAME = ("criteria", "executors", "samplers", "zoo")
+_BY_NAME = ("criteria", "executors", "racing", "rungs", "samplers", "zoo")
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -104,10 +107,18 @@ def _check(config: dict[str, Any]) -> None:
         checked_number("executors.trials", value, least=1)
     if len(trials) != 2 or trials[0] >= trials[1]:
         raise PruningError(f"executors.trials: {trials!r}, allowed are two numbers, the second greater")
+    checked_number("racing.trials", config["racing"]["trials"], least=1)
+    for group in ("racing", "rungs"):
+        checked_number(f"{group}.seeds", config[group]["seeds"], least=1)
+        if config[group]["sampler"] not in SAMPLERS:
+            raise unknown(f"{group}.sampler", config[group]["sampler"], SAMPLERS)
+    for name, minutes in config["rungs"]["minutes"].items():
+        checked_number(f"rungs.minutes.{name}", minutes, least=0, whole=False, above=True)
     names: list[tuple[str, str, Mapping[str, Any]]] = [
         ("samplers", "spaces", SPACES),
         ("samplers", "samplers", SAMPLERS),
         ("executors", "parts", PARTS),
+        ("rungs", "problems", PROBLEMS),
         ("executors", "samplers", SAMPLERS),
     ]
     for group, name, allowed in names:

@@ -23,13 +23,14 @@ from explorer.setup import Setup
 from explorer.storage import open_study
 from spaces import PruningError
 
-__all__ = ["racing", "rungs"]
+__all__ = ["PROBLEMS", "racing", "rungs"]
 
-# epochs trained in all at each rung
-_TRAINED: Mapping[str, dict[str, list[int]]] = {
+PROBLEMS: Mapping[str, dict[str, list[int]]] = {
     "digits": {"no rungs": [8], "rungs": [0, 2, 8]},
     "resnet20": {"no rungs": [3], "rungs": [0, 1, 3]},
 }
+"""Epochs trained in all at each rung, by problem and variant."""
+
 _DIGITS = ("model=resnet_digits", "data=digits")
 # with what its weights were trained with
 _RESNET20 = ("model=resnet20", "data=cifar10", "model.mean=[.485,.456,.406]", "model.std=[.229,.224,.225]")
@@ -40,16 +41,16 @@ _IMAGES = 5000
 def rungs(config: dict[str, Any]) -> list[Figure]:
     """Return the hypervolume with rungs over that without, after the same seconds; write every curve.
 
-    ``results/bench/rungs-curves.csv`` has one row an evaluation: ``problem``, ``variant``, ``seed``, ``seconds`` since the
-    search began, recipes so far and the hypervolume they have.
+    ``results/bench/rungs-curves.csv`` has one row an evaluation: ``problem``, ``variant``, ``seed``, ``seconds`` since
+    the search began, ``recipes`` so far and the ``hypervolume`` they have.
     """
     options = config["rungs"]
     tables = []
     jobs = [(name, variant, seed) for name in options["problems"] for seed in range(options["seeds"])
-            for variant in _TRAINED[name]]  # fmt: skip
+            for variant in PROBLEMS[name]]  # fmt: skip
     with progress("rungs", len(jobs)) as show:
         for done, (name, variant, seed) in enumerate(jobs, start=1):
-            trained = _TRAINED[name][variant]
+            trained = PROBLEMS[name][variant]
             setup = _setup(config, name, [f"evaluator=finetune evaluator.rungs={trained}".replace(" ", "")], seed)
             with tempfile.TemporaryDirectory() as folder:
                 problem = setup.problem(Path(folder))
@@ -60,7 +61,7 @@ def rungs(config: dict[str, Any]) -> list[Figure]:
     last = curves.groupby(["problem", "variant", "seed"], sort=False)["hypervolume"].last()
     figures = []
     for name in options["problems"]:
-        ends = {variant: median(last[name, variant]) for variant in _TRAINED[name]}
+        ends = {variant: median(last[name, variant]) for variant in PROBLEMS[name]}
         minutes = options["minutes"][name]
         figures += [
             Figure(f"{name}: hypervolume after {minutes:g} minutes, {variant}", "", value, "")
@@ -73,8 +74,8 @@ def rungs(config: dict[str, Any]) -> list[Figure]:
 def racing(config: dict[str, Any]) -> list[Figure]:
     """Return evaluations an hour with racing over those without, and the hypervolumes they end with.
 
-    ``results/bench/racing-curves.csv`` is as that of `rungs`. Weights are inherited. The frontier's points are measured on all
-    validation images in either case.
+    ``results/bench/racing-curves.csv`` is as that of `rungs`. Weights are inherited. The frontier's points are measured
+    on all validation images in either case.
     """
     options = config["racing"]
     tables = []

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 
+from explorer.bench import run_bench
 from explorer.bench.cases import Case
 from explorer.config import conf
 from explorer.evaluation import Evaluator
@@ -411,3 +413,39 @@ def test_workers_end_with_their_driver(script, tmp_path, name, left):
         assert len(list(folder.glob("payload-*"))) == 1
         new = write(print, folder)
         assert list(folder.glob("payload-*")) == [new]
+
+
+TINY = ["executors.models=[resnet_digits]", "executors.candidates=1", "executors.turns=1", "executors.seconds=0.02"]
+TINY += [
+    "executors.model=resnet_digits",
+    "executors.workers=2",
+    "executors.trials=[2,4]",
+    "executors.samplers=[random]",
+]
+TINY += ["evaluate.images=4", "evaluate.batch_size=2", "evaluate.calibration_batches=1"]
+
+
+@pytest.mark.parametrize(
+    ("part", "rows"), [pytest.param("workers", 2, marks=pytest.mark.slow), ("busy", 1), ("recorded", 1)]
+)
+def test_the_benchmark_writes_its_figures(part, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_bench(["executors", f"executors.parts=[{part}]", *TINY]) == 0
+    table = pd.read_csv("results/bench/executors.csv")
+    assert len(table) == rows
+    assert (table["figure"] > 0).all()
+    assert part != "busy" or (table["figure"] <= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("executors.trials=[5,5]", "executors.trials: [5, 5], allowed are two numbers, the second greater"),
+        ("executors.seconds=0", "executors.seconds: 0, allowed is a number > 0"),
+        ("executors.parts=[bussy]", "executors.parts: 'bussy' is unknown, did you mean 'busy'?"),
+    ],
+)
+def test_mistakes_of_the_benchmark_are_told(override, said):
+    with pytest.raises(PruningError) as caught:
+        run_bench(["executors", override])
+    assert str(caught.value).startswith(said)

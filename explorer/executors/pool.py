@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection as mp
 from multiprocessing.connection import Connection
@@ -71,6 +71,8 @@ class _Worker:
     ready: bool = False
     task: _Task | None = None
     complaint: str | None = None
+    # when it was first seen to have ended without having reported
+    missed: float | None = None
 
 
 @dataclass(eq=False)
@@ -102,13 +104,15 @@ class Pool:
     def __post_init__(self) -> None:
         self.slots = self.launcher.places
         self._numbers = itertools.count()
-        self._payload = write(self.evaluate, self.folder)
-        self._lobby = Lobby(self.launcher.hosts[0] if len(self.launcher.hosts) == 1 else "")
-        try:
+        with ExitStack() as stack:
+            stack.callback(self.launcher.close)
+            self._payload = write(self.evaluate, self.folder)
+            stack.callback(self._payload.unlink, missing_ok=True)
+            self._lobby = Lobby(self.launcher.hosts[0] if len(self.launcher.hosts) == 1 else "")
+            stack.callback(self._lobby.close)
             self._start(range(self.slots))
-        except BaseException:
-            self.close()
-            raise
+            # of a pool that was made
+            self._belongings = stack.pop_all()
 
     def submit(self, job: Job) -> None:
         """Take a job, and give it to a worker that is free."""
@@ -141,7 +145,6 @@ class Pool:
 
     def close(self) -> None:
         """End all workers, whatever they do; a moment later those are killed that did not."""
-        self._lobby.close()
         deadline = time.monotonic() + _GRACE
         workers = list(self._workers.values())
         self._workers.clear()
@@ -153,8 +156,7 @@ class Pool:
             if worker.connection is not None:
                 worker.handle.ended(max(0.0, deadline - time.monotonic()))
             worker.handle.stop()
-        self.launcher.close()
-        self._payload.unlink(missing_ok=True)
+        self._belongings.close()
 
     def _start(self, places: Sequence[int]) -> None:
         contacts = [
@@ -180,7 +182,7 @@ class Pool:
             if worker.connection is not None and worker.ready and worker.task is None:
                 worker.task = self._queue.popleft()
                 # a worker that is gone is found out by reading from it
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     worker.connection.send(worker.task.job)
 
     def _listen(self, timeout: float) -> None:
@@ -217,9 +219,13 @@ class Pool:
 
     def _look_after(self) -> None:
         """Find the workers that ended before they reported."""
+        now = time.monotonic()
         for number, worker in list(self._workers.items()):
             if worker.connection is None and (how := worker.handle.ended()) is not None:
-                self._lose(number, how)
+                # its last words may be on their way
+                worker.missed = worker.missed or now
+                if now - worker.missed > _LOOK:
+                    self._lose(number, how)
 
     def _lose(self, number: int, how: str) -> None:
         """Give a dead worker's job to another, and start one in its place."""

@@ -26,12 +26,15 @@ log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 
-# inputs that a choice's change is measured on, and how many evaluations all of that may cost
-_INPUTS, _EVALUATIONS = 32, 4
+# inputs that a choice's change is measured on; how many evaluations all of that may cost, and what a choice costs: that
+# of so many inputs, since its sub-network is built too
+_INPUTS, _EVALUATIONS, _COST = 16, 4, 64
 # squared changes grow like this power of the share removed, where nothing was measured to tell
 _POWER = 2.0
 # changes that make no difference any more; the logarithm needs some
 _LEAST = 1e-4
+# variance of a measured change's logarithm
+_NOISE = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,59 +82,82 @@ def features_of(evaluator: Evaluator, space: PruningSpace, batches: Sequence[Bat
     inputs = head(batches[0][0], min(_INPUTS, size_of(batches[0][1])))
     count = min(_INPUTS, size_of(batches[0][1]))
     one = sum(size_of(targets) for _, targets in [*evaluator.calibration, *evaluator.validation])
-    families = [(place, members) for place, axis in enumerate(space.axes) for members in _pruning(axis)]
-    each = max(1, _EVALUATIONS * one // count // max(1, len(families)))
+    families = [(place, kind, members) for place, axis in enumerate(space.axes) for kind, members in _pruning(axis)]
+    each = max(1, _EVALUATIONS * one // _COST // max(1, len(families)))
     dense = np.zeros(len(space.axes), dtype=np.int16)
-    changes = [np.zeros(len(axis.choices)) for axis in space.axes]
     device = device_of(evaluator.model)
-    measured = 0
+    choices = [_Choice(place, kind, c, 1 - space.axes[place].ratios[c]) for place, kind, cs in families for c in cs]
+    known: dict[_Choice, float] = {}
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         before = _predictions(evaluator, space, dense, inputs)
-        for place, members in families:
-            known = {}
-            for choice in _anchors(members, each):
+        for number, (place, kind, members) in enumerate(families):
+            for choice in _anchors(members, each, number):
                 row = dense.copy()
                 row[place] = choice
-                known[choice] = _change(before, _predictions(evaluator, space, row, inputs))
-                measured += 1
-            axis = space.axes[place]
-            found = _interpolated({c: 1 - axis.ratios[c] for c in members}, known)
-            for choice, change in found.items():
-                changes[place][choice] = change
+                change = _change(before, _predictions(evaluator, space, row, inputs))
+                known[_Choice(place, kind, choice, 1 - space.axes[place].ratios[choice])] = change
+    changes = [np.zeros(len(axis.choices)) for axis in space.axes]
+    for choice, change in _interpolated(choices, known).items():
+        changes[choice.axis][choice.number] = change
+    for place, _, members in families:
+        changes[place][members] = np.maximum.accumulate(changes[place][members])
+    measured = len(known)
     return Features(tuple(changes), measured * count)
 
 
-def _pruning(axis: Axis) -> list[list[int]]:
+@dataclass(frozen=True)
+class _Choice:
+    """A choice of an axis by its number, its kind, and the share that it removes."""
+
+    axis: int
+    kind: str
+    number: int
+    removed: float
+
+
+def _pruning(axis: Axis) -> list[tuple[str, list[int]]]:
     """Return the choices of every kind that remove something, what keeps most first."""
-    kinds = ([choice for choice in members if axis.ratios[choice] < 1] for members in axis.families.values())
-    return [sorted(kind, key=lambda choice: -axis.ratios[choice]) for kind in kinds if kind]
+    kinds = {kind: [c for c in members if axis.ratios[c] < 1] for kind, members in axis.families.items()}
+    return [(kind, sorted(found, key=lambda c: -axis.ratios[c])) for kind, found in kinds.items() if found]
 
 
-def _anchors(members: Sequence[int], count: int) -> list[int]:
-    """Return as many choices, evenly spread; the middle one where it is one."""
-    if count == 1:
-        return [members[len(members) // 2]]
-    places = np.unique(np.linspace(0, len(members) - 1, min(count, len(members))).round().astype(int))
-    return [members[place] for place in places]
+def _anchors(members: Sequence[int], count: int, turn: int) -> list[int]:
+    """Return as many choices, evenly spread; of one in each of many families not the same in all."""
+    if count >= len(members):
+        return list(members)
+    start = turn % len(members)
+    return sorted({members[(start + step * len(members) // count) % len(members)] for step in range(count)})
 
 
-def _interpolated(removed: Mapping[int, float], known: Mapping[int, float]) -> dict[int, float]:
-    """Return the changes of all choices, which never fall as more is removed.
+def _interpolated(choices: Sequence[_Choice], known: Mapping[_Choice, float]) -> dict[_Choice, float]:
+    """Return the changes of all choices, those known as they are.
 
-    Between two measured choices the change is a power of the share removed; outside them, the square.
+    The logarithm of a change is a Gaussian process: a square of the share removed on average, with an axis's own level,
+    a kind's own level and power, and a smooth deviation for every kind of every axis.
     """
-    measured = {choice: change for choice, change in known.items() if math.isfinite(change)}
-    if not measured:
-        return {choice: share**_POWER for choice, share in removed.items()}
-    where = sorted(measured, key=lambda choice: removed[choice])
-    shares = np.log([removed[choice] for choice in where])
-    levels = np.maximum.accumulate(np.log([max(measured[choice], _LEAST / 100) for choice in where]))
-    out = {}
-    for choice, share in removed.items():
-        at = math.log(share)
-        beyond = _POWER * (max(0.0, at - shares[-1]) + min(0.0, at - shares[0]))
-        out[choice] = float(np.exp(np.interp(at, shares, levels) + beyond))
-    return out
+    seen = [choice for choice, change in known.items() if math.isfinite(change)]
+    if not seen:
+        return {choice: choice.removed**_POWER for choice in choices}
+    levels = np.log([max(known[choice], _LEAST / 100) for choice in seen]) - _prior(seen)
+    level = levels.mean()
+    covariance = _covariance(seen, seen) + _NOISE * np.eye(len(seen))
+    weights = np.linalg.solve(covariance, levels - level)
+    found = np.exp(_prior(choices) + level + _covariance(choices, seen) @ weights)
+    return {c: max(known[c], 0.0) if c in seen else float(value) for c, value in zip(choices, found, strict=True)}
+
+
+def _prior(choices: Sequence[_Choice]) -> Floats:
+    return _POWER * np.log([choice.removed for choice in choices])
+
+
+def _covariance(one: Sequence[_Choice], other: Sequence[_Choice]) -> Floats:
+    axis, kind = (
+        np.array([[getattr(a, name) == getattr(b, name) for b in other] for a in one], dtype=float)
+        for name in ("axis", "kind")
+    )
+    at, there = (np.log([choice.removed for choice in part]) for part in (one, other))
+    near = np.exp(-np.subtract.outer(at, there) ** 2 / 2)
+    return 2.0 * axis + kind * (1.0 + np.outer(at + 0.7, there + 0.7)) + 0.3 * axis * kind * near
 
 
 def _predictions(evaluator: Evaluator, space: PruningSpace, row: npt.NDArray, inputs: Any) -> list[Tensor]:

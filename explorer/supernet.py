@@ -68,7 +68,7 @@ def supernet(
     epochs
         At least 1.
     settings
-        How; distillation from `module` and averaged weights are not for this.
+        How; distillation from `module`, its temperature and averaged weights are not for this.
     samples
         Random sub-networks a step.
     seed
@@ -83,7 +83,8 @@ def supernet(
     PruningError
         If training fails, or no recipe is inside the limits.
     """
-    chosen = replace(settings, distillation=0.0, ema=0.0)
+    # a higher temperature lets sub-networks that are far off, as the cheapest is, spoil the weights of all others
+    chosen = replace(settings, distillation=0.0, ema=0.0, temperature=1.0)
     limits = Budget() if limits is None else limits
 
     def fit(model: nn.Module) -> None:

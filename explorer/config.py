@@ -7,7 +7,7 @@ import importlib.util
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,10 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
         raise _readable(error, config) from None
 
 
-def named_section(group: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
+def named_section(group: str, given: str | Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, Any]:
     """Return an option of a group of conf/ by its name, or by a mapping with ``name`` and what differs.
+
+    Keys of conf/ that the caller has another way to say are left out and not allowed (`without`).
 
     Raises
     ------
@@ -116,29 +118,33 @@ def named_section(group: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
     name = options.get("name")
     if name not in options_of(group):
         raise unknown(group, str(name), options_of(group))
-    section = _filled(group, yaml.safe_load((conf() / group / f"{name}.yaml").read_text()), options)
+    known = yaml.safe_load((conf() / group / f"{name}.yaml").read_text())
+    section = _filled(group, known, options, without)
     for key, value in section.items():
         if value == "???":
             raise PruningError(f"{group}.{key}: not given, and needed by {name}")
     return section
 
 
-def run_section(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section of conf/run.yaml with what differs.
+def run_section(name: str, given: Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return a section of conf/run.yaml with what differs, `without` some keys as `named_section`.
 
     Raises
     ------
     PruningError
         If a key is unknown.
     """
-    return _filled(name, _base("run")[name], given)
+    return _filled(name, _base("run")[name], given, without)
 
 
-def _filled(group: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _filled(
+    group: str, defaults: Mapping[str, Any], given: Mapping[str, Any], without: Collection[str]
+) -> dict[str, Any]:
+    allowed = {key: value for key, value in defaults.items() if key not in without}
     for key in given:
-        if key not in defaults:
-            raise unknown(f"{group}", key, defaults)
-    return {**defaults, **given}
+        if key not in allowed:
+            raise unknown(group, key, allowed)
+    return {**allowed, **given}
 
 
 def space_of(config: Config) -> Mapping[str, Any]:

@@ -286,11 +286,11 @@ def explore(
     if not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
     chosen = Options.of(criterion)
-    measure = named_section("evaluator", evaluator)
+    measure = named_section("evaluator", evaluator, without=("batch_size", "calibration_batches", "images"))
     workers = named_section("executor", executor)
     check_evaluator(measure)
     check_executor(workers)
-    settings = Settings.of(run_section("finetuning", finetuning or {}))
+    settings = Settings.of(run_section("finetuning", finetuning or {}, without=("batch_size",)))
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = _module(model)
     device = device_of(module)

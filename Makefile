@@ -10,10 +10,10 @@ demo: $(READY)  ## install, train a small network on digits, explore it, show th
 	$(BIN)/explore run
 
 test: lint  ## install, check style and types, run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: lint  ## the tests marked slow too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 lint: $(TESTED)
 	$(BIN)/ruff check explorer spaces tests conf

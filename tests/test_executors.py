@@ -31,6 +31,7 @@ from explorer.bench.cases import Case
 from explorer.config import conf
 from explorer.evaluation import Evaluator
 from explorer.executors import EXECUTORS, check_executor, make_executor
+from explorer.executors.local import Local
 from explorer.executors.payload import read, write
 from explorer.executors.wire import connect
 from explorer.jobs import Executor, Job, OverBudgetError, attempt
@@ -252,6 +253,26 @@ def test_tensors_are_read_as_views_of_one_file(tmp_path):
     first, second = got.args[0]
     assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
     assert path.name in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "workers", "gpus"),
+    [
+        (None, "cuda", None, ["0", "1", "2"]),
+        ("4,GPU-ab,6", "cuda", None, ["4", "GPU-ab", "6"]),
+        ("4,GPU-ab,6", "cuda:1", 2, ["GPU-ab"]),
+        ("4,GPU-ab,6", "cpu", 2, []),
+    ],
+)
+def test_workers_are_one_a_gpu(visible, device, workers, gpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    launcher = Local.of(workers, None, folder=tmp_path, device=device)
+    assert list(launcher.gpus) == gpus
+    assert launcher.places == (workers or len(gpus))
+    assert launcher.threads >= 1
 
 
 def test_every_section_of_conf_is_allowed():

@@ -43,7 +43,7 @@ class Local:
     def of(cls, workers: int | None, threads: int | None, *, folder: Path, device: str) -> Local:
         """Return the launcher for a device, by default with a worker a GPU, or a core, and the cores divided."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        gpus = _gpus() if device.startswith("cuda") else []
+        gpus = _gpus(device) if device.startswith("cuda") else []
         places = workers or len(gpus) or cores
         return cls(places, threads or max(1, cores // places), folder, gpus)
 
@@ -100,10 +100,12 @@ class _Process:
         self.process.wait()
 
 
-def _gpus() -> list[str]:
-    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+def _gpus(device: str) -> list[str]:
+    """Return the GPUs that a device means, all for ``cuda``, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [str(i) for i in range(count)] if visible is None else visible.split(",")[:count]
+    count = torch.cuda.device_count()
+    names = [str(i) for i in range(count)] if visible is None else visible.split(",")[:count]
+    _, _, index = device.partition(":")
+    return [names[int(index)]] if index else names

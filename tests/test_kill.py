@@ -157,9 +157,8 @@ def test_a_database_may_restart_at_any_moment(server, tmp_path, restarts):
     driving.check(0)
 
 
-@pytest.mark.parametrize(
-    "storage", kinds("storage=rdb storage.url=sqlite:///{}/shared.db", "storage.url={}/shared.journal")
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["storage=rdb storage.url=sqlite:///{}/shared.db", "storage.url={}/shared.journal"])
 def test_the_same_command_from_another_folder_joins_the_study(tmp_path, storage):
     shared = [*storage.format(tmp_path).split(), "sampler=random", "trials=12"]
     folders = [tmp_path / "here", tmp_path / "there"]

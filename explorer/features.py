@@ -97,12 +97,15 @@ def features_of(evaluator: Evaluator, space: PruningSpace, batches: Sequence[Bat
                 change = _change(before, _predictions(evaluator, space, row, inputs))
                 known[_Choice(place, kind, choice, 1 - space.axes[place].ratios[choice])] = change
     changes = [np.zeros(len(axis.choices)) for axis in space.axes]
-    for choice, change in _interpolated(choices, known).items():
-        changes[choice.axis][choice.number] = change
+    for one_of, change in _interpolated(choices, known).items():
+        changes[one_of.axis][one_of.number] = change
     for place, _, members in families:
         changes[place][members] = np.maximum.accumulate(changes[place][members])
-    measured = len(known)
-    return Features(tuple(changes), measured * count)
+    log.info(
+        "features: %d of %d choices tried on %d training inputs each, %.2g evaluations' worth of inputs",
+        len(known), len(choices), count, len(known) * count / one,
+    )  # fmt: skip
+    return Features(tuple(changes), len(known) * count)
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,17 @@ def _interpolated(choices: Sequence[_Choice], known: Mapping[_Choice, float]) ->
     a kind's own level and power, and a smooth deviation for every kind of every axis.
     """
     seen = [choice for choice, change in known.items() if math.isfinite(change)]
+    found = {choice: known[choice] for choice in seen}
+    rest = [choice for choice in choices if choice not in found]
     if not seen:
         return {choice: choice.removed**_POWER for choice in choices}
-    levels = np.log([max(known[choice], _LEAST / 100) for choice in seen]) - _prior(seen)
-    level = levels.mean()
-    covariance = _covariance(seen, seen) + _NOISE * np.eye(len(seen))
-    weights = np.linalg.solve(covariance, levels - level)
-    found = np.exp(_prior(choices) + level + _covariance(choices, seen) @ weights)
-    return {c: max(known[c], 0.0) if c in seen else float(value) for c, value in zip(choices, found, strict=True)}
+    if rest:
+        levels = np.log([max(known[choice], _LEAST / 100) for choice in seen]) - _prior(seen)
+        level = levels.mean()
+        weights = np.linalg.solve(_covariance(seen, seen) + _NOISE * np.eye(len(seen)), levels - level)
+        logarithms = _prior(rest) + level + _covariance(rest, seen) @ weights
+        found |= dict(zip(rest, np.exp(logarithms).tolist(), strict=True))
+    return found
 
 
 def _prior(choices: Sequence[_Choice]) -> Floats:
@@ -152,12 +158,12 @@ def _prior(choices: Sequence[_Choice]) -> Floats:
 
 def _covariance(one: Sequence[_Choice], other: Sequence[_Choice]) -> Floats:
     axis, kind = (
-        np.array([[getattr(a, name) == getattr(b, name) for b in other] for a in one], dtype=float)
+        np.equal.outer(*(np.array([getattr(choice, name) for choice in part]) for part in (one, other))).astype(float)
         for name in ("axis", "kind")
     )
-    at, there = (np.log([choice.removed for choice in part]) for part in (one, other))
-    near = np.exp(-np.subtract.outer(at, there) ** 2 / 2)
-    return 2.0 * axis + kind * (1.0 + np.outer(at + 0.7, there + 0.7)) + 0.3 * axis * kind * near
+    at, there = (np.log([choice.removed for choice in part]) - math.log(0.5) for part in (one, other))
+    near = np.exp(-(np.subtract.outer(at, there) ** 2) / 2)
+    return 2.0 * axis + kind * (1.0 + np.outer(at, there)) + 0.3 * axis * kind * near
 
 
 def _predictions(evaluator: Evaluator, space: PruningSpace, row: npt.NDArray, inputs: Any) -> list[Tensor]:

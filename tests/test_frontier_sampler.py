@@ -254,6 +254,21 @@ def test_lower_rungs_say_where_the_last_one_is_worth_it(space):
     assert volume(space, np.concatenate([rows[rungs == 1], row[None]])) > before
 
 
+def test_an_earlier_study_alone_is_enough_to_begin(space):
+    rows = space.sample(40, RNG(5))
+    flops = space.costs(rows)["flops"] / space.dense["flops"]
+    values = np.column_stack([errors(space, rows), flops])
+    earlier = Observations(rows, values, np.full(40, np.nan), np.zeros(40, dtype=np.intp))
+    first = proposed(past_of(space, rows[:0], earlier=earlier))
+    chance = [volume(space, row[None]) for row in space.sample(99, RNG(1))]
+    assert volume(space, first[None]) > np.quantile(chance, 0.9)
+
+
+def test_many_observations_are_as_few_as_can_be_handled(space):
+    rows = space.sample(1250, RNG(0))
+    assert proposed(past_of(space, rows)).tobytes() not in {row.tobytes() for row in rows}
+
+
 # anybody's study
 
 

@@ -143,6 +143,7 @@ class FrontierSampler(BaseSampler):
             np.array([one.values for one in done], dtype=float).reshape(len(done), len(signs)) * signs,
             np.array([one.user_attrs.get("error_se", np.nan) for one in done], dtype=float),
             np.zeros(len(done), dtype=np.intp),
+            np.ones(len(done), dtype=bool),
         )
 
     def _pending(self, domain: Distributions, trials: Sequence[FrozenTrial]) -> Points:

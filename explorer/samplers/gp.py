@@ -100,24 +100,33 @@ class Kernel:
 
     def __init__(self, one: Inputs, other: Inputs) -> None:
         self._trend = one.strong @ other.strong.T
-        self._strong = np.square(one.strong[:, None] - other.strong[None]).transpose(2, 0, 1)
-        squares = np.square(one.weak).sum(1)[:, None] + np.square(other.weak).sum(1) - 2 * one.weak @ other.weak.T
-        self._weak = np.maximum(squares, 0)
-        self._apart = np.abs(one.group[:, None] - other.group[None]).astype(float)
+        self._strong = [np.square(np.subtract.outer(a, b)) for a, b in zip(one.strong.T, other.strong.T, strict=True)]
+        squares = (-2 * one.weak) @ other.weak.T
+        squares += np.square(one.weak).sum(1)[:, None]
+        squares += np.square(other.weak).sum(1)
+        self._weak = np.maximum(squares, 0, out=squares)
+        apart = np.abs(np.subtract.outer(one.group, other.group))
+        self._apart = apart.astype(float) if apart.any() else None
 
     def __call__(self, theta: Floats) -> Floats:
         """Return the covariances, without noise."""
         trend, strong, weak, _, length, tie = theta[:6]
-        shared = np.exp(2 * trend) * self._trend + np.exp(2 * strong) * _matern(self._distance(theta))
-        shared += np.exp(2 * weak) * _matern(self._weak * np.exp(-2 * length))
-        if not self._apart.any():
-            return shared + _OFFSET**2
+        shared = _matern(self._distance(theta))
+        shared *= np.exp(2 * strong)
+        shared += np.exp(2 * trend) * self._trend
+        rest = _matern(self._weak * np.exp(-2 * length))
+        rest *= np.exp(2 * weak)
+        shared += rest
+        if self._apart is None:
+            shared += _OFFSET**2
+            return shared
         return shared * np.exp(-np.exp(tie) * self._apart) + _OFFSET**2 * (self._apart == 0)
 
     def gradients(self, theta: Floats) -> list[Floats | None]:
         """Return the derivative of the covariances by each parameter; None for that of the noise."""
         trend, strong, weak, _, length, tie = theta[:6]
-        together = np.exp(-np.exp(tie) * self._apart)
+        apart = np.zeros_like(self._weak) if self._apart is None else self._apart
+        together = np.exp(-np.exp(tie) * apart)
         distance, scaled = self._distance(theta), self._weak * np.exp(-2 * length)
         parts = [
             np.exp(2 * trend) * self._trend,
@@ -127,20 +136,30 @@ class Kernel:
         slope = -2 * np.exp(2 * strong) * _slope(distance)
         out: list[Floats | None] = [2 * part * together for part in parts]
         out += [None, -2 * np.exp(2 * weak) * _slope(scaled) * scaled * together]
-        out.append(-sum(parts) * together * np.exp(tie) * self._apart)
+        out.append(-sum(parts) * together * np.exp(tie) * apart)
         out += [
             slope * squares * np.exp(-2 * log) * together for squares, log in zip(self._strong, theta[6:], strict=True)
         ]
         return out
 
     def _distance(self, theta: Floats) -> Floats:
-        return np.tensordot(np.exp(-2 * theta[6:]), self._strong, 1)
+        total = np.zeros_like(self._weak)
+        for squares, log in zip(self._strong, theta[6:], strict=True):
+            total += squares * np.exp(-2 * log)
+        return total
 
 
 def _matern(squared: Floats) -> Floats:
     """Return the Matern-5/2 correlation at squared distances."""
     root = np.sqrt(5 * squared)
-    return (1 + root + root * root / 3) * np.exp(-root)
+    # in place: most of a proposal's time is spent here
+    out = root / 3
+    out += 1
+    out *= root
+    out += 1
+    np.negative(root, out=root)
+    out *= np.exp(root, out=root)
+    return out
 
 
 def _slope(squared: Floats) -> Floats:

@@ -22,8 +22,10 @@ __all__ = ["Aim", "Evidence", "propose"]
 Floats = npt.NDArray[np.float64]
 
 _FITS = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
-_FITTED, _TRAINED = 200, 1000
+_FITTED, _TRAINED, _BLOCK = 200, 1000, 100
 _ROUNDS, _PARENTS, _DRAWN = 12, 48, 512
+# covariances with what was measured that a proposal may take: parents are fewer where much was
+_WORK, _LEAST_PARENTS = 2_000_000, 12
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,20 @@ class Evidence:
         (n,), the standard error of the objective that is modelled; NaN where it is unknown.
     group
         (n,), 0 where the frontier is sought; other rungs and studies are further away.
+    own
+        (n,), whether it is of this study.
     """
 
     points: Points
     values: Floats
     deviation: Floats
     group: npt.NDArray[np.intp]
+    own: npt.NDArray[np.bool_]
+
+    def __getitem__(self, chosen: slice) -> Evidence:
+        return Evidence(
+            self.points[chosen], self.values[chosen], self.deviation[chosen], self.group[chosen], self.own[chosen]
+        )
 
     @classmethod
     def of(cls, past: Past) -> Evidence:
@@ -56,6 +66,7 @@ class Evidence:
             np.concatenate([seen.values for seen, _ in parts]),
             np.concatenate([seen.error_se for seen, _ in parts]),
             np.concatenate([group for _, group in parts]),
+            np.repeat([False, True], [len(past.earlier.rows), len(past.observed.rows)]),
         )
 
 
@@ -80,7 +91,9 @@ class Aim:
         measured = [i for i in range(len(objectives)) if i not in counted]
         if not measured:
             raise PruningError(f"sampler: frontier needs an objective that is measured, such as error; {objectives=}")
-        return cls(measured[0], counted, np.asarray(reference, dtype=float))
+        # of what is measured latency is the surest
+        modelled = min(measured, key=lambda i: objectives[i] == "latency")
+        return cls(modelled, counted, np.asarray(reference, dtype=float))
 
     @property
     def others(self) -> list[int]:
@@ -115,8 +128,9 @@ class Curve:
             values = np.log(values)
         inputs = Inputs(domain.strong(evidence.points), domain.weak(evidence.points), evidence.group)
         data = Observed(inputs, values, spread**2)
-        count = max([size for size in _FITS if size <= len(values)], default=len(values))
-        part = np.unique(np.linspace(0, count - 1, min(count, _FITTED)).astype(int))
+        own = np.flatnonzero(evidence.own)
+        count = max([size for size in _FITS if size <= len(own)], default=len(own))
+        part = np.concatenate([_spread(np.flatnonzero(~evidence.own)), _spread(own[:count])])
         fitted = Observed(inputs[part], data.values[part], data.variance[part])
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in _arrays(fitted))).digest()
         if digest not in thetas:
@@ -135,6 +149,11 @@ class Curve:
     def below(self, inputs: Inputs) -> Below:
         """Return the partial expectations of the values at some inputs."""
         return (lognormal_below if self.logarithmic else normal_below)(*self.process(inputs))
+
+
+def _spread(places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return as many of the places as parameters are fitted to, evenly."""
+    return places[np.unique(np.linspace(0, len(places) - 1, min(len(places), _FITTED)).astype(int))]
 
 
 def _arrays(data: Observed) -> list[Any]:
@@ -166,7 +185,8 @@ def propose(
     memo
         Parameters of the kernels that were fitted before; a function of the evidence.
     """
-    drawn = domain.draw(_DRAWN, rng)
+    parents = int(np.clip(_WORK // (10 * _ROUNDS * (1 + len(evidence.points))), _LEAST_PARENTS, _PARENTS))
+    drawn = domain.draw(_DRAWN * parents // _PARENTS, rng)
     if not len(evidence.points):
         return next((point for point in drawn if not domain.seen(point)), None)
     evidence = _latest(evidence)
@@ -175,8 +195,12 @@ def propose(
     others = [Curve.of(domain, evidence, column, unknown, thetas) for column in aim.others]
     curve = Curve.of(domain, evidence, aim.modelled, evidence.deviation, thetas)
 
+    own = evidence.group[evidence.own]
+    # where the last rung has no values yet, that before it is looked at
+    target = own.min() if len(own) else evidence.group.min()
+
     def at(points: Points) -> Inputs:
-        return Inputs(domain.strong(points), domain.weak(points), np.zeros(len(points), dtype=np.intp))
+        return Inputs(domain.strong(points), domain.weak(points), np.full(len(points), target))
 
     def known(points: Points, inputs: Inputs) -> Floats:
         values = np.empty((len(points), len(aim.reference)))
@@ -185,7 +209,7 @@ def propose(
             values[:, column] = other.middle(inputs)
         return values[:, aim.order[1:]]
 
-    here = evidence.group == evidence.group.min()
+    here = evidence.own & (evidence.group == target)
     points, front = evidence.points[here], evidence.values[here][:, aim.order]
     if len(pending):
         inputs = at(pending)
@@ -200,22 +224,27 @@ def propose(
         inputs = at(candidates)
         return expected_improvement(curve.below(inputs), known(candidates, inputs), front, aim.reference[aim.order])
 
-    return _maximised(domain, gain, np.concatenate([points, drawn]), len(points), rng)
+    return _maximised(domain, gain, points, drawn, parents, rng)
 
 
 def _maximised(
-    domain: Domain, gain: Callable[[Points], Floats], starts: Points, good: int, rng: np.random.Generator
+    domain: Domain,
+    gain: Callable[[Points], Floats],
+    front: Points,
+    drawn: Points,
+    parents: int,
+    rng: np.random.Generator,
 ) -> Points | None:
-    """Return the unseen point of greatest gain that an evolution from `starts` finds; the first `good` are parents."""
+    """Return the unseen point of greatest gain that an evolution from the front and from drawn points finds."""
     met: set[bytes] = set()
-    pool = _unmet(domain, starts, met)
+    pool = _unmet(domain, np.concatenate([front, drawn]), met)
     values = gain(pool)
-    elite = starts[:good]
     for _ in range(_ROUNDS):
-        parents = np.concatenate([pool[np.argsort(-values, kind="stable")[:_PARENTS]], elite])
-        one, other = (parents[rng.integers(0, len(parents), 4 * _PARENTS)] for _ in range(2))
+        best = pool[np.argsort(-values, kind="stable")[:parents]]
+        elite = np.concatenate([best, front[rng.permutation(len(front))[:parents]]])
+        one, other = (elite[rng.integers(0, len(elite), 2 * parents)] for _ in range(2))
         mixed = np.where(rng.random(one.shape) < 0.5, one, other)
-        near = domain.moved(np.repeat(parents, 4, 0), rng)
+        near = domain.moved(np.concatenate([np.repeat(best, 3, 0), elite]), rng)
         children = np.concatenate([near, domain.moved(near, rng), domain.settled(mixed)])
         fresh = _unmet(domain, children, met)
         if len(fresh):
@@ -237,8 +266,6 @@ def _unmet(domain: Domain, points: Points, met: set[bytes]) -> Points:
 
 
 def _latest(evidence: Evidence) -> Evidence:
-    """Return as much of the evidence as a process is made of."""
-    if len(evidence.points) <= _TRAINED:
-        return evidence
-    kept = slice(len(evidence.points) - _TRAINED, None)
-    return Evidence(evidence.points[kept], evidence.values[kept], evidence.deviation[kept], evidence.group[kept])
+    """Return as much of the evidence as a process is made of; the oldest goes in blocks, so that fits can be kept."""
+    surplus = max(0, len(evidence.points) - _TRAINED)
+    return evidence[-(-surplus // _BLOCK) * _BLOCK :]

@@ -107,7 +107,7 @@ def test_a_second_driver_is_told_so(folder):
 
 @pytest.mark.parametrize("url", kinds("postgresql", "journal"), indirect=True)
 def test_three_drivers_of_a_study_neither_lose_nor_repeat_anything(url, tmp_path):
-    driving = Driving(url, tmp_path, trials=40)
+    driving = Driving(url, tmp_path, trials=30)
     for process in [driving.start() for _ in range(3)]:
         finish(process)
     driving.check(0)

@@ -54,19 +54,6 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """Logarithms of the kernel's parameters, on standardised inputs and values."""
-
-    theta: Floats
-
-    @classmethod
-    def start(cls, strong: int) -> tuple[Floats, Floats]:
-        """Return mean and standard deviation of the prior: trend, strong, weak, noise, weak's length, tie, lengths."""
-        mean = np.log([0.7, 0.5, 0.4, 0.1, 1.0, 0.5] + [1.5] * strong)
-        return mean, np.array([1.0, 1.0, 1.0, 1.0, 0.7, 1.0] + [0.7] * strong)
-
-
-@dataclass(frozen=True)
 class Scaler:
     """Shifts and scales that bring inputs and values to mean 0 and deviation 1."""
 
@@ -168,6 +155,16 @@ def _slope(squared: Floats) -> Floats:
     return -5 / 6 * (1 + root) * np.exp(-root)
 
 
+def _prior(strong: int) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of the logarithms of the kernel's parameters, on standardised data.
+
+    Amplitudes of the trend, of the strong and of the weak inputs, the noise's, the weak inputs' length, how little
+    groups next to each other have in common, and the length of every strong input.
+    """
+    mean = np.log([0.7, 0.5, 0.4, 0.1, 1.0, 0.5] + [1.5] * strong)
+    return mean, np.array([1.0, 1.0, 1.0, 1.0, 0.7, 1.0] + [0.7] * strong)
+
+
 def fit(data: Observed, *, steps: int = 60) -> Floats:
     """Return the kernel's parameters of greatest posterior density, from a fixed start.
 
@@ -183,7 +180,7 @@ def fit(data: Observed, *, steps: int = 60) -> Floats:
     values = (data.values - scaler.values[0]) / scaler.values[1]
     variance = data.variance / scaler.values[1] ** 2
     kernel = Kernel(inputs, inputs)
-    mean, deviation = Parameters.start(inputs.strong.shape[1])
+    mean, deviation = _prior(inputs.strong.shape[1])
 
     def objective(theta: Floats) -> tuple[float, Floats]:
         noise = np.exp(2 * theta[3])

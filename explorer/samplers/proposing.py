@@ -238,6 +238,8 @@ def _maximised(
     """Return the unseen point of greatest gain that an evolution from the front and from drawn points finds."""
     met: set[bytes] = set()
     pool = _unmet(domain, np.concatenate([front, drawn]), met)
+    if not len(pool):
+        return None
     values = gain(pool)
     for _ in range(_ROUNDS):
         best = pool[np.argsort(-values, kind="stable")[:parents]]

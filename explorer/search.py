@@ -331,8 +331,8 @@ class Search:
 
     def _finish(self, number: int, pending: _Pending, found: Mapping[str, Any], excess: Mapping[str, float]) -> None:
         proposal = {"row": pending.row.tolist(), "rung": pending.rung, "source": pending.source, **found}
-        self._trials.finish(number, proposal, excess)
-        self._remember(number, proposal)
+        if self._trials.finish(number, proposal, excess):
+            self._remember(number, proposal)
 
     def _ratios(self, row: Row) -> dict[str, float]:
         """Return a row's costs relative to the dense network."""

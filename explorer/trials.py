@@ -97,6 +97,8 @@ class Trials:
                 if driver != self._driver.identity and not self._driver.is_dead(driver):
                     self._running[number] = _claim(trial)
                     continue
+                # what it wrote between that reading and its death
+                trial = self._study._storage.get_trial(trial._trial_id)
                 self._settle(trial)
             self._running.pop(number, None)
             if trial.state == TrialState.WAITING:
@@ -169,8 +171,10 @@ class Trials:
         self._count = max(self._count, number + 1)
         return number
 
-    def finish(self, number: int, proposal: Proposal, excess: Mapping[str, float]) -> None:
-        """Write what came of an open trial, and tell the study.
+    def finish(self, number: int, proposal: Proposal, excess: Mapping[str, float]) -> bool:
+        """Write what came of an open trial, and tell the study; return whether it counts.
+
+        It does not where other drivers took this one for dead, as after a machine was suspended: they do it again.
 
         Parameters
         ----------
@@ -182,15 +186,22 @@ class Trials:
             By how much it lies outside the limits, relative to the dense network, by metric.
         """
         identifier = self._open[number]
-        if excess:
-            trial = optuna.Trial(self._study, identifier)
-            for metric, value in excess.items():
-                trial.set_constraint(metric, value)
-        self._study._storage.set_trial_user_attr(identifier, "proposal", dict(proposal))
+        try:
+            if excess:
+                trial = optuna.Trial(self._study, identifier)
+                for metric, value in excess.items():
+                    trial.set_constraint(metric, value)
+            self._study._storage.set_trial_user_attr(identifier, "proposal", dict(proposal))
+        except UpdateFinishedTrialError:
+            del self._open[number]
+            self._ended(number)
+            bisect.insort(self._abandoned, number)
+            return False
         # from here on it can only be told
         del self._open[number]
         self._study.tell(number, proposal["values"], state=TrialState[proposal["state"]], skip_if_finished=True)
         self._ended(number)
+        return True
 
     def abandon(self, number: int) -> None:
         """Fail an open trial whose evaluation did not end; its recipe counts as never proposed."""

@@ -93,7 +93,7 @@ def jobs(count: int) -> list[Job]:
 
 
 def gone(process: int) -> bool:
-    """Tell whether a process ended; one that nobody waits for stays as a zombie."""
+    """Tell whether a process ended, or is a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -291,30 +291,41 @@ def test_ray_has_room_or_says_so(tmp_path):
         make_executor(RAY | {"workers": None, "gpus": 1}, print, folder=tmp_path, device="cpu")
 
 
+def join(address: str, folder: Path) -> None:
+    real = Real()
+    with executor(RAY | {"address": address}, real, folder) as made:
+        # as on a node that does not see the driver's folders
+        made._payload.unlink()
+        assert real.same(run(made, real.jobs()))
+
+
 @pytest.mark.slow
 @_needs("ray")
-def test_a_running_ray_cluster_is_joined_by_address_without_a_shared_folder(tmp_path, monkeypatch):
-    # a secret of its own, that the cluster and the driver know
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=26379"]
-    with (
-        # its sockets need a short path
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as short,
-        subprocess.Popen(
-            [*command, "--num-cpus=2", "--include-dashboard=false", f"--temp-dir={short}"], stdout=subprocess.PIPE
-        ) as head,
-    ):
-        try:
-            assert head.stdout is not None
-            assert any(b"Ray runtime started" in line for line in head.stdout)
-            real = Real()
-            with executor(RAY | {"address": "127.0.0.1:26379"}, real, tmp_path) as made:
-                # as on a node that does not see the driver's folders
-                made._payload.unlink()
-                assert real.same(run(made, real.jobs()))
-        finally:
-            head.terminate()
+def test_a_running_ray_cluster_is_joined_by_address_without_a_shared_folder(tmp_path):
+    # a secret that cluster and driver share; Ray reads it once a process
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        "--port=26379",
+        "--num-cpus=2",
+    ]
+    driver = (
+        f"from pathlib import Path; from test_executors import join; join('127.0.0.1:26379', Path({str(tmp_path)!r}))"
+    )
+    # sockets need a short path
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as short:
+        command += ["--include-dashboard=false", f"--temp-dir={short}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as head:
+            try:
+                assert any(b"Ray runtime started" in line for line in head.stdout or ())
+                subprocess.run([sys.executable, "-c", driver], cwd=Path(__file__).parent, env=environment, check=True)
+            finally:
+                head.terminate()
 
 
 def test_what_cannot_be_pickled_is_refused_in_one_line(tmp_path):

@@ -66,7 +66,9 @@ def execute(config: Config, root: Path) -> Path:
     folder = root / default_name(config)
     _refuse_other(folder, config)
     summary = _summary(folder)
-    enough = summary is not None and summary["trials"] >= config["trials"] and summary["ended"] != "interrupted"
+    # at a timeout recipes may wait for further rungs
+    left = summary is None or summary["ended"] in ("interrupted", "timeout")
+    enough = summary is not None and summary["trials"] >= config["trials"] and not left
     finished = summary is not None and (enough or summary["ended"] == "exhausted")
     if summary is not None and finished and not missing_baselines(folder, config) and not missing_final(folder, config):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)

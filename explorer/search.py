@@ -174,18 +174,23 @@ class Search:
         self, trials: int, deadline: float | None, on_record: Callable[[list[Record]], None] | None
     ) -> str | None:
         """Begin what there is room for and take in what ends; return why nothing is left to do, if so."""
-        ended = None
+        ended, over = None, False
         while ended is None and len(self._pending) < self._executor.slots:
             over = deadline is not None and time.monotonic() > deadline
-            ended = "timeout" if over else self._begin(trials)
+            ended = self._begin(trials, over)
         if self._pending:
-            for job, result in self._executor.wait():
+            done = self._executor.wait()
+            for job, result in done:
                 self._end(job, result)
-                if on_record is not None:
+            # what is shown may raise or be interrupted, and all results are kept by then
+            if on_record is not None:
+                for _ in done:
                     on_record(self.records)
             return None
-        if ended != "timeout" and self._trials.running:
+        if self._trials.running:
             # other drivers may die and leave something to do
+            if over:
+                return "timeout"
             time.sleep(_POLL)
             return None
         return ended
@@ -211,17 +216,24 @@ class Search:
     def _claims(self) -> set[Claim]:
         return set(self._trials.running.values())
 
-    def _begin(self, trials: int) -> str | None:
-        """Begin one evaluation, or tell a proposal that needs none; return why nothing further begins."""
+    def _begin(self, trials: int, over: bool) -> str | None:
+        """Begin one evaluation, or tell a proposal that needs none; return why nothing further begins.
+
+        Where time is `over` nothing begins, but it is told why, if there is nothing left to do.
+        """
         claims = self._claims()
-        for best, rung in self._promotions(claims):
+        promotions = self._promotions(claims)
+        running = {key for key, rung in claims if not rung}
+        if not promotions and len(self._history) + len(running) >= trials:
+            return "trials"
+        if not promotions and self._remaining.exhausted(running):
+            return "exhausted"
+        if over:
+            return "timeout"
+        if promotions:
+            best, rung = promotions[0]
             self._evaluate(_Pending(best, rung, "promotion", time.perf_counter()))
             return None
-        running = {key for key, rung in claims if not rung}
-        if len(self._history) + len(running) >= trials:
-            return "trials"
-        if self._remaining.exhausted(running):
-            return "exhausted"
         seen = {**self._history.known, **dict.fromkeys(running)}
         row: Row | None = next((row for row in self._ladder if row.tobytes() not in seen), None)
         source = "search" if row is None else "ladder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,6 +19,8 @@ from explorer.driver import Driver
 from explorer.samplers import Parameters, ask
 
 __all__ = ["Claim", "Proposal", "Trials"]
+
+log = logging.getLogger("explorer")
 
 Claim = tuple[bytes, int]
 """A row and the rung it is evaluated at: what no two trials do."""
@@ -71,7 +74,9 @@ class Trials:
                 for number in list(self._open):
                     # said now, while this process still can; another driver notices otherwise
                     with suppress(Exception):
-                        self.abandon(number)
+                        self._let_go(number)
+                # what is left may be known better by the storage
+                self._synced = False
 
     @property
     def running(self) -> Mapping[int, Claim]:
@@ -124,6 +129,12 @@ class Trials:
                 )
             else:
                 self._interrupt(trial.number, trial._trial_id)
+
+    def _let_go(self, number: int) -> None:
+        """Finish an open trial, from its proposal if the storage holds one that was written and not told."""
+        self._settle(self._study._storage.get_trial(self._open[number]))
+        del self._open[number]
+        del self._running[number]
 
     def _interrupt(self, number: int, identifier: int) -> None:
         self._study._storage.set_trial_user_attr(identifier, "interrupted", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -29,6 +30,8 @@ from spaces import Network, Recipe
 
 __all__ = ["Evaluator", "Inherited"]
 
+log = logging.getLogger("explorer")
+
 
 @dataclass(repr=False)
 class Evaluator:
@@ -51,7 +54,8 @@ class Evaluator:
     latency
         If given, latency is measured for every candidate, before its error.
     racing
-        Whether an evaluation may end early, see `explorer.racing`. Validation inputs are then mixed.
+        Whether an evaluation may end early, see `explorer.racing`. Validation inputs are then mixed; where their
+        shapes differ from batch to batch, all are read.
     shared
         The same network with other weights, which sub-networks inherit in place of the dense network's.
     """
@@ -74,6 +78,8 @@ class Evaluator:
     def __post_init__(self) -> None:
         # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
         mixed = dealt(self.validation) if self.racing else None
+        if self.racing and mixed is None:
+            log.warning("evaluator.racing: validation batches differ in shape and can't be mixed, each is read whole")
         self.validation, self.racing = mixed or self.validation, mixed is not None
         inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
         self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5

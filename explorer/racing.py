@@ -51,13 +51,16 @@ class Race:
         Parameters
         ----------
         error, error_se
-            So far, with its standard error; NaN never loses.
+            So far, with its standard error. NaN never loses, nor does 0 before all inputs were seen: few equal values
+            of a metric that takes few values say nothing of the others.
         sample
             How many values the standard error is of, at least 2.
         seen
             How many inputs these are.
         """
         left = max(0.0, (self.inputs - seen) / max(1, self.inputs - 1))
+        if left and not error_se:
+            return False
         margin = float(t.isf(_RISK, sample - 1)) * error_se * math.sqrt(left)
         return error - margin > self.bar
 

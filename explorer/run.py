@@ -214,7 +214,11 @@ class _Run:
     def _remark(self, records: list[Record]) -> str:
         from explorer.frontier import hypervolume
 
-        volume = hypervolume([r.values for r in records if r.values is not None], self.problem.scale.reference)
+        inputs = [record.metrics.get("validation_inputs", 0.0) for record in records]
+        # as the frontier, of what saw all of them
+        pairs = zip(records, inputs, strict=True)
+        values = [record.values for record, seen in pairs if record.values is not None and seen == max(inputs)]
+        volume = hypervolume(values, self.problem.scale.reference)
         return f"hypervolume {volume:.4f}" + ("" if records[-1].values else f", failed: {records[-1].reason}")
 
     def _write_config(self) -> None:

@@ -21,8 +21,9 @@ def best_first(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     All objectives are minimised. The first front is the non-dominated points, the next those of what is left; the
     volume is bounded by the worst of the points.
     """
-    if not len(values):
-        return np.empty(0, dtype=np.intp)
+    if len(values) < 2 or values.shape[1] == 1:
+        # one objective has no volume that a point adds to
+        return np.argsort(values[:, 0], kind="stable")
     ranks = moocore.pareto_rank(values)
     low, span = values.min(0), np.ptp(values, axis=0)
     scaled = (values - low) / np.where(span > 0, span, 1)

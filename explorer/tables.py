@@ -38,8 +38,8 @@ class Scale:
         self.reference = [trivial.get(column, 1.0) for column in self.columns]
 
     def hypervolume(self, trials: pd.DataFrame) -> float:
-        """Return the hypervolume of the finished trials."""
-        finished = trials[trials["state"] == "COMPLETE"]
+        """Return the hypervolume of the finished trials that saw all validation inputs."""
+        finished = _in_full(trials)
         return hypervolume(finished[self.columns].to_numpy(dtype=float), self.reference)
 
 
@@ -84,10 +84,23 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
 
 
 def frontier_table(trials: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """Return the non-dominated finished trials, cheapest first; the columns are those of the trials."""
-    finished = trials[trials["state"] == "COMPLETE"]
+    """Return the non-dominated of the finished trials that saw all validation inputs, cheapest first, same columns."""
+    finished = _in_full(trials)
     best = finished[non_dominated(finished[scale.columns].to_numpy(dtype=float))]
     return best.sort_values([scale.columns[-1], scale.columns[0]], kind="stable").reset_index(drop=True)
+
+
+def _in_full(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished trials that saw all validation inputs.
+
+    A race ends where another recipe of the rung is sure to be better. That one may become worse at its next rung, and
+    leave a value on the frontier that was measured on a few inputs. The first recipe of every rung sees all.
+    """
+    finished = trials[trials["state"] == "COMPLETE"]
+    if "validation_inputs" not in finished:
+        return finished
+    seen = finished["validation_inputs"]
+    return finished[~(seen < seen.max())]
 
 
 def without_choices(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from hypothesis import given
 from torch import nn
 
 from explorer.racing import Race, dealt
-from explorer.task import classification, regression
+from explorer.task import Task, classification, regression, wrong
 
 
 def batches(errors: np.ndarray, size: int = 50) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -31,6 +31,15 @@ def test_what_all_inputs_say_is_compared_exactly(error, bar, inputs):
 
 def test_an_unknown_standard_error_never_loses():
     assert not Race(0.1, 1000).lost(0.9, float("nan"), 10, 100)
+
+
+def test_equal_values_of_two_batches_do_not_lose():
+    """Accuracy on batches of two, .5 on each of the first: a metric with one value a batch."""
+    errors = np.tile([0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], 20)
+    task = Task(metric=lambda predictions, targets: wrong(predictions, targets).mean(), trivial=1.0, trivial_loss=1.0)
+    found = task.evaluate(Flipped(), batches(errors, 2), race=Race(0.3, len(errors)))
+    assert found.n == len(errors)
+    assert found.error == pytest.approx(0.25)
 
 
 def test_looks_are_few_and_never_at_one_batch():

@@ -1,4 +1,4 @@
-"""Rungs, evaluations that overlap, and the bar of a race: what the search does besides one evaluation after the other."""
+"""Rungs, evaluations that overlap, and the bar of a race: what the search does besides one job after the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from explorer.problem import ladder_rows
 from explorer.rungs import agreement, best_first
 from explorer.search import Search
 from explorer.storage import journal, open_study
-from explorer.tables import trials_table
+from explorer.tables import Scale, frontier_table, trials_table
 from spaces import Budget
 
 OBJECTIVES = ["error", "flops"]
@@ -74,7 +74,7 @@ def make_search(executor, study=None, *, space=SPACE, sampler="tpe", rungs=1, la
     )
 
 
-@given(hnp.arrays(float, st.tuples(st.integers(0, 12), st.just(2)), elements=st.integers(0, 5).map(float)))
+@given(hnp.arrays(float, st.tuples(st.integers(0, 12), st.integers(1, 3)), elements=st.integers(0, 5).map(float)))
 def test_the_best_come_first_front_by_front(values):
     order = best_first(values)
     assert sorted(order) == list(range(len(values)))
@@ -183,3 +183,28 @@ def test_the_bar_is_the_least_error_of_what_costs_no_more():
         bars += job.bar is not None
         known[job.rung].append((flops, error_of(job)["error"]))
     assert bars > 5
+
+
+@pytest.mark.parametrize("rungs", [1, 2])
+def test_the_frontier_holds_nothing_that_saw_a_part_of_the_inputs(rungs):
+    """Those that win a race and are promoted become worse here, and leave what lost to them undominated."""
+
+    def raced(job: Job) -> dict[str, float]:
+        error = error_of(job)["error"]
+        if job.rung:
+            return {"error": 0.95, "validation_inputs": 1000}
+        lost = job.bar is not None and error > job.bar
+        return {"error": error, "validation_inputs": 100 if lost else 1000}
+
+    search = make_search(Shuffled(raced, 1), rungs=rungs, sampler="random")
+    search.run(40)
+    trials, scale = trials_table(SPACE, search.records), Scale(OBJECTIVES, {"error": 0.9})
+    whole = trials[trials["validation_inputs"] == 1000]
+    front = frontier_table(trials, scale)
+    assert (trials["validation_inputs"] < 1000).sum() > 10
+    assert set(front["validation_inputs"]) == {1000}
+    assert scale.hypervolume(trials) == scale.hypervolume(whole) > 0
+    # with one rung alone it never did
+    undominated = non_dominated(trials[scale.columns].to_numpy(dtype=float))
+    partly = (trials["validation_inputs"][undominated] < 1000).any()
+    assert partly == (rungs == 2)

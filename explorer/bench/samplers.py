@@ -57,8 +57,8 @@ def samplers(config: dict[str, Any]) -> list[Figure]:
 
     Every finished curve is kept as ``results/bench/samplers/SPACE-KEY-SAMPLER-SEED.csv``, one row a trial, and not run
     again; KEY stands for everything else that decides it but the sampler's code. An evaluation depends on its recipe
-    only: all samplers and seeds share them in ``SPACE-KEY.jsonl``. A figure of all curves
-    and their table are written beside them.
+    only: all samplers and seeds share them in ``SPACE-KEY.jsonl``. A figure of all curves and their table are written
+    beside them.
 
     Raises
     ------

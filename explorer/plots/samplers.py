@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -53,10 +54,13 @@ def samplers_figure(data: pd.DataFrame) -> Figure:
     spaces = list(dict.fromkeys(data["space"]))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(spaces), 3.8), layout="constrained")
-        for ax, space in zip(figure.subplots(1, len(spaces), squeeze=False)[0], spaces, strict=True):
+        panels = figure.subplots(1, len(spaces), squeeze=False)[0]
+        lines: dict[object, Artist] = {}
+        for ax, space in zip(panels, spaces, strict=True):
             mine = data[data["space"] == space]
             draw_samplers(mine, ax)
-            seeds = int(mine["seeds"].max())
-            ax.set_title(f"{space}: median, band from least to greatest of {seeds} seeds", fontsize=9, loc="left")
-        ax.legend(loc="lower right")
+            ax.set_title(f"{space}: median, band from least to greatest", fontsize=9, loc="left")
+            lines |= {line.get_label(): line for line in ax.get_lines()}
+        # one for all panels: not every sampler is in each
+        panels[-1].legend(handles=[*lines.values()], loc="lower right")
     return figure

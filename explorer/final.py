@@ -199,8 +199,11 @@ def _measured(training: Finetuned, recipe: Recipe, test: Sequence[Batch]) -> dic
     kept = training.kept(recipe)
     assert kept is not None
     path = kept.with_suffix(".json")
-    if path.exists():
+    try:
         return json.loads(path.read_text())
+    except (OSError, ValueError):
+        # not there, or torn where the power failed
+        pass
 
     def measure(job: Job) -> dict[str, float]:
         from explorer.training import within_memory
@@ -244,5 +247,8 @@ def _best(trainings: Sequence[Finetuned], recipe: Recipe, results: Sequence[Mapp
         if number != best and (path := trainings[number].kept(recipe)) is not None:
             path.unlink(missing_ok=True)
     kept = None if best is None else trainings[best].kept(recipe)
+    if best is not None and kept is not None and not kept.exists():
+        # of more trainings it was not the best, and was let go of
+        trainings[best].build(recipe)
     reasons = [result["reason"] for result in results if "reason" in result]
     return {"weights": None if kept is None else kept.name, "reason": reasons[0] if reasons else None}

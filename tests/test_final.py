@@ -117,6 +117,21 @@ def test_nothing_is_done_twice(finetuned, test_batches, tmp_path) -> None:
     assert more["n"].tolist() == [3, 3, 3]
     single = table(finetuned, test_batches, tmp_path, seeds=1)
     assert single["test_error_sd"].isna().all()
+    assert more["weights"].tolist() != single["weights"].tolist(), "the case must be one that lets the first go"
+    for point, name in zip(["trial-0001", "trial-0004"], single["weights"][1:], strict=True):
+        one = replace(finetuned, rungs=(2,), seed=4)
+        kept = replace(one, folder=tmp_path)
+        assert kept.kept(RECIPES[point]) == tmp_path / name
+        assert kept.kept(RECIPES[point]).exists()
+        x = test_batches[0][0]
+        torch.testing.assert_close(kept.build(RECIPES[point])(x), one.build(RECIPES[point])(x), rtol=0, atol=0)
+
+
+def test_results_that_the_power_tore_are_measured_again(finetuned, test_batches, tmp_path) -> None:
+    first = table(finetuned, test_batches, tmp_path, seeds=1)
+    for path in tmp_path.glob("*.json"):
+        path.write_text("")
+    pd.testing.assert_frame_equal(first, table(replace(finetuned, batches=[]), test_batches, tmp_path, seeds=1))
 
 
 def test_interrupted_in_the_middle_of_a_training_it_ends_the_same(finetuned, test_batches, tmp_path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from explorer import data, models
 from explorer.config import compose
@@ -182,13 +182,41 @@ def test_parameters_of_unknown_origin_are_shuffled(digits) -> None:
     assert sorted(drawn.tolist()) == list(range(1, 9)) != drawn.tolist()
 
 
-def test_a_user_s_loader_is_shuffled_by_the_seed(evaluator, digits) -> None:
-    x, y = digits.train.inputs[:96], digits.train.targets[:96]
+class _Endless(IterableDataset):
+    """Draws its order from the global generator and has no length."""
+
+    def __init__(self, *tensors: torch.Tensor) -> None:
+        self.tensors = tensors
+
+    def __iter__(self) -> Any:
+        order = torch.randperm(len(self.tensors[0]))
+        return zip(*(tensor[order] for tensor in self.tensors), strict=True)
+
+
+LOADERS = {
+    "global": lambda whole: DataLoader(whole, 32, shuffle=True),
+    "generator": lambda whole: DataLoader(whole, 32, shuffle=True, generator=torch.Generator()),
+    "sampler": lambda whole: DataLoader(whole, 32, sampler=RandomSampler(whole, generator=torch.Generator())),
+    "batch sampler": lambda whole: DataLoader(
+        whole, batch_sampler=BatchSampler(RandomSampler(whole, generator=torch.Generator()), 32, drop_last=False)
+    ),
+    "no length": lambda whole: DataLoader(_Endless(*whole.tensors), 32),
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_a_user_s_loader_is_shuffled_by_the_seed(evaluator, digits, kind, tmp_path) -> None:
+    loader = LOADERS[kind](TensorDataset(digits.train.inputs[:96], digits.train.targets[:96]))
     recipe = mixed(evaluator.network)
-    for generator in (None, torch.Generator()):
-        loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=generator)
-        first, again = (tuned(evaluator, loader)(Job(0, recipe, 2)) for _ in range(2))
-        assert facts(first) == facts(again)
+    straight = tuned(evaluator, loader)
+    expected = [facts(straight(Job(0, recipe, rung))) for rung in (1, 2)]
+    climbing = replace(straight, folder=tmp_path)
+    assert [facts(climbing(Job(0, recipe, rung))) for rung in (1, 2)] == expected
+    assert facts(replace(straight, seed=1)(Job(0, recipe, 2))) != expected[1]
+
+
+def test_a_user_s_batches_may_be_mappings(digits) -> None:
+    x, y = digits.train.inputs[:96], digits.train.targets[:96]
     dictionaries = [{"input": x, "labels": y}]
     (batch,) = epoch_of(dictionaries, 0)
     assert set(batch[0]) == {"input"}
@@ -281,6 +309,7 @@ def test_rungs_that_make_no_sense(evaluator, batches, rungs, start, message) -> 
     [
         ({"optimizer": "adam"}, "finetuning.optimizer: 'adam' is unknown, did you mean 'adamw'"),
         ({"precision": "bf16"}, "finetuning.precision"),
+        ({"optimizer": ["sgd"]}, "finetuning.optimizer: .*is unknown"),
         ({"learning_rate": 0}, "finetuning.learning_rate: 0, allowed is a number > 0"),
         ({"temperature": math.nan}, "finetuning.temperature: nan"),
         ({"weight_decay": -1}, "finetuning.weight_decay: -1"),

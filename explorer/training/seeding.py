@@ -47,14 +47,25 @@ def epoch_of(batches: Iterable[Any], seed: int) -> Iterable[Batch]:
     ----------
     batches
         Our own with a generator, which gives way to one with this seed; or a user's iterable, as `explorer.data.draw`
-        takes it. A DataLoader's generator is seeded, without one it draws from the global one: see `seeded`.
+        takes it. The generators of a DataLoader and its samplers are seeded, without one they draw from the global
+        one: see `seeded`.
     """
-    generator = getattr(batches, "generator", None)
     if isinstance(batches, Batches):
-        return batches if generator is None else replace(batches, generator=torch.Generator().manual_seed(seed))
-    if isinstance(generator, torch.Generator):
+        shuffled = batches.generator is not None
+        return replace(batches, generator=torch.Generator().manual_seed(seed)) if shuffled else batches
+    for generator in _generators(batches):
         generator.manual_seed(seed)
     return _Read(batches)
+
+
+def _generators(loader: Any) -> Iterator[torch.Generator]:
+    """Yield the generators of a loader and of the samplers that it reads by, each perhaps more than once."""
+    generator = getattr(loader, "generator", None)
+    if isinstance(generator, torch.Generator):
+        yield generator
+    for part in ("sampler", "batch_sampler"):
+        if (sampler := getattr(loader, part, None)) is not None and sampler is not loader:
+            yield from _generators(sampler)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Settings:
             If a value is not one of those allowed.
         """
         for name, allowed in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
-            if name in section and section[name] not in allowed:
+            if name in section and str(section[name]) not in allowed:
                 raise unknown(f"{key}.{name}", str(section[name]), allowed)
         for name, rule in _RULES.items():
             if name in section:

@@ -17,7 +17,7 @@ from explorer.data import Batch, size_of
 __all__ = ["Race", "dealt"]
 
 # chance that one look at a recipe whose error is the bar ends its evaluation
-_RISK = 0.001
+_RISK = 0.01
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ def test_a_recipe_at_the_bar_is_seldom_given_up_and_a_bad_one_soon():
         shuffled = rng.permutation(errors)
         seen = [50 * n for n in range(1, 40) if race.looks(n)]
         lost += any(race.lost(shuffled[:n].mean(), shuffled[:n].std() / np.sqrt(n), n, n) for n in seen)
-    # some ten looks with a risk of .001 each, and binomial tails
-    assert lost <= 25
+    # some ten looks with a risk of .01 each, that depend on each other, and binomial tails
+    assert lost <= 100
     model, task = Flipped(), classification(2)
     found = task.evaluate(model, batches(rng.permutation(errors)), race=Race(0.1, len(errors)))
     assert found.n <= 200

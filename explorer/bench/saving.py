@@ -51,7 +51,7 @@ def rungs(config: dict[str, Any]) -> list[Figure]:
     with progress("rungs", len(jobs)) as show:
         for done, (name, variant, seed) in enumerate(jobs, start=1):
             trained = PROBLEMS[name][variant]
-            setup = _setup(config, name, [f"evaluator=finetune evaluator.rungs={trained}".replace(" ", "")], seed)
+            setup = _setup(config, name, ["evaluator=finetune", f"evaluator.rungs={trained}"], seed)
             with tempfile.TemporaryDirectory() as folder:
                 problem = setup.problem(Path(folder))
                 table = _curve(problem, options["sampler"], seed, minutes=options["minutes"][name])

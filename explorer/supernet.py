@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from explorer.contents import contents
 from explorer.criteria import Scores
 from explorer.dense import dense_network
 from explorer.patterns import make_masks, weight_of
@@ -81,8 +82,10 @@ def supernet(
     Raises
     ------
     PruningError
-        If training fails, or no recipe is inside the limits.
+        If training fails, no recipe is inside the limits, or the task's loss has no label smoothing where that is
+        asked for.
     """
+    settings.check(task)
     # a higher temperature lets sub-networks that are far off, as the cheapest is, spoil the weights of all others
     chosen = replace(settings, distillation=0.0, ema=0.0, temperature=1.0)
     limits = Budget() if limits is None else limits
@@ -110,6 +113,7 @@ def supernet(
         "space": [axes, str(space.constraints), str(limits)],
         "data": data,
         "network": space.network.identity,
+        "task": [contents(task.loss), contents(task.prediction)],
         "tensors": _digest([module.state_dict(), scores.channels, scores.weights]),
     }
     return dense_network(lambda: copied(module), key=key, cache_dir=folder, train=fit)[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from explorer import data
@@ -14,7 +16,7 @@ from explorer.criteria import score
 from explorer.evaluation import Evaluator
 from explorer.problem import named_space
 from explorer.supernet import _Sandwich, supernet
-from explorer.task import classification
+from explorer.task import classification, regression
 from explorer.tracing import trace
 from explorer.training import Settings, train
 from spaces import Budget, PruningError, PruningSpace
@@ -167,10 +169,21 @@ def test_it_is_kept_by_content(batches, tmp_path: Path) -> None:
         supernet(model, space, [], scores=other, **options)
     with pytest.raises(PruningError, match="batches are empty"):
         supernet(model, space, [], scores=scores, limits=Budget.parse({"flops": 0.9}), **options)
+    other_loss = replace(TASK, loss=F.multi_margin_loss)
+    with pytest.raises(PruningError, match="batches are empty"):
+        supernet(model, space, [], scores=scores, **options | {"task": other_loss})
     with torch.no_grad():
         model[0].weight += 1
     with pytest.raises(PruningError, match="batches are empty"):
         supernet(model, space, [], scores=scores, **options)
+
+
+def test_smoothing_that_a_loss_does_not_know_is_told_before_anything_is_trained() -> None:
+    model = network()
+    space = space_of(model)
+    settings, scores = Settings(label_smoothing=0.1), score(model, space.network)
+    with pytest.raises(PruningError, match=r"finetuning.label_smoothing: 0.1, allowed is 0"):
+        supernet(model, space, [], task=regression(), scores=scores, settings=settings, epochs=1)
 
 
 def test_models_with_attention_and_blocks() -> None:

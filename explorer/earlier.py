@@ -53,13 +53,12 @@ def earlier_runs(
         try:
             config = yaml.safe_load((folder / "config.yaml").read_text())
             trials = pd.read_parquet(folder / "trials.parquet")
-        except OSError as error:
-            raise PruningError(
-                f"sampler.warm_start: {str(folder)!r} holds no run to begin with ({error.strerror})"
-            ) from None
-        there = {key: config["identity"].get(key) for key in _SAME} | {"facts": config["facts"]["network"]}
-        here: dict[str, Any] = {key: identity.get(key) for key in _SAME} | {"facts": network}
-        there["images"], here["images"] = config["facts"]["data_identity"], data
+            there = {key: config["identity"].get(key) for key in _SAME}
+            there |= {"facts": config["facts"]["network"], "images": config["facts"]["data_identity"]}
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+            raise PruningError(f"sampler.warm_start: {str(folder)!r} holds no run to begin with ({reason})") from None
+        here = {key: identity.get(key) for key in _SAME} | {"facts": network, "images": data}
         # the configuration that is stored went through JSON
         if lines := differences(there, json.loads(json.dumps(here, default=str))):
             raise PruningError(f"sampler.warm_start: {str(folder)!r} measured something else ({lines[0]})")

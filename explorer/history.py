@@ -142,6 +142,11 @@ class History:
         return self.records[-1].reason
 
     @property
+    def too_slow(self) -> list[float]:
+        """By which shares the recipes that were over a limit on the latency were so."""
+        return [known.excess for known in self.known.values() if known.excess is not None]
+
+    @property
     def observed(self) -> Observations:
         """What was measured, an entry a recipe and rung, in the order it was remembered."""
         if new := self._entries[len(self._observed.rungs) :]:

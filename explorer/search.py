@@ -155,7 +155,8 @@ class Search:
         Raises
         ------
         PruningError
-            If all evaluations fail: the first five, or fewer where there are no more.
+            If all evaluations fail: the first five, or fewer where there are no more. If all recipes are over the limit
+            on the latency: the first fifty, or all there are.
         """
         deadline = None if timeout is None else time.monotonic() + 60 * timeout
         try:
@@ -167,7 +168,7 @@ class Search:
                     ended = self._advance(trials, deadline, on_record)
         finally:
             self._pending.clear()
-        self._refuse_hopeless(1)
+        self._refuse_hopeless(1, 1 if ended == "exhausted" else _STALE)
         return ended
 
     def _advance(
@@ -195,9 +196,15 @@ class Search:
             return None
         return ended
 
-    def _refuse_hopeless(self, least: int) -> None:
+    def _refuse_hopeless(self, least: int, least_slow: int = _STALE) -> None:
+        """Raise if so many evaluations, or latencies, came to nothing and none to anything."""
         if (reason := self._history.hopeless(least)) is not None:
             raise PruningError(f"all of {len(self._history)} evaluations failed: {reason}")
+        if not len(self._history) and len(slow := self._history.too_slow) >= least_slow:
+            raise PruningError(
+                f"budget: the latency of all {len(slow)} recipes that were measured is over it, "
+                f"by {min(slow):.0%} at the least"
+            )
 
     def _sync(self) -> None:
         """Take in what other drivers did."""

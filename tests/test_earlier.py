@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from synthetic import chain, space_of
 from test_rungs import error_of, make_search
 
-from explorer.earlier import observations
+from explorer.earlier import earlier_runs, observations
 from explorer.executors import Inline
 from explorer.tables import trials_table
-from spaces import PruningSpace
+from spaces import PruningError, PruningSpace
 
 OBJECTIVES = ["error", "flops"]
 
@@ -57,3 +58,14 @@ def test_nothing_measured_is_nothing_known(tmp_path):
     space = space_of(chain([8] * 3 + [10]), (1, 0.5))
     empty = trials_table(space, [])
     assert observations(empty, space, OBJECTIVES).rows.shape == (0, 3)
+
+
+@pytest.mark.parametrize("config", [None, "", "identity: [", "identity: {model: x}", "facts: {network: n}"])
+def test_a_folder_that_holds_no_run_is_one_line(tmp_path, config):
+    space = space_of(chain([8] * 3 + [10]), (1, 0.5))
+    (tmp_path / "trials.parquet").write_bytes(b"PAR1")
+    if config is not None:
+        (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(PruningError, match="holds no run to begin with") as caught:
+        earlier_runs([tmp_path], space, OBJECTIVES, identity={}, network="n", data="d")
+    assert "\n" not in str(caught.value)

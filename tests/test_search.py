@@ -17,7 +17,7 @@ from explorer.storage import journal, open_study
 from spaces import Budget, PruningError, PruningSpace, Recipe
 
 OBJECTIVES = ["error", "flops"]
-SAMPLERS = ["exhaustive", "gp", "nsga2", "qmc", "random", "tpe"]
+SAMPLERS = ["exhaustive", "frontier", "gp", "nsga2", "qmc", "random", "tpe"]
 
 
 def make_space(units: int = 3, ratios: tuple[float, ...] = (1, 0.75, 0.5, 0.25)) -> PruningSpace:
@@ -218,6 +218,18 @@ def test_an_outcome_that_was_written_but_not_told_is_not_evaluated_again(tmp_pat
     again.run(8)
     assert len(evaluate.asked) == len(set(evaluate.asked)) == 8
     assert [r.row.tolist() for r in again.records] == [r.row.tolist() for r in whole.records]
+
+
+@pytest.mark.parametrize(("units", "measured"), [(6, 50), (2, 15)])
+def test_a_latency_that_nothing_reaches_ends_the_search(units, measured):
+    def slow(job: Job) -> dict[str, float]:
+        raise OverBudgetError(job.recipe.ratios.get("l0", 1.0))
+
+    study = open_study(None, "test", OBJECTIVES)
+    message = f"budget: the latency of all {measured} recipes that were measured is over it, by 25% at the least"
+    with pytest.raises(PruningError, match=message):
+        make_search(slow, make_space(units), study, sampler="random").run(1000)
+    assert not study.get_trials(states=[optuna.trial.TrialState.RUNNING])
 
 
 def test_a_repeat_of_what_was_too_slow_is_told_its_excess():

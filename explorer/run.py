@@ -131,7 +131,7 @@ class _Run:
             console.print(
                 f"{self.folder}: {len(search.records)} of {config['trials']} trials are there", soft_wrap=True
             )
-            if (doubt := self.problem.doubt()) is not None:
+            for doubt in self._doubts():
                 log.warning(doubt)
                 console.print(f"[bold]warning[/bold]: {doubt}", soft_wrap=True)
             for name, reason in self.problem.space.skipped:
@@ -146,6 +146,13 @@ class _Run:
                 if search.records:
                     show_outcome(self.folder)
         return self.folder
+
+    def _doubts(self) -> list[str]:
+        from explorer.rungs import doubt
+
+        rungs, eta = len(self.problem.evaluate.rungs), self.config["evaluator"].get("eta", 3)
+        doubts = [self.problem.doubt(), doubt(self.config["trials"], rungs, eta)]
+        return [sentence for sentence in doubts if sentence is not None]
 
     @contextmanager
     def _executor(self, section: Mapping[str, Any]) -> Iterator[Executor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import moocore
@@ -12,7 +14,7 @@ from scipy.stats import kendalltau
 from explorer.history import Record
 from explorer.samplers import Observations
 
-__all__ = ["agreement", "best_first", "promotable"]
+__all__ = ["agreement", "best_first", "doubt", "promotable"]
 
 
 def best_first(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -42,6 +44,16 @@ def promotable(observed: Observations, rung: int, eta: float) -> npt.NDArray[np.
     """
     here = np.flatnonzero(observed.rungs == rung)
     return here[best_first(observed.values[here])][: int(len(here) / eta)]
+
+
+def doubt(trials: int, rungs: int, eta: float) -> str | None:
+    """Return a sentence for a study of so many trials whose last rung nothing need ever reach, None for others."""
+    needed = 1
+    for _ in range(rungs - 1):
+        needed = next(count for count in itertools.count(math.floor(needed * eta)) if int(count / eta) >= needed)
+    if trials >= needed:
+        return None
+    return f"of {trials} trials none may reach the last of {rungs} rungs, which takes {needed} with eta {eta:g}"
 
 
 def agreement(records: Sequence[Record]) -> dict[str, float]:

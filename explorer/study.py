@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from explorer import rungs
 from explorer.allocation import allocate
 from explorer.baselines import evaluated
 from explorer.checks import Ladder, checked_ladder, checked_number
@@ -324,8 +325,10 @@ def explore(
     arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed, measure, settings]
     arguments += [contents(getattr(measured, field.name)) for field in fields(measured)]
     name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
-    if (doubt := problem.doubt()) is not None:
-        warnings.warn(doubt, stacklevel=2)
+    eta = measure.get("eta", 3)
+    for doubt in (problem.doubt(), rungs.doubt(trials, len(problem.evaluate.rungs), eta)):
+        if doubt is not None:
+            warnings.warn(doubt, stacklevel=2)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         running = make_executor(workers, problem.evaluate, folder=scratch, device=str(device))
@@ -337,7 +340,7 @@ def explore(
             seed=seed,
             ladder=ladder,
             executor=running,
-            eta=measure.get("eta", 3),
+            eta=eta,
             shared=storage is not None,
         )
         search.run(trials, timeout=timeout, on_record=on_record)

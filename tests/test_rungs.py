@@ -16,7 +16,7 @@ from explorer.executors import Inline
 from explorer.frontier import non_dominated
 from explorer.jobs import Job, Result, attempt
 from explorer.problem import ladder_rows
-from explorer.rungs import agreement, best_first
+from explorer.rungs import agreement, best_first, doubt
 from explorer.search import Search
 from explorer.storage import journal, open_study
 from explorer.tables import Scale, frontier_table, trials_table
@@ -208,3 +208,17 @@ def test_the_frontier_holds_nothing_that_saw_a_part_of_the_inputs(rungs):
     undominated = non_dominated(trials[scale.columns].to_numpy(dtype=float))
     partly = (trials["validation_inputs"][undominated] < 1000).any()
     assert partly == (rungs == 2)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "eta", "needed"), [(1, 3, 1), (2, 3, 3), (3, 3, 9), (3, 1.5, 3), (2, 10, 10), (3, 2.5, 8)]
+)
+def test_too_few_trials_for_the_last_rung_are_doubted(rungs, eta, needed):
+    assert doubt(needed, rungs, eta) is None
+    count = needed
+    for _ in range(rungs - 1):
+        count = int(count / eta)
+    assert count >= 1
+    if needed > 1:
+        said = f"of {needed - 1} trials none may reach the last of {rungs} rungs, which takes {needed} with eta {eta}"
+        assert doubt(needed - 1, rungs, eta) == said

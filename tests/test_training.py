@@ -166,6 +166,19 @@ def test_statistics_are_the_equal_weight_average() -> None:
     assert [module.training for module in model] == [True, True, False, True, True]
 
 
+def test_an_input_left_over_has_no_weight() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    x = torch.randn(9, 3)
+    training.reestimate_bn(model, [(x[:8], torch.zeros(8)), (x[8:], torch.zeros(1))])
+    out = model[0](x[:8]).detach()
+    torch.testing.assert_close(model[1].running_mean, out.mean(0))
+    torch.testing.assert_close(model[1].running_var, out.var(0))
+    # images have a variance each, and may come one by one
+    single = _net()
+    training.reestimate_bn(single, [(x[:1], y[:1]) for x, y in _batches()])
+    assert bool(single[1].running_var.isfinite().all())
+
+
 def test_reestimation_is_repeatable_and_leaves_the_rest() -> None:
     model, batches = _net(), _batches()
     weights = [p.clone() for p in model.parameters()]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from explorer.data import Batch, moved
+from explorer.data import Batch, moved, size_of
 from explorer.running import device_of, modes_restored
 from explorer.tracing import run
 from spaces.errors import PruningError
@@ -19,7 +19,8 @@ __all__ = ["reestimate_bn"]
 def reestimate_bn(model: nn.Module, batches: Sequence[Batch]) -> None:
     """Replace the running statistics of every batch normalisation by those over `batches`.
 
-    Each batch has equal weight, as in EagleEye. Everything but batch normalisation runs in eval mode, and
+    Each batch has equal weight, as in EagleEye; one of a single input, left over at the end of a data set, has none
+    where there are others, since it may have no variance. Everything but batch normalisation runs in eval mode, and
     modes and momenta are restored. A model without running statistics costs nothing.
 
     Parameters
@@ -43,6 +44,7 @@ def reestimate_bn(model: nn.Module, batches: Sequence[Batch]) -> None:
         return
     if not batches:
         raise PruningError("BN re-estimation: no batches to estimate the statistics from")
+    whole = [batch for batch in batches if size_of(batch[1]) > 1]
     device = device_of(model)
     momenta = [norm.momentum for norm in norms]
     with modes_restored(model), torch.no_grad():
@@ -52,7 +54,7 @@ def reestimate_bn(model: nn.Module, batches: Sequence[Batch]) -> None:
             norm.momentum = None  # torch's word for a cumulative average
             norm.train()
         try:
-            for batch in batches:
+            for batch in whole or batches:
                 run(model, moved(batch, device)[0])
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):

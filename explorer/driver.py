@@ -165,6 +165,9 @@ def _started(number: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in "ZX" else fields[19]
-    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(number)], capture_output=True, text=True)
+    # two processes with other languages or time zones have to read the same
+    plain = os.environ | {"LC_ALL": "C", "TZ": "UTC0"}
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(number)]
+    shown = subprocess.run(command, capture_output=True, text=True, env=plain)
     state, _, start = shown.stdout.strip().partition(" ")
     return None if not start or state.startswith("Z") else re.sub(r"[:\s]+", "-", start.strip())

@@ -157,6 +157,11 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
+    if key == "storage.url":
+        # Optuna, which takes half a second to import, comes with it
+        from explorer.storage import redacted
+
+        return redacted(str(value))
     return value["name"] if isinstance(value, Mapping) and "name" in value else value
 
 

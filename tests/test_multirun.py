@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 from running import QUICK, table
 
+from explorer.config import compose
+from explorer.multirun import plan
+
 SMALL = [*QUICK, "trials=3", "ladder=2", "sampler=random"]
 LAUNCHERS = {
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
@@ -57,3 +60,12 @@ def test_an_unknown_launcher_is_one_line(explore):
     code, _, err = explore("run", "-m", *SMALL, "hydra/launcher=jobli", "seed=0,1")
     assert (code, err.count("\n")) == (2, 1)
     assert "hydra/launcher: 'jobli', allowed are basic, joblib" in err
+
+
+def test_swept_storages_are_shown_without_their_passwords(tmp_path):
+    urls = [f"postgresql+psycopg://u:secret@h/{name}" for name in "ab"]
+    overrides = ["storage=rdb", f"storage.url={','.join(urls)}", "seed=0,1"]
+    plan(tmp_path, compose(overrides), overrides)
+    written = (tmp_path / "jobs.csv").read_text()
+    assert "u:***@h/b" in written
+    assert "secret" not in written

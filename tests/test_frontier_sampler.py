@@ -40,6 +40,15 @@ def test_partial_expectations_are_the_integrals_they_stand_for(scale, mean, devi
     assert found == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("scale", BELOW)
+@pytest.mark.parametrize("deviation", [1e-3, 1.0, 40.0, 1e3])
+@pytest.mark.parametrize("mean", [-700.0, 0.0, 700.0, 1e4])
+def test_partial_expectations_are_numbers_however_wide_the_distribution(scale, mean, deviation):
+    with np.errstate(over="raise", invalid="raise"):
+        found = BELOW[scale][0](np.array([mean]), np.array([deviation]))(0.5)[0]
+    assert found >= 0
+
+
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
 @settings(max_examples=25, deadline=None)
 @given(st.data())

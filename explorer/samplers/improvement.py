@@ -17,7 +17,8 @@ Below = Callable[[float], Floats]
 
 def lognormal_below(mean: Floats, deviation: Floats) -> Below:
     """Return the partial expectations of values whose logarithms are normal."""
-    middle = np.exp(mean + deviation**2 / 2)
+    # of what spreads over hundreds of powers of ten next to nothing is expected, rather than NaN
+    middle = np.exp(np.minimum(mean + deviation**2 / 2, 700))
 
     def below(level: float) -> Floats:
         if level <= 0:

@@ -247,6 +247,18 @@ def test_weights_stay_states_go_and_tidy_keeps_what_is_asked_for(evaluator, batc
     replace(trained, folder=tmp_path / "nowhere").tidy([])
 
 
+def test_what_killed_processes_left_of_files_goes(evaluator, batches, tmp_path) -> None:
+    recipe = mixed(evaluator.network)
+    trained = tuned(evaluator, batches, folder=tmp_path)
+    trained(Job(0, recipe, 1))
+    (state,) = tmp_path.iterdir()
+    for process in (7, 8):
+        (tmp_path / f".{state.stem}.{process}.state").write_bytes(state.read_bytes()[:99])
+    (tmp_path / ".another.7.state").touch()
+    trained(Job(0, recipe, 2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".another.7.state", f"{state.stem}.safetensors"]
+
+
 @pytest.mark.parametrize("suffix", [".state", ".safetensors"])
 def test_damaged_files_are_trained_again(evaluator, batches, tmp_path, suffix, caplog) -> None:
     recipe, rung = mixed(evaluator.network), 1 if suffix == ".state" else 2

@@ -88,9 +88,10 @@ class Checkpoints:
         self.drop_state(name)
 
     def drop_state(self, name: str) -> None:
-        """Forget a state."""
+        """Forget a state, and what processes that were killed left of files of this name."""
         if (path := self._path(name, ".state")) is not None:
-            path.unlink(missing_ok=True)
+            for old in (path, *path.parent.glob(f".{name}.*")):
+                old.unlink(missing_ok=True)
 
     def tidy(self, names: Collection[str]) -> None:
         """Forget all states, and all weights but those of some names."""

@@ -102,6 +102,9 @@ class History:
         row = np.array(proposal["row"], dtype=np.int16)
         key, rung, outcome = row.tobytes(), proposal.get("rung", 0), proposal["outcome"]
         evaluated = outcome in ("COMPLETE", "FAIL")
+        if evaluated and (key in self._records) == (not rung):
+            # of a driver that another held for dead while it wrote: evaluated again, or promoted from what is abandoned
+            return False
         if rung and evaluated:
             self._promoted(key, rung, proposal)
         elif not rung:

@@ -11,6 +11,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 from synthetic import chain, space_of
 
+from explorer.history import History
 from explorer.jobs import Job, Result, attempt
 from explorer.problem import ladder_rows
 from explorer.search import Search
@@ -155,6 +156,21 @@ def test_a_search_that_was_held_for_dead_goes_on_and_the_recipe_is_evaluated_aga
         search = make_search(executor, storage)
     assert table(search) == table(whole)
     assert sorted(executor.done.values()) == [1] * 7 + [2]
+
+
+def test_what_is_evaluated_twice_or_promoted_from_nothing_counts_once_or_not():
+    """A driver that is held for dead while it writes goes on from what no other driver knows."""
+    row = [1, 1, 1]
+    done = {"row": row, "source": "search", "outcome": "COMPLETE", "state": "COMPLETE", "metrics": {}}
+    first, second = {**done, "rung": 0, "values": [0.5, 0.5]}, {**done, "rung": 1, "values": [0.4, 0.5]}
+    history = History(3, OBJECTIVES)
+    assert not history.remember(3, second)
+    assert history.remember(4, first)
+    assert not history.remember(5, first)
+    assert history.remember(6, second)
+    (record,) = history.records
+    assert (record.number, record.rung, record.values) == (4, 1, [0.4, 0.5])
+    assert history.observed.rungs.tolist() == [0, 1]
 
 
 def test_trials_of_strangers_are_left_alone_and_count_for_nothing():

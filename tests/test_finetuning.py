@@ -353,6 +353,20 @@ def test_distances_by_hand() -> None:
     assert float(distance(regression(), student, teacher, temperature=2.0)) == pytest.approx(1.25)
 
 
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        (torch.zeros(3, 1), torch.zeros(3)),
+        ({"loss": torch.zeros(())}, {"boxes": torch.zeros(2, 4), "scores": torch.zeros(2)}),
+        ({"labels": torch.zeros(2, dtype=torch.long)}, {"labels": torch.zeros(2, dtype=torch.long)}),
+    ],
+)
+def test_what_cannot_be_compared_is_no_number(student, teacher) -> None:
+    # as of models that return something else in training
+    with pytest.raises(ValueError, match="shapes|longer|shorter"):
+        distance(regression(), student, teacher, temperature=1.0)
+
+
 def test_a_regression_is_distilled_too(digits) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1))
     x = digits.train.inputs[:64]

@@ -28,6 +28,11 @@ def distance(task: Task, predictions: Any, teacher: Any, *, temperature: float) 
         trees of tensors of equal shapes.
     temperature
         Above 0; without meaning where there are no classes.
+
+    Raises
+    ------
+    ValueError
+        If predictions and teacher's are no trees alike, or hold no floating-point tensor.
     """
     if task.loss is F.cross_entropy:
         student, wanted = (F.log_softmax(logits.float() / temperature, 1) for logits in (predictions, teacher))
@@ -38,5 +43,9 @@ def distance(task: Task, predictions: Any, teacher: Any, *, temperature: float) 
         for own, wanted in zip(tree_leaves(predictions), tree_leaves(teacher), strict=True)
         if isinstance(own, Tensor) and own.is_floating_point()
     ]
+    shapes = [[list(leaf.shape) for leaf in pair] for pair in pairs]
+    # unequal ones would be broadcast: every input compared with every other
+    if not pairs or any(own != wanted for own, wanted in shapes):
+        raise ValueError(f"distillation: predictions and the teacher's are of shapes {shapes}, needed are equal ones")
     losses = [F.mse_loss(own, wanted) for own, wanted in pairs]
     return sum(losses[1:], start=losses[0]) / len(losses)

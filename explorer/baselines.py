@@ -24,7 +24,7 @@ from explorer.allocation import (
     checked_target,
 )
 from explorer.files import atomic
-from explorer.jobs import Job
+from explorer.jobs import Job, reason_of
 from explorer.metrics import Metric
 from explorer.progress import progress
 from spaces import PruningError, PruningSpace, costs_of
@@ -189,8 +189,7 @@ def _row(folder: Path, baseline: _Baseline, problem: Problem) -> dict[str, Any]:
         found = allocate(problem, baseline.allocation, target, family=baseline.family)
         row = evaluated(problem, found)
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        reason = line if isinstance(error, PruningError) else f"{type(error).__name__}: {line}"
+        reason = reason_of(error)
         log.warning("%s failed: %s", baseline.name, reason)
         plain = {"allocation": baseline.allocation, "family": baseline.family, "target": baseline.metric}
         return {**plain, "asked": baseline.asked, "state": "FAIL", "reason": reason}

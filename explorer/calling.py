@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from spaces import PruningError, unknown
+from spaces import PruningError, first_line, unknown
 
 __all__ = ["accepted", "called", "locate"]
 
@@ -55,7 +55,7 @@ def called(key: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -
     except PruningError:
         raise
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
+        line = first_line(error)
         raise PruningError(f"{key}: {target.__name__} raised {type(error).__name__}: {line}") from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from spaces import PruningError, unknown
+from spaces import PruningError, first_line, unknown
 
 __all__ = [
     "GROUPS",
@@ -164,7 +164,7 @@ def space_of(config: Config) -> Mapping[str, Any]:
             reason = error.strerror if isinstance(error, OSError) else "not text"
             raise PruningError(f"space.path: {str(path)!r} can't be read ({reason})") from None
         except yaml.YAMLError as error:
-            raise PruningError(f"space.path: {str(path)!r} is no YAML ({str(error).splitlines()[0]})") from None
+            raise PruningError(f"space.path: {str(path)!r} is no YAML ({first_line(error)})") from None
         if not isinstance(space, Mapping):
             raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels, weights or blocks")
         space = _resolved(path, space)
@@ -179,7 +179,7 @@ def _resolved(path: Path, space: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         return OmegaConf.to_container(OmegaConf.create({"space": dict(space)}), resolve=True)["space"]  # type: ignore
     except OmegaConfBaseException as error:
-        raise PruningError(f"space.path: {str(path)!r}: {str(error).splitlines()[0]}") from None
+        raise PruningError(f"space.path: {str(path)!r}: {first_line(error)}") from None
 
 
 def identity(config: Config) -> dict[str, Any]:

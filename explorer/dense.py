@@ -14,7 +14,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from explorer.files import atomic
-from spaces.errors import PruningError
+from spaces.errors import PruningError, first_line
 
 __all__ = ["dense_network"]
 
@@ -81,7 +81,7 @@ def _load(model: nn.Module, weights: Path, record: Path) -> str | None:
             return "its checksum is wrong"
         load_model(model, weights)
     except Exception as error:  # whatever is wrong with the files, training again mends it
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return first_line(error) or type(error).__name__
     return None
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from explorer.data import Batch, head, size_of
 from explorer.evaluation import Evaluator
 from explorer.running import device_of
-from spaces import Axis, PruningSpace
+from spaces import Axis, PruningSpace, first_line
 
 __all__ = ["Features", "features_of"]
 
@@ -177,7 +177,7 @@ def _predictions(evaluator: Evaluator, space: PruningSpace, row: npt.NDArray, in
         with torch.inference_mode():
             out = evaluator.task.forward(module, inputs)
     except Exception as error:
-        log.warning("features: %s", (str(error).splitlines() or [""])[0])
+        log.warning("features: %s", first_line(error))
         return []
     return [leaf.double().cpu() for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from spaces import PruningError, Recipe
+from spaces import PruningError, Recipe, first_line
 
-__all__ = ["Evaluate", "Executor", "Job", "OverBudgetError", "Result", "attempt"]
+__all__ = ["Evaluate", "Executor", "Job", "OverBudgetError", "Result", "attempt", "reason_of"]
 
 # torch is not imported here: workers of evaluators that need none start in a moment
 
@@ -94,5 +94,10 @@ def attempt(evaluate: Evaluate, job: Job) -> Result:
     except OverBudgetError as over:
         return Result(excess=over.excess)
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        return Result(reason=line if isinstance(error, PruningError) else f"{type(error).__name__}: {line}")
+        return Result(reason=reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something failed, in one line: what a PruningError says, and of others also what they are."""
+    line = first_line(error)
+    return line if isinstance(error, PruningError) else f"{type(error).__name__}: {line}"

@@ -30,7 +30,7 @@ from explorer.supernet import supernet
 from explorer.task import Task, classification, prediction
 from explorer.tracing import trace
 from explorer.training import Epoch, Settings, train
-from spaces import Budget, PruningError, PruningSpace
+from spaces import Budget, PruningError, PruningSpace, first_line
 
 __all__ = ["Setup", "build_model", "load_data", "load_task"]
 
@@ -132,7 +132,7 @@ def _drop_unused(model: nn.Module, shape: Sequence[int]) -> None:
     try:
         dropped = drop_unused(model, torch.zeros(1, *shape))
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
+        line = first_line(error)
         raise PruningError(f"model.drop_unused: forward raised {type(error).__name__}: {line}") from error
     log.info("model: without %s, which run in training only", ", ".join(dropped) or "nothing")
 
@@ -172,7 +172,7 @@ class Setup:
             device = torch.device(name)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise PruningError(f"device: {name!r} is not there ({str(error).splitlines()[0]})") from None
+            raise PruningError(f"device: {name!r} is not there ({first_line(error)})") from None
         return device
 
     def untrained(self) -> nn.Module:
@@ -337,7 +337,7 @@ class Setup:
         try:
             study.ask(Parameters(space).distributions)
         except (TypeError, ValueError) as error:
-            line = (str(error).splitlines() or [""])[0]
+            line = first_line(error)
             raise PruningError(f"sampler.options: {sampler['name']} can't work with them ({line})") from None
 
     def example(self, device: torch.device | str) -> Any:

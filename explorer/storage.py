@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
 from optuna.study import StudyDirection
 
 from explorer.reconnecting import reconnecting
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]
 
@@ -151,7 +151,7 @@ def _reason(error: Exception, kind: str, url: str) -> str:
     if isinstance(error, ImportError):
         needed = {"redis": "redis", "grpc": "'pruning-spaces[grpc]'"}.get(kind, "'pruning-spaces[rdb]'")
         return f"its driver is missing: pip install {needed}"
-    line = (str(error).splitlines() or [""])[0].replace(url, redacted(url))
+    line = first_line(error).replace(url, redacted(url))
     for password in _passwords(url):
         line = line.replace(password, "***")
     return f"{type(error).__name__}: {line}"

@@ -18,7 +18,7 @@ from explorer.racing import Race
 from explorer.running import device_of, modes_restored
 from explorer.tracing.running import run
 from explorer.values import values_of
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["Evaluation", "Task", "classification", "prediction", "regression", "squared_error", "wrong"]
 
@@ -248,7 +248,7 @@ class Task:
         except Exception as error:
             raise PruningError(
                 "task.trivial: not given, with trivial_loss, and what a constant prediction reaches can't be computed "
-                f"({_first_line(error)})"
+                f"({first_line(error)[:300]})"
             ) from None
         trivial = found.error if self.trivial is None else self.trivial
         return replace(
@@ -306,7 +306,7 @@ def _attempt(what: str, function: Callable[..., Any], *args: Any, told: Any) -> 
         return function(*args)
     except Exception as error:
         raise PruningError(
-            f"{what} raised {type(error).__name__} on {_described(told)} ({_first_line(error)})"
+            f"{what} raised {type(error).__name__} on {_described(told)} ({first_line(error)[:300]})"
         ) from None
 
 
@@ -314,10 +314,6 @@ def _described(value: Any) -> str:
     """Return the shapes of the tensors in a value, or its type."""
     tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
     return ", ".join(f"a {t.dtype} tensor of shape {list(t.shape)}" for t in tensors) or type(value).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:300]
 
 
 def _in_single_precision(predictions: Any) -> Any:

@@ -5,7 +5,7 @@ Knows numpy and YAML; neither torch nor the explorer.
 
 from spaces.axis import Axis
 from spaces.cost import COSTS, CostModel, costs_of, dense_costs
-from spaces.errors import PruningError, unknown
+from spaces.errors import PruningError, first_line, unknown
 from spaces.files import PARTS
 from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
@@ -58,6 +58,7 @@ __all__ = [
     "costs_of",
     "count_inside",
     "dense_costs",
+    "first_line",
     "sample_inside",
     "unknown",
 ]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["PruningError", "unknown"]
+__all__ = ["PruningError", "first_line", "unknown"]
 
 
 class PruningError(Exception):
     """A mistake the user can mend: one line that names the key, the value and what is allowed."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; an empty text where it says nothing, as some do."""
+    return (str(error).splitlines() or [""])[0]
 
 
 def unknown(key: str, given: object, allowed: Iterable[object]) -> PruningError:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from spaces.errors import PruningError
+from spaces.errors import PruningError, first_line
 
 __all__ = [
     "BlockUnit",
@@ -355,7 +355,7 @@ class Network:
                 ),
             )
         except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise PruningError(f"network: not a network file ({str(error).splitlines()[0]})") from None
+            raise PruningError(f"network: not a network file ({first_line(error)})") from None
 
     def save(self, path: str | Path) -> None:
         """Write the network to `path` as YAML."""

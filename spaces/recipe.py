@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from spaces.errors import PruningError, unknown
+from spaces.errors import PruningError, first_line, unknown
 from spaces.gemm import Gemm
 from spaces.granularity import Pattern, checked_ratio, kept_steps, rounded
 from spaces.network import Network
@@ -179,7 +179,7 @@ class Recipe:
         try:
             return cls.from_dict(yaml.safe_load(text))
         except yaml.YAMLError as error:
-            raise PruningError(f"recipe: not YAML ({str(error).splitlines()[0]})") from None
+            raise PruningError(f"recipe: not YAML ({first_line(error)})") from None
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:

@@ -8,6 +8,8 @@ import sys
 import pytest
 from running import QUICK
 
+from spaces import PruningError, first_line
+
 MISTAKES = {
     "unknown model": (["run", "model=resnet21"], "model: 'resnet21' is unknown, did you mean 'resnet"),
     "misspelt key": (["run", "trails=5"], "did you mean 'trials'"),
@@ -145,3 +147,19 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
     command = f"{sys.executable} -m explorer inspect --json | head -c 20"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert (len(done.stdout), done.stderr) == (20, "")
+
+
+@pytest.mark.parametrize(("said", "line"), [("", ""), ("one", "one"), ("one\ntwo", "one"), ("\n", "")])
+def test_an_error_is_told_by_its_first_line(said, line):
+    assert first_line(ValueError(said)) == line
+
+
+@pytest.mark.parametrize(("error", "line"), [(MemoryError(), "MemoryError"), (MemoryError("a\nb"), "a")])
+def test_memory_that_runs_out_is_one_line_also_where_python_says_nothing(error, line):
+    from explorer.training import within_memory
+
+    def work() -> None:
+        raise error
+
+    with pytest.raises(PruningError, match=f"^out of memory: {line}$"):
+        within_memory(work)

@@ -23,7 +23,7 @@ from explorer.files import atomic
 from explorer.inspection import prunable_share
 from explorer.progress import console
 from explorer.tracing import trace
-from spaces import PruningError, unknown
+from spaces import PruningError, first_line, unknown
 
 __all__ = ["LIBRARIES", "Traced", "built", "chosen", "listed", "traced", "zoo"]
 
@@ -94,7 +94,7 @@ def traced(library: str, name: str, entry: Mapping[str, Any], seed: int = 0) -> 
         network = trace(model, example, name=name)
         seconds = time.perf_counter() - begin
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
+        line = first_line(error)
         return Traced(library, name, shown, parameters, problem=f"{type(error).__name__}: {line}")
     channels: dict[str, int] = {}
     for fixed in network.fixed:

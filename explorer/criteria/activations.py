@@ -13,7 +13,7 @@ from explorer.criteria.magnitude import Named
 from explorer.criteria.subject import Subject
 from explorer.tracing.recurrent import without_fused_recurrence
 from explorer.tracing.running import run, without_fused_layers
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["wanda"]
 
@@ -30,7 +30,7 @@ def wanda(subject: Subject) -> Named:
             try:
                 run(subject.model, batch[0])
             except Exception as error:
-                line = (str(error).splitlines() or [""])[0][:300]
+                line = first_line(error)[:300]
                 raise PruningError(f"criterion: wanda: forward raised {type(error).__name__} ({line})") from None
     subject.check_reached(inputs.seen, "what it is multiplied with was not seen")
     for name, weight in subject.weights.items():

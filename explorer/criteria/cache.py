@@ -25,7 +25,7 @@ from explorer.data import Batch
 from explorer.files import atomic
 from explorer.running import device_of
 from explorer.task import Task
-from spaces import Network, PruningError
+from spaces import Network, PruningError, first_line
 
 __all__ = ["cached_scores"]
 
@@ -78,7 +78,7 @@ def cached_scores(
             try:
                 return _load(path, device_of(model))
             except Exception as error:  # whatever is wrong with the file, scoring again mends it
-                line = (str(error).splitlines() or [type(error).__name__])[0]
+                line = first_line(error) or type(error).__name__
                 log.warning("the cached scores %s are computed again: %s", path, line)
         scores = fresh()
         _save(scores, path)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from explorer.criteria.magnitude import Named
 from explorer.criteria.subject import Subject
 from explorer.data import Batch
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["obd", "taylor"]
 
@@ -68,7 +68,7 @@ def _gradients(subject: Subject, batch: Batch, weights: Sequence[Tensor]) -> tup
             return (None,) * len(weights)
         return torch.autograd.grad(loss, weights, allow_unused=True)
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0][:300]
+        line = first_line(error)[:300]
         name = subject.options.name
         raise PruningError(f"criterion: {name}: the loss's gradient raised {type(error).__name__} ({line})") from None
 

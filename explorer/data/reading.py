@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spaces.errors import PruningError
+from spaces.errors import PruningError, first_line
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
+
 
 __all__ = ["read_folder", "read_hub"]
 
@@ -87,7 +88,7 @@ def _reason(error: BaseException) -> str:
     """Return the first line of what first went wrong."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    return first_line(error) or type(error).__name__
 
 
 @contextmanager

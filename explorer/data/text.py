@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explorer.data.parts import Part, read_parts
 from explorer.data.split import Data, Split, fingerprint
-from spaces.errors import PruningError
+from spaces.errors import PruningError, first_line
 
 __all__ = ["load_text"]
 
@@ -82,7 +82,7 @@ def _tokenizer(name: str) -> Any:
     try:
         return library.AutoTokenizer.from_pretrained(str(folder) if local else name, local_files_only=local)
     except Exception as error:  # of several libraries
-        line = (str(error).splitlines() or [""])[0][:200]
+        line = first_line(error)[:200]
         raise PruningError(f"data.tokenizer: {name!r} can't be read ({type(error).__name__}: {line})") from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 
 from explorer.jobs import Evaluate
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["read", "write"]
 
@@ -101,7 +101,7 @@ def _dump(evaluate: Evaluate, file: Any) -> str:
 
 
 def _unpicklable(error: Exception) -> PruningError:
-    line = (str(error).splitlines() or [""])[0]
+    line = first_line(error)
     return PruningError(f"executor: the evaluation can't be sent to workers ({line}); executor=inline needs no sending")
 
 

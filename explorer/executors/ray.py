@@ -12,7 +12,7 @@ from typing import Any
 from explorer.executors.pool import Handle
 from explorer.executors.wire import own_hosts
 from explorer.executors.worker import Contact, serve, threads_environment
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["OnRay"]
 
@@ -50,7 +50,7 @@ class OnRay:
             try:
                 ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **options)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                line = (str(error).splitlines() or [""])[0]
+                line = first_line(error)
                 raise PruningError(f"executor.address: {address!r} can't be reached ({line})") from None
         asked = {"CPU": cpus, "GPU": gpus}
         free = ray.cluster_resources()

@@ -10,7 +10,7 @@ from typing import Any
 from explorer.executors.pool import Handle
 from explorer.executors.wire import LOOPBACK, own_hosts
 from explorer.executors.worker import Contact, serve, threads_environment
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["Slurm"]
 
@@ -80,7 +80,7 @@ class Slurm:
                 **{key: value for key, value in given.items() if value is not None}, **parameters
             )
         except (NameError, TypeError, ValueError) as error:
-            line = (str(error).splitlines() or [""])[0]
+            line = first_line(error)
             raise PruningError(f"executor.parameters: submitit can't work with them ({line})") from None
         self.places = places
         self.hosts: Sequence[str] = [LOOPBACK] if cluster == "local" else own_hosts()

@@ -16,6 +16,7 @@ from pathlib import Path
 from explorer.executors.payload import read
 from explorer.executors.wire import connect
 from explorer.jobs import Job, Result, attempt
+from spaces import first_line
 
 __all__ = ["START", "Contact", "Message", "greeting", "main", "serve", "threads_environment"]
 
@@ -96,8 +97,7 @@ def serve(contact: Contact, environment: Mapping[str, str] | None = None) -> Non
         try:
             evaluate = read(contact.payload)
         except Exception as error:
-            line = (str(error).splitlines() or [""])[0]
-            connection.send(f"it can't load the evaluation ({type(error).__name__}: {line})")
+            connection.send(f"it can't load the evaluation ({type(error).__name__}: {first_line(error)})")
             return
         connection.send(None)
         while (job := jobs.get()) is not None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from spaces.errors import PruningError
+from spaces.errors import PruningError, first_line
 
 __all__ = ["load_weights"]
 
@@ -57,7 +57,7 @@ def _read(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise many types of their own
         kind = "safetensors" if path.suffix == ".safetensors" else "a pickle of tensors (weights_only)"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error) or type(error).__name__
         raise PruningError(f"model.weights: {str(path)!r} can't be read as {kind}: {reason}") from error
 
 

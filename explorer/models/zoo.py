@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from spaces.errors import PruningError, unknown
+from spaces.errors import PruningError, first_line, unknown
 
 __all__ = ["timm", "torchvision", "transformers"]
 
@@ -157,7 +157,7 @@ def _made(configuration: Any, factory: Any) -> nn.Module:
         cause: BaseException = error
         while (deeper := cause.__cause__ or cause.__context__) is not None:
             cause = deeper
-        line = (str(cause).splitlines() or [""])[0][:200]
+        line = first_line(cause)[:200]
         raise PruningError(
             f"model: transformers can't import {configuration.model_type} ({type(cause).__name__}: {line}); where that "
             "is torchvision's, pip uninstall torchvision or install the one for this torch"
@@ -235,4 +235,4 @@ def _ask_hub(name: str) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
+    return first_line(error)[:200]

@@ -18,7 +18,7 @@ from explorer.samplers.frontier import FrontierSampler, frontier
 from explorer.samplers.parameters import Parameters
 from explorer.samplers.past import Observations, Past
 from explorer.samplers.sequence import exhaustive, qmc
-from spaces import PruningError, unknown
+from spaces import PruningError, first_line, unknown
 
 __all__ = ["SAMPLERS", "FrontierSampler", "Observations", "Parameters", "Past", "ask", "make_sampler"]
 
@@ -65,6 +65,4 @@ def make_sampler(name: str, past: Past, options: Mapping[str, Any]) -> BaseSampl
         try:
             return SAMPLERS[name](past, **options)
         except (TypeError, ValueError) as error:
-            raise PruningError(
-                f"sampler.options: {name} takes no such options ({str(error).splitlines()[0]})"
-            ) from None
+            raise PruningError(f"sampler.options: {name} takes no such options ({first_line(error)})") from None

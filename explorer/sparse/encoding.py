@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from explorer.masks import Mask, tile_places
-from spaces import Matrices, Pattern, PruningError, unknown
+from spaces import Matrices, Pattern, PruningError, first_line, unknown
 from spaces.gemm import best_encoding
 
 __all__ = ["decode", "encode"]
@@ -85,7 +85,7 @@ def decode(
         if len(values) != int(keep.count_nonzero()):
             raise ValueError(f"{len(values)} values for {int(keep.count_nonzero())} kept entries")
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
-        raise PruningError(f"encoding: no weight of {list(shape)} in {name!r} ({str(error).splitlines()[0]})") from None
+        raise PruningError(f"encoding: no weight of {list(shape)} in {name!r} ({first_line(error)})") from None
     columns = values.new_zeros(groups, N, K)
     columns[keep] = values
     return columns.transpose(1, 2)

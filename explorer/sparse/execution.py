@@ -16,7 +16,7 @@ from explorer.masks import Mask
 from explorer.sparse.forms import forms, unfit
 from explorer.sparse.matrix import Form, Layer, Matrix
 from explorer.tracing.running import run
-from spaces import Pattern, PruningError, unknown
+from spaces import Pattern, PruningError, first_line, unknown
 
 __all__ = ["Executed", "Note", "execute"]
 
@@ -224,4 +224,4 @@ def _fastest(name: str, layer: Layer, choices: _Choices, x: Tensor) -> _Found:
 
 
 def _line(form: str, error: Exception) -> str:
-    return f"{form}: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    return f"{form}: {first_line(error) or type(error).__name__}"

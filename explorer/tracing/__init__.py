@@ -16,7 +16,7 @@ from explorer.tracing.recorder import Recorder, tensors_in
 from explorer.tracing.recurrent import tie_states, without_fused_recurrence
 from explorer.tracing.running import left_as_it_was, run, without_fused_layers
 from explorer.tracing.verify import verified
-from spaces import FixedChannels, Network, PruningError
+from spaces import FixedChannels, Network, PruningError, first_line
 
 __all__ = ["run", "trace"]
 
@@ -75,7 +75,7 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
         results = [recorder.tape.value(tensor) for tensor in tensors_in(output)]
     except Exception as error:
         raise PruningError(
-            f"model: forward raised {type(error).__name__} on the example input ({_first_line(error)})"
+            f"model: forward raised {type(error).__name__} on the example input ({first_line(error)[:200]})"
         ) from error
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     graph, state = recorder.graph, {**parameters, **buffers}
@@ -99,7 +99,3 @@ def _idle(model: nn.Module, ran: set[str], used: set[str]) -> list[FixedChannels
         if weights and name not in ran and used.isdisjoint(own):
             found.append(FixedChannels(name, weights[0].size(0), "did not run in eval mode"))
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200]

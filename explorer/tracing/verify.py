@@ -23,7 +23,7 @@ from explorer.surgery import Surgeon
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.running import Uses, run, without_fused_layers
 from explorer.tracing.sifting import Item, sifted
-from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run
+from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run, first_line
 
 __all__ = ["verified"]
 
@@ -110,14 +110,14 @@ class _Check:
             try:
                 self.model = _randomised(copied(model).cpu().eval().to(self.dtype), generator)
             except Exception as error:
-                raise PruningError(f"model: it cannot be copied, {_first_line(error)}") from error
+                raise PruningError(f"model: it cannot be copied, {_described(error)}") from error
             self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
             outputs, uses = [], Uses(model)
             try:
                 with uses:
                     outputs = self._run(self.model)
             except Exception as error:
-                problem = problem or _first_line(error)
+                problem = problem or _described(error)
             if uses.found is not None:
                 raise _UncheckableError(f"a copy of the model still runs {uses.found} of the dense one")
             if not outputs:
@@ -135,7 +135,7 @@ class _Check:
         try:
             got = self._run(self.surgeon.build(kept, dropped))
         except Exception as error:
-            return f"the sliced model raises {_first_line(error)}"
+            return f"the sliced model raises {_described(error)}"
         dense = masked(self.model, self.network, kept, dropped)
         expected = self._run(dense)
         if len(expected) != len(got):
@@ -180,7 +180,7 @@ class _Check:
         try:
             self._run(silent)
         except Exception as error:
-            return dict.fromkeys(blocks, f"the model with silent layers raises {_first_line(error)}")
+            return dict.fromkeys(blocks, f"the model with silent layers raises {_described(error)}")
         return found
 
     def runs_in_training(self) -> bool:
@@ -196,7 +196,7 @@ class _Check:
         try:
             self._run(self.surgeon.build(*self._chosen(items, 0)).train())
         except Exception as error:
-            return f"the sliced model raises in training {_first_line(error)}"
+            return f"the sliced model raises in training {_described(error)}"
         return None
 
     def _chosen(self, items: Sequence[Item], number: int) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -331,5 +331,5 @@ def _with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:120]}"

@@ -16,7 +16,7 @@ from torch import nn
 
 from explorer.files import atomic
 from explorer.training.averaging import tensors_of
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["Checkpoints"]
 
@@ -43,7 +43,7 @@ class Checkpoints:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever is wrong with the file, training again mends it
-            log.warning("the checkpoint %s is not used: %s", path, (str(error).splitlines() or [""])[0])
+            log.warning("the checkpoint %s is not used: %s", path, first_line(error))
             return None
 
     def keep_state(self, name: str, state: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Checkpoints:
             if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in kept.items()}:
                 raise PruningError("it holds another network")
         except Exception as error:  # as above
-            log.warning("the weights %s are not used: %s", path, (str(error).splitlines() or [""])[0])
+            log.warning("the weights %s are not used: %s", path, first_line(error))
             return None
         with torch.no_grad():
             for key, value in kept.items():

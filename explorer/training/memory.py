@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from spaces import PruningError
+from spaces import PruningError, first_line
 
 __all__ = ["is_out_of_memory", "within_memory"]
 
@@ -27,7 +27,9 @@ def within_memory(work: Callable[[], T]) -> T:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error.__cause__ or error).splitlines()[0][:200]
+        cause = error.__cause__ or error
+        # Python's own says nothing
+        reason = first_line(cause)[:200] or type(cause).__name__
     # only here are the frames gone that hold the tensors
     torch.cuda.empty_cache()
     raise PruningError(f"out of memory: {reason}")

@@ -18,7 +18,7 @@ from explorer.task import Task
 from explorer.training.averaging import Average, tensors_of
 from explorer.training.distillation import distance
 from explorer.training.settings import OPTIMIZERS, PRECISIONS, Settings
-from spaces.errors import PruningError
+from spaces.errors import PruningError, first_line
 
 __all__ = ["Epoch", "Trainer", "train"]
 
@@ -124,7 +124,7 @@ class Trainer:
             try:
                 loss = self._backward(inputs, targets)
             except Exception as error:
-                line = (str(error).splitlines() or [""])[0][:300]
+                line = first_line(error)[:300]
                 raise PruningError(f"training: {type(error).__name__} in epoch {number} ({line})") from error
             self.optimizer.step()
             if self.average is not None:

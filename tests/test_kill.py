@@ -75,11 +75,10 @@ def kill_until_done(folder: Path, kills: int, name: str, *arguments: str) -> int
 
 
 @pytest.mark.parametrize("kills", KILLS)
-def test_killed_at_random_moments_it_ends_with_the_uninterrupted_table(folder, kills):
+def test_killed_at_random_moments_it_ends_with_the_uninterrupted_table(explore, folder, kills):
     trials = "trials=14" if kills < 5 else "trials=80"
-    whole = start(folder, "name=undisturbed", trials)
-    _, err = whole.communicate()
-    assert whole.returncode == 0, err
+    code, _, err = explore("run", *QUICK, "name=undisturbed", trials)
+    assert code == 0, err
     name = f"killed{kills}"
     assert kill_until_done(folder, kills, name, trials) == kills
     expected, got = (table(folder / "results" / run) for run in ("undisturbed", name))
@@ -88,14 +87,13 @@ def test_killed_at_random_moments_it_ends_with_the_uninterrupted_table(folder, k
     assert not ratios.duplicated().any()
 
 
-def test_a_second_driver_is_told_so(folder):
+def test_a_second_driver_is_told_so(explore, folder):
     first = start(folder, "name=driven", "trials=400", "sampler=random")
     try:
         while lines_of(folder / "results/driven/study.journal") < 30 and first.poll() is None:
             time.sleep(0.05)
-        second = start(folder, "name=driven", "trials=400", "sampler=random")
-        _, err = second.communicate(timeout=120)
-        assert second.returncode == 2
+        code, _, err = explore("run", *QUICK, "name=driven", "trials=400", "sampler=random")
+        assert code == 2
         assert "another process" in err
         assert err.count("\n") == 1
     finally:

@@ -94,7 +94,9 @@ def export_run(
     last = len(problem.evaluate.rungs) - 1
     rung = last if row is None else int(row.get("rung", last))
     module, masks = problem.evaluate.masked(recipe, rung)
-    final = _retrained(folder, path.stem, module)
+    # a file of another run may have the same name
+    own = path.resolve().parent == (folder / "recipes").resolve()
+    final = _retrained(folder, path.stem, module) if own else {}
     test = problem.evaluator.task.evaluate(module, list(setup.batches("test")))
     if row is None:
         metrics = {**problem.evaluate(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}

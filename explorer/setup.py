@@ -263,6 +263,8 @@ class Setup:
         refuse_empty(space, limits)
         check_reach(config, space)
         self._try_sampler(space, limits)
+        if "rungs" in evaluator or config["supernet"]["epochs"] or config["final"]["points"]:
+            Settings.of(config["finetuning"]).check(self.task)
         self.task.check(model, next(iter(self.batches("train", 2))))
         calibration = self.batches("train", evaluator["calibration_batches"] * evaluator["batch_size"])
         return Problem.of(

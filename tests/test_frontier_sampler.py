@@ -15,6 +15,7 @@ from synthetic import chain, space_of
 
 from explorer.frontier import hypervolume
 from explorer.samplers import FrontierSampler, Observations, Parameters, Past, make_sampler
+from explorer.samplers.domains import Recipes
 from explorer.samplers.gp import Inputs, Kernel, Observed, Process, fit
 from explorer.samplers.improvement import expected_improvement, lognormal_below, normal_below
 from spaces import Budget, PruningError
@@ -89,6 +90,15 @@ def test_a_process_goes_through_exact_values_and_less_through_uncertain_ones():
     np.testing.assert_allclose(exact, values, atol=0.01)
     assert np.abs(vague - values).mean() > 10 * np.abs(exact - values).mean()
     assert (spread > 0).all()
+
+
+def test_what_a_point_has_of_its_own_is_in_its_deviation():
+    rng = RNG(0)
+    inputs, away = inputs_of(rng, 30), inputs_of(rng, 10)
+    values = inputs.strong[:, 0] + rng.normal(size=30)
+    theta = np.log([0.7, 0.5, 0.4, 0.6, 1.0, 0.5, 1.5, 1.5])
+    _, deviation = Process(Observed(inputs, values, np.zeros(30)), theta)(away)
+    assert (deviation > 0.6 * values.std()).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -175,6 +185,21 @@ def test_proposals_are_new_and_inside_the_limits(space, case, budget):
     row = proposed(past)
     assert row.tobytes() not in past.seen
     assert past.limits.inside(space, row[None])[0]
+
+
+def test_features_are_joined_by_the_logarithm_of_flops(space):
+    rows = space.sample(20, RNG(0))
+    flops = np.log(space.costs(rows)["flops"] / space.dense["flops"])
+    with_features = Recipes(past_of(space, rows, features=lambda rows: rows[:, :2].astype(float))).strong(rows)
+    np.testing.assert_allclose(with_features, np.column_stack([rows[:, :2], flops]), atol=1e-4)
+    without = Recipes(past_of(space, rows)).strong(rows)
+    np.testing.assert_allclose(without[:, 0], flops, atol=1e-4)
+
+
+def test_what_is_removed_grows_without_end_where_little_is_kept(space):
+    rows = np.arange(8)[:, None].repeat(len(space.axes), 1)
+    weak = Recipes(past_of(space, rows)).weak(rows.astype(np.int16))
+    np.testing.assert_allclose(weak[:, 0], [-np.log(space.axes[0].ratios[choice]) for choice in range(8)])
 
 
 def test_a_proposal_depends_on_what_is_stored_and_nothing_else(space):

@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 Points = npt.NDArray[Any]
 
 _MAX_DRAWS = 1 << 17
+# what a choice keeps counts as so much at the least; some keep nothing
+_LEAST = 0.01
 
 
 class Domain(Protocol):
@@ -95,10 +97,12 @@ class Recipes:
         return point.tobytes() in self._past.seen
 
     def strong(self, points: Points) -> Floats:
-        if self._past.features is not None:
-            return self._past.features(points)
-        costs, dense = self._past.space.costs(points), self._past.space.dense
-        return np.log(np.stack([costs[name] / dense[name] for name in ("flops", "params")], 1) + 1e-6)
+        features, space = self._past.features, self._past.space
+        costs = space.costs(points)
+        # beside features the parameters say nothing of the error that FLOPs don't
+        names = ("flops", "params") if features is None else ("flops",)
+        logarithms = np.log(np.stack([costs[name] / space.dense[name] for name in names], 1) + 1e-6)
+        return logarithms if features is None else np.concatenate([features(points), logarithms], 1)
 
     def weak(self, points: Points) -> Floats:
         return np.concatenate([codes[points[:, place]] for place, codes in enumerate(self._codes)], 1)
@@ -109,9 +113,9 @@ class Recipes:
 
 
 def _codes(axis: Any) -> Floats:
-    """Return a row for each choice: how much it removes, in a column for each kind of pattern."""
+    """Return a row for each choice: minus the logarithm of what it keeps, in a column for each kind of pattern."""
     out = np.zeros((len(axis.choices), len(axis.families)))
     for column, members in enumerate(axis.families.values()):
         for choice in members:
-            out[choice, column] = 1 - axis.ratios[choice]
+            out[choice, column] = -np.log(max(axis.ratios[choice], _LEAST))
     return out

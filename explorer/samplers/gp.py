@@ -240,11 +240,15 @@ class Process:
         return solve_triangular(self._factor, np.eye(len(self._factor)), lower=True)
 
     def __call__(self, inputs: Inputs) -> tuple[Floats, Floats]:
-        """Return means and standard deviations (n,) of the noiseless values."""
+        """Return means and standard deviations (n,) of the values of points that were not observed.
+
+        The noise that was fitted is taken for what each point has of its own, and is in the deviations; the variances
+        that values were given with are not, being errors of measurement.
+        """
         shift, scale = self._scaler.values
         scaled = self._scaler.inputs(inputs)
         cross = Kernel(self._inputs, scaled)(self.theta)
         trend, strong, weak = np.exp(2 * self.theta[:3])
-        prior = trend * np.square(scaled.strong).sum(1) + strong + weak + _OFFSET**2
+        prior = trend * np.square(scaled.strong).sum(1) + strong + weak + _OFFSET**2 + np.exp(2 * self.theta[3])
         left = prior - np.square(self._inverse @ cross).sum(0)
         return shift + scale * (self._weights @ cross), scale * np.sqrt(np.maximum(left, 1e-12))

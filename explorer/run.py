@@ -226,7 +226,9 @@ class _Run:
         pairs = zip(records, inputs, strict=True)
         values = [record.values for record, seen in pairs if record.values is not None and seen == max(inputs)]
         volume = hypervolume(values, self.problem.scale.reference)
-        return f"hypervolume {volume:.4f}" + ("" if records[-1].values else f", failed: {records[-1].reason}")
+        # none where all so far were over a limit on the latency
+        failed = f", failed: {records[-1].reason}" if records and records[-1].values is None else ""
+        return f"hypervolume {volume:.4f}{failed}"
 
     def _write_config(self) -> None:
         import torch

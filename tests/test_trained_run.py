@@ -131,3 +131,9 @@ def test_mistakes_are_one_line(options, message):
     with pytest.raises(PruningError, match=re.escape(message)) as caught:
         explorer.explore(model, batches, batches, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_latency_that_nothing_reaches_is_one_line(explore):
+    code, _, err = explore("run", *QUICK, "sampler=random", "name=slow", "budget.latency_ms=0.0001")
+    assert code == 2
+    assert err.startswith("explore: budget: the latency of all 50 recipes that were measured is over it")

@@ -302,13 +302,23 @@ def _readable(error: Exception, config: str) -> PruningError:
     text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
     patterns: list[tuple[str, Callable[[re.Match[str]], PruningError]]] = [
         (r"Could not find '([^'/]+)/([^']+)'", lambda m: unknown(m[1], m[2], options_of(m[1]))),
-        (r"Could not override '([^']+)'", lambda m: unknown("key", m[1], _keys(config, m[1]))),
-        (r"Key '([^']+)' is not in struct", lambda m: unknown("key", m[1], _keys(config, m[1]))),
+        (r"Could not override '([^']+)'", lambda m: _no_key(config, m[1])),
+        (r"Key '([^']+)' is not in struct", lambda m: _no_key(config, m[1])),
     ]
     for pattern, make in patterns:
         if (match := re.search(pattern, text)) is not None:
             return make(match)
     return PruningError(f"config: {' '.join(text.split())[:300]}")
+
+
+def _no_key(config: str, key: str) -> PruningError:
+    """Return what is wrong with a key: only other options of its group have it, or it is misspelt."""
+    group, _, name = key.partition(".")
+    if group in GROUPS and name:
+        files = sorted((conf() / group).glob("*.yaml"))
+        if having := [path.stem for path in files if name in yaml.safe_load(path.read_text())]:
+            return PruningError(f"key: {key!r} is one of {group}={', '.join(having)} only")
+    return unknown("key", key, _keys(config, key))
 
 
 def options_of(group: str) -> list[str]:
@@ -327,6 +337,5 @@ def _keys(config: str, near: str) -> list[str]:
         found: dict[str, None] = {}
         for path in (conf() / group).glob("*.yaml"):
             found |= dict.fromkeys(f"{group}.{key}" for key in yaml.safe_load(path.read_text()))
-        # an option's key that the chosen option does not have is no misspelling of it
-        return sorted(set(found) - {near})
+        return sorted(found)
     return [f"{group}.{key}" for key in base[group]]

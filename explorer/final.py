@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from rich.table import Table
 
 from explorer.files import atomic
+from explorer.frontier import hypervolume
 from explorer.jobs import Job, attempt
 from explorer.metrics import Metric
 from explorer.progress import progress
@@ -25,29 +27,32 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["final_view", "missing_final", "read_final", "retrain", "retrain_frontier", "spread"]
+__all__ = ["final_view", "missing_final", "read_final", "retrain", "retrain_frontier", "telling"]
 
 DENSE = "dense"
 
 
-def spread(costs: Sequence[float], points: int) -> list[int]:
-    """Return the places of so many points of a frontier, evenly spread over its range of costs, in order.
+def telling(values: npt.ArrayLike, points: int) -> list[int]:
+    """Return the places of so many points of a frontier that together keep most of its hypervolume, in order.
+
+    They are taken one after the other, each time the one that adds most; the reference is the worst of the points, in
+    the last objective 1.
 
     Parameters
     ----------
-    costs
-        One a point, in any order; if there are no more than `points`, all are taken.
+    values
+        (n, 2), errors and costs relative to dense, minimised; if there are no more than `points`, all are taken.
     points
         How many; 0 for none.
     """
-    left = list(range(len(costs)))
+    left = np.asarray(values, dtype=float).reshape(-1, 2)
     if len(left) <= points:
-        return left
-    chosen = []
-    for target in np.linspace(min(costs), max(costs), points) if points else ():
-        nearest = min(left, key=lambda place: (abs(costs[place] - target), place))
-        left.remove(nearest)
-        chosen.append(nearest)
+        return list(range(len(left)))
+    reference = [left[:, 0].max(), 1.0]
+    chosen: list[int] = []
+    while len(chosen) < points:
+        rest = [place for place in range(len(left)) if place not in chosen]
+        chosen.append(max(rest, key=lambda place: hypervolume(left[[*chosen, place]], reference)))
     return sorted(chosen)
 
 
@@ -116,7 +121,7 @@ def final_view(table: pd.DataFrame, error: Metric) -> Table:
 
 
 def _chosen(front: pd.DataFrame, points: int) -> list[int]:
-    return spread(front["flops"].tolist(), points)
+    return telling(front[["error", "flops_ratio"]].to_numpy(), points)
 
 
 def _called(front: pd.DataFrame, place: int) -> str:

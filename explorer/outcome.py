@@ -19,6 +19,7 @@ from explorer.progress import console, frontier_view
 if TYPE_CHECKING:
     from explorer.plots import MaskPanel
     from explorer.study import Study
+    from explorer.tables import Scale
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
@@ -59,7 +60,7 @@ def write_outcome(
         "trials": len(trials),
         "ended": ended,
         "hypervolume": study.hypervolume,
-        "hypervolume_ladder": scale.hypervolume(trials[trials["source"] == "ladder"]),
+        "hypervolume_ladder": _ladder(trials, scale),
         "failed": int((trials["state"] == "FAIL").sum()),
         "error": {"label": scale.error.label, "scale": scale.error.scale},
         "dense": dict(dense),
@@ -67,6 +68,12 @@ def write_outcome(
     }
     with atomic(folder / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _ladder(trials: pd.DataFrame, scale: Scale) -> float | None:
+    """Return the hypervolume of the uniform ratios; None where they were not all measured at the same rung."""
+    ladder = trials[trials["source"] == "ladder"]
+    return None if (ladder["rung"] != trials["rung"].max()).any() else scale.hypervolume(ladder)
 
 
 def _write_recipes(folder: Path, study: Study, front: pd.DataFrame) -> None:
@@ -162,6 +169,7 @@ def show_outcome(folder: Path) -> None:
     beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""
     console.print(f"{summary['trials']} trials{failed}, hypervolume {volume:.4f}{beside}{dense}")
     again = ", the same command continues" if summary["ended"] in ("interrupted", "timeout") else ""
-    console.print(f"ended: {summary['ended']}{again}", highlight=False)
+    why = {"stuck": ": no further recipe inside the limits was found", "exhausted": ": every recipe was evaluated"}
+    console.print(f"ended: {summary['ended']}{why.get(summary['ended'], '')}{again}", highlight=False)
     for path in sorted((folder / "plots").glob("*.png")):
         console.print(f"plot: {path}", soft_wrap=True)

@@ -179,7 +179,7 @@ class _Run:
                     on_record=lambda records: show(len(records), self._remark(records)),
                 )
         finally:
-            log.info("%d trials, %s after %.1f s", len(search.records), ended, time.monotonic() - begin)
+            log.info("%d trials, ended after %.3g s: %s", len(search.records), time.monotonic() - begin, ended)
             self._write(Study(self.problem, search.records), ended)
         return ended
 

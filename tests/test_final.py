@@ -16,7 +16,7 @@ from torch import nn
 from explorer import data
 from explorer.criteria import score
 from explorer.evaluation import Evaluator
-from explorer.final import retrain, spread
+from explorer.final import retrain, telling
 from explorer.finetuning import Finetuned
 from explorer.task import classification
 from explorer.tracing import trace
@@ -27,30 +27,27 @@ RECIPES = {"trial-0001": Recipe.of({"1": 0.5}), "trial-0004": Recipe.of({"1": 0.
 
 
 @pytest.mark.parametrize(
-    ("costs", "points", "places"),
+    ("values", "points", "places"),
     [
         ([], 3, []),
-        ([5.0], 3, [0]),
-        ([1.0, 2.0, 3.0], 0, []),
-        ([1.0, 2.0, 3.0], 3, [0, 1, 2]),
-        ([0.1, 0.12, 0.14, 0.5, 0.9, 1.0], 3, [0, 3, 5]),
-        ([3.0, 1.0, 2.0], 2, [0, 1]),
-        ([1.0, 1.0, 1.0], 2, [0, 1]),
-        ([2.0, 1.0, 9.0], 1, [1]),
+        ([(0.5, 0.5)], 3, [0]),
+        ([(0.5, 0.2), (0.3, 0.5), (0.2, 0.7)], 0, []),
+        ([(0.5, 0.2), (0.3, 0.5), (0.2, 0.7)], 3, [0, 1, 2]),
+        # next to chance, three that are alike, and one far on
+        ([(0.9, 0.01), (0.30, 0.2), (0.29, 0.21), (0.28, 0.22), (0.1, 0.6)], 2, [3, 4]),
+        ([(0.9, 0.01), (0.30, 0.2), (0.29, 0.21), (0.28, 0.22), (0.1, 0.6)], 1, [3]),
     ],
 )
-def test_points_are_spread_over_costs(costs: list[float], points: int, places: list[int]) -> None:
-    assert spread(costs, points) == places
+def test_points_that_tell_most_are_chosen(values: list[tuple[float, float]], points: int, places: list[int]) -> None:
+    assert telling(values, points) == places
 
 
-@given(st.lists(st.floats(0.01, 1), max_size=30), st.integers(0, 10))
-def test_points_are_different_ones_with_both_ends(costs: list[float], points: int) -> None:
-    places = spread(costs, points)
-    assert len(set(places)) == len(places) == min(points, len(costs))
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), max_size=12), st.integers(0, 6))
+def test_more_points_keep_more(values: list[tuple[float, float]], points: int) -> None:
+    places, more = telling(values, points), telling(values, points + 1)
+    assert len(set(places)) == len(places) == min(points, len(values))
     assert places == sorted(places)
-    if len(places) > 1:
-        chosen = [costs[place] for place in places]
-        assert (min(chosen), max(chosen)) == (min(costs), max(costs))
+    assert set(places) <= set(more)
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ MISTAKES = {
     "nothing before =": (["run", "=3"], "config: "),
     "config dir": (["run", "--config-dir", "nowhere"], "--config-dir: 'nowhere' is no folder"),
     "added to a closed group": (["run", "+evaluator.foo=3"], "key: 'evaluator.foo' is unknown"),
-    "key of another option": (["run", "data.validation=2"], "key: 'data.validation' is unknown"),
+    "key of another option": (["run", "data.validation=2"], "key: 'data.validation' is one of data="),
     "folder in a name": (["run", "model.name=a/b"], "the run's name: 'a/b-digits"),
     "hidden name": (["run", "name=.cache"], "name: '.cache'"),
     "sampler option of words": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ EXECUTORS: Mapping[str, Callable[[Section, Path, str], Launcher] | None] = {
 """How the workers of each executor are started, from its section of the configuration, a folder for what they write,
 and the device they evaluate on; None where there are none."""
 
+# what each needs besides, and the extra that installs it
+_LIBRARIES = {"ray": ("ray", "ray"), "slurm": ("submitit", "slurm")}
+
 _NUMBERS: Mapping[str, dict[str, Any]] = {
     "workers": {"least": 1, "optional": True},
     "threads": {"least": 1, "optional": True},
@@ -66,6 +70,9 @@ def check_executor(section: Section) -> None:
     name = section["name"]
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
+    library, extra = _LIBRARIES.get(name, ("", ""))
+    if library and importlib.util.find_spec(library) is None:
+        raise PruningError(f"executor: {name} needs {library}; pip install 'pruning-spaces[{extra}]'")
     for key, rule in _NUMBERS.items():
         if key in section:
             # what SLURM counts is whole, Ray shares a GPU

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ from explorer.jobs import Evaluate, Job, Result
 from spaces import PruningError
 
 __all__ = ["Handle", "Launcher", "Pool"]
+
+log = logging.getLogger("explorer")
 
 # seconds between looks at workers that have not reported yet, and that ending ones are given
 _LOOK = 0.2
@@ -235,6 +238,7 @@ class Pool:
         worker.handle.stop()
         if worker.task is not None:
             worker.task.losses += 1
+            log.warning("worker %d died (%s) with trial %d in hand", worker.place, how, worker.task.job.number)
             if worker.task.losses < 2:
                 self._queue.appendleft(worker.task)
             else:

@@ -55,11 +55,14 @@ def pareto_data(
     Returns
     -------
     pandas.DataFrame
-        `kind` is ``search``, ``ladder``, ``frontier`` (non-dominated, again), ``dense`` or for a baseline its
-        allocation; `granularity` that of the trials table.
+        `kind` is ``search``, ``ladder``, ``lower`` (measured at a lower rung than others), ``frontier``
+        (non-dominated, again), ``dense`` or for a baseline its allocation; `granularity` that of the trials table.
     """
     finished = trials[trials["state"] == "COMPLETE"]
     kinds = finished["source"].where(finished["source"] == "ladder", "search")
+    if len(finished):
+        # errors of other rungs are no ladder
+        kinds = kinds.where(finished["rung"] == finished["rung"].max(), "lower")
     parts = [(finished, kinds), (frontier_table(trials, scale), "frontier"), (pd.DataFrame([dense]), "dense")]
     if baselines is not None and x in baselines:
         measured = baselines[baselines["state"] == "COMPLETE"]
@@ -85,6 +88,11 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
     front = data[data["kind"] == "frontier"].sort_values("x")
     dense = data[data["kind"] == "dense"]
     ax.scatter(search["x"], search["y"], s=18, color=COLOURS["search"], alpha=0.6, lw=0, label="explored")
+    lower = data[data["kind"] == "lower"]
+    if len(lower):
+        ax.scatter(
+            lower["x"], lower["y"], s=14, facecolors="none", edgecolors="#999999", lw=0.7, label="at a lower rung"
+        )
     label = "uniform ratios"
     for _, rungs in ladder.sort_values("x").groupby("granularity"):
         ax.plot(rungs["x"], rungs["y"], "--s", ms=4, lw=1, color=COLOURS["ladder"], label=label)

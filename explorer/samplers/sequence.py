@@ -60,11 +60,13 @@ def exhaustive(past: Past) -> BaseSampler:
     """Return the sampler of the first recipe inside the limits, in the order of the space, that is new."""
 
     def propose() -> npt.NDArray:
-        for start in range(0, past.space.size, _BLOCK):
+        # what came before was seen or is outside
+        for start in range(past.memo.get("begin", 0), past.space.size, _BLOCK):
             rows = past.space.rows(start, min(past.space.size, start + _BLOCK))
             for row in rows[past.limits.inside(past.space, rows)]:
                 if row.tobytes() not in past.seen:
                     return row
+            past.memo["begin"] = start + _BLOCK
         return past.space.unrank(0)
 
     return RowSampler(past.space, propose)

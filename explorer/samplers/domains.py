@@ -99,7 +99,7 @@ class Recipes:
     def strong(self, points: Points) -> Floats:
         features, space = self._past.features, self._past.space
         costs = space.costs(points)
-        # beside features the parameters say nothing of the error that FLOPs don't
+        # beside features and FLOPs the parameters made predictions no better
         names = ("flops", "params") if features is None else ("flops",)
         logarithms = np.log(np.stack([costs[name] / space.dense[name] for name in names], 1) + 1e-6)
         return logarithms if features is None else np.concatenate([features(points), logarithms], 1)

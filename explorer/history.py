@@ -138,6 +138,10 @@ class History:
     def __len__(self) -> int:
         return len(self._records)
 
+    def below(self, rung: int) -> set[bytes]:
+        """Return the recipes that ended well at a lower rung, and at none from `rung` on."""
+        return {key for key, record in self._records.items() if record.state == "COMPLETE" and record.rung < rung}
+
     def hopeless(self, least: int) -> str | None:
         """Return the last reason where `least` recipes or more were evaluated and all failed."""
         if len(self._records) < least or self._entries:

@@ -286,7 +286,8 @@ class Search:
             self._evaluate(pending, trials, kept)
 
     def _known_to_sampler(self) -> Past:
-        running = [np.frombuffer(key, dtype=np.int16) for key in sorted({key for key, _ in self._claims()})]
+        claimed = {key for key, _ in self._claims()}
+        running = [np.frombuffer(key, dtype=np.int16) for key in sorted(claimed | self._history.below(self._rungs - 1))]
         return Past(
             self.space,
             self.limits,

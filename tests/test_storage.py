@@ -283,7 +283,7 @@ def test_drivers_of_this_process_live_while_they_are_entered():
     assert not driver.is_dead(driver.identity)
 
 
-@pytest.mark.parametrize("identity", [None, "", "host:1", "a:b:c:d", "somewhere/else:1:1:ff", f"x:{os.getpid()}"])
+@pytest.mark.parametrize("identity", [None, "", "host:1", "a:b:c:d", "somewhere/else:1:1:ff", "x:1"])
 def test_what_is_no_drivers_identity_is_not_dead(identity):
     with Driver(optuna.create_study()) as driver:
         assert not driver.is_dead(identity)

@@ -61,7 +61,8 @@ class Past:
     earlier
         What earlier studies of the same network measured; of rung 0.
     pending
-        (m, axes), rows under evaluation.
+        (m, axes), rows under evaluation, and those of lower rungs that were not promoted: neither has been seen at the
+        last rung, and looking for the frontier next to them again and again would not change that.
     rungs
         How many rungs there are; the frontier is sought at the last.
     features

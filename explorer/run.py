@@ -20,7 +20,7 @@ import yaml
 
 from explorer.baselines import evaluate_baselines, missing_baselines
 from explorer.config import Config, default_name, differences, identity
-from explorer.executors import make_executor
+from explorer.executors import check_installed, make_executor
 from explorer.files import atomic
 from explorer.final import missing_final, retrain_frontier
 from explorer.outcome import show_outcome, write_outcome, write_pareto
@@ -74,6 +74,7 @@ def execute(config: Config, root: Path) -> Path:
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
         return folder
+    check_installed(config["executor"])
     if folder.exists():
         # before anything long is loaded
         with driving(folder):

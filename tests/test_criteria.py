@@ -668,7 +668,7 @@ MISTAKES = {
     "misspelt": (["criterion=tailor"], "criterion: 'tailor' is unknown, did you mean 'taylor'"),
     "norm": (["criterion.norm=l0"], "criterion.norm: 'l0' is unknown"),
     "batches": (["criterion=wanda", "criterion.batches=none"], "criterion.batches: 'none', allowed is a whole number"),
-    "seed": (["criterion=l1", "criterion.seed=1"], "key: 'criterion.seed' is unknown"),
+    "seed": (["criterion=l1", "criterion.seed=1"], "key: 'criterion.seed' is one of criterion="),
 }
 
 

@@ -13,7 +13,7 @@ from explorer.executors.pool import Launcher, Pool
 from explorer.jobs import Evaluate, Executor
 from spaces import PruningError, unknown
 
-__all__ = ["EXECUTORS", "check_executor", "make_executor"]
+__all__ = ["EXECUTORS", "check_executor", "check_installed", "make_executor"]
 
 Section = Mapping[str, Any]
 
@@ -46,8 +46,8 @@ EXECUTORS: Mapping[str, Callable[[Section, Path, str], Launcher] | None] = {
 """How the workers of each executor are started, from its section of the configuration, a folder for what they write,
 and the device they evaluate on; None where there are none."""
 
-# what each needs besides, and the extra that installs it
-_LIBRARIES = {"ray": ("ray", "ray"), "slurm": ("submitit", "slurm")}
+# what each needs besides, which the extra of its name installs
+_LIBRARIES = {"ray": "ray", "slurm": "submitit"}
 
 _NUMBERS: Mapping[str, dict[str, Any]] = {
     "workers": {"least": 1, "optional": True},
@@ -70,9 +70,6 @@ def check_executor(section: Section) -> None:
     name = section["name"]
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
-    library, extra = _LIBRARIES.get(name, ("", ""))
-    if library and importlib.util.find_spec(library) is None:
-        raise PruningError(f"executor: {name} needs {library}; pip install 'pruning-spaces[{extra}]'")
     for key, rule in _NUMBERS.items():
         if key in section:
             # what SLURM counts is whole, Ray shares a GPU
@@ -87,6 +84,19 @@ def check_executor(section: Section) -> None:
         raise unknown("executor.cluster", section["cluster"], ["slurm", "local"])
     if not isinstance(section.get("parameters", {}), Mapping):
         raise PruningError(f"executor.parameters: {section['parameters']!r}, allowed is a section of keys")
+
+
+def check_installed(section: Section) -> None:
+    """Check that an executor's library is there, before a folder is made for the run.
+
+    Raises
+    ------
+    PruningError
+        If it is not; the message has the pip command.
+    """
+    name = section["name"]
+    if name in _LIBRARIES and importlib.util.find_spec(_LIBRARIES[name]) is None:
+        raise PruningError(f"executor: {name} needs {_LIBRARIES[name]}; pip install 'pruning-spaces[{name}]'")
 
 
 def make_executor(section: Section, evaluate: Evaluate, *, folder: Path, device: str) -> Executor:

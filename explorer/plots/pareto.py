@@ -60,7 +60,7 @@ def pareto_data(
     """
     finished = trials[trials["state"] == "COMPLETE"]
     kinds = finished["source"].where(finished["source"] == "ladder", "search")
-    if len(finished):
+    if len(finished) and "rung" in finished:
         # errors of other rungs are no ladder
         kinds = kinds.where(finished["rung"] == finished["rung"].max(), "lower")
     parts = [(finished, kinds), (frontier_table(trials, scale), "frontier"), (pd.DataFrame([dense]), "dense")]

@@ -344,6 +344,9 @@ from explorer.jobs import Job
 from mine import Offset
 from spaces import Recipe
 
+# what is started in the background of a script ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Here:
     def __call__(self, job):
         Path(f"pid-{os.getpid()}").touch()

@@ -58,7 +58,7 @@ def rungs(config: dict[str, Any]) -> list[Figure]:
             tables.append(table.assign(problem=name, variant=variant))
             show(done, f"{name}, {variant}, seed {seed}")
     curves = _write("rungs", tables)
-    last = curves.groupby(["problem", "variant", "seed"], sort=False)["hypervolume"].last()
+    last = curves.groupby(["problem", "variant", "seed"], sort=False)["hypervolume"].last().sort_index()
     figures = []
     for name in options["problems"]:
         ends = {variant: median(last[name, variant]) for variant in PROBLEMS[name]}

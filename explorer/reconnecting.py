@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from explorer.progress import console
 from spaces import PruningError
 
-__all__ = ["reconnecting"]
+__all__ = ["opened", "reconnecting"]
 
 log = logging.getLogger("explorer")
 Given = TypeVar("Given")
@@ -27,6 +28,9 @@ _PAUSE = 5.0
 _TOKEN = "created"
 # Optuna repeats a creation by itself after a pause; none that was repeated is as fast as this
 _SURELY_ONCE = 0.02
+# what PostgreSQL, where it speaks English, answers while it restarts, and what is heard between these answers
+_RESTARTS = r"the database system is|due to administrator command|server closed the connection unexpectedly"
+_GONE = r"refused|No such file"
 _REPEATABLE = sorted(
     {name for name in vars(BaseStorage) if name.startswith(("get_", "set_", "create_new_study"))}
     - {"set_trial_state_values"}
@@ -46,7 +50,7 @@ def reconnecting(storage: BaseStorage, *, patience: float = _PATIENCE) -> BaseSt
     patience
         Seconds after which a server is given up; the call raises `PruningError` then.
     """
-    waiting = _Waiting(patience)
+    waiting = _Waiting(patience, _lost)
     create, finish = storage.create_new_trial, storage.set_trial_state_values
 
     def create_once(study: int, template_trial: FrozenTrial | None = None) -> int:
@@ -84,11 +88,41 @@ def reconnecting(storage: BaseStorage, *, patience: float = _PATIENCE) -> BaseSt
     return storage
 
 
+def opened(opening: Callable[[], Given], *, patience: float = _PATIENCE) -> Given:
+    """Return what `opening` returns, called again while its server says that it restarts.
+
+    A server that is not there at all is a mistake and not waited for, unless it was seen to restart.
+
+    Parameters
+    ----------
+    opening
+        Opens a storage.
+    patience
+        Seconds after which a server is given up.
+
+    Raises
+    ------
+    PruningError
+        If the server restarts for longer than that.
+    """
+    seen = False
+
+    def restarts(error: BaseException) -> bool:
+        nonlocal seen
+        said = _said(error)
+        restarting = re.search(_RESTARTS, said) is not None
+        seen = seen or restarting
+        return restarting or (seen and re.search(_GONE, said) is not None)
+
+    return _Waiting(patience, restarts).repeat(opening)
+
+
 class _Waiting:
     """Repeats calls while a server is away, and says so once for all threads."""
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, lost: Callable[[BaseException], bool]) -> None:
         self._patience = patience
+        self._lost = lost
         self._away = False
 
     def __call__(self, method: Callable[..., Given]) -> Callable[..., Given]:
@@ -101,7 +135,7 @@ class _Waiting:
             try:
                 given = call()
             except Exception as error:
-                if not _lost(error):
+                if not self._lost(error):
                     raise
                 if time.monotonic() - begin > self._patience:
                     raise PruningError(
@@ -151,3 +185,8 @@ def _lost(error: BaseException | None) -> bool:
         local = type(getattr(error, "orig", error)).__module__ == "sqlite3"
         return not local or "locked" in str(error)
     return _lost(error.__cause__ or error.__context__)
+
+
+def _said(error: BaseException | None) -> str:
+    """Return what an error and all that caused it say."""
+    return "" if error is None else f"{error}\n{_said(error.__cause__ or error.__context__)}"

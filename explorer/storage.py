@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
 from optuna.study import StudyDirection
 
-from explorer.reconnecting import reconnecting
+from explorer.reconnecting import opened, reconnecting
 from spaces import PruningError, first_line
 
 __all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]
@@ -96,12 +96,18 @@ def shared_storage(url: str) -> BaseStorage:
     """
     kind = next(kind for pattern, kind in _KINDS if re.match(pattern, url))
     try:
-        storage = _OPEN[kind](url)
-        # a server that is not there is a mistake now and an accident later
-        storage.get_all_studies()
+        storage = opened(lambda: _answering(_OPEN[kind](url)))
+    except PruningError:
+        raise
     except Exception as error:
         raise PruningError(f"storage.url: {redacted(url)!r} can't be opened ({_reason(error, kind, url)})") from None
     return storage if kind == "journal" else reconnecting(storage)
+
+
+def _answering(storage: BaseStorage) -> BaseStorage:
+    # a server that is not there is a mistake now and an accident later
+    storage.get_all_studies()
+    return storage
 
 
 def _database(url: str) -> BaseStorage:
@@ -146,11 +152,21 @@ _OPEN: dict[str, Callable[[str], BaseStorage]] = {
 }
 
 
+_ALLOWED = (
+    "allowed: host:port of a gRPC proxy; a URL such as sqlite:///study.db, postgresql+psycopg://USER@HOST/DATABASE "
+    "or redis://HOST; or a path *.journal"
+)
+# SQLAlchemy's, for what is no URL and for a database it does not know
+_UNKNOWN = ("ArgumentError", "NoSuchModuleError")
+
+
 def _reason(error: Exception, kind: str, url: str) -> str:
     """Return why a storage can't be opened, in one line and without its password."""
     if isinstance(error, ImportError):
         needed = {"redis": "redis", "grpc": "'pruning-spaces[grpc]'"}.get(kind, "'pruning-spaces[rdb]'")
         return f"its driver is missing: pip install {needed}"
+    if type(error).__name__ in _UNKNOWN:
+        return _ALLOWED
     line = first_line(error).replace(url, redacted(url))
     for password in _passwords(url):
         line = line.replace(password, "***")

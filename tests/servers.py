@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,22 @@ class PostgreSQL:
         self._control("stop", "-m", "immediate")
         time.sleep(pause)
         self._control("start")
+
+    @contextmanager
+    def shutting_down(self, url: str) -> Iterator[None]:
+        """Refuse new connections inside, as a server does that waits for an old one to end; start again after."""
+        import psycopg
+
+        address = url.replace("+psycopg", "")
+        with closing(psycopg.connect(address)):
+            self._control("stop", "-m", "smart", "-W")
+            while True:
+                try:
+                    psycopg.connect(address).close()
+                except psycopg.OperationalError:
+                    break
+            yield
+        self.restart()
 
     def close(self) -> None:
         self._control("stop", "-m", "immediate")

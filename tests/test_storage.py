@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from servers import PostgreSQL, free_port, proxy
 
 from explorer.driver import Driver
-from explorer.reconnecting import reconnecting
+from explorer.reconnecting import opened, reconnecting
 from explorer.storage import journal, open_study, redacted, shared_storage
 from spaces import PruningError
 
@@ -80,10 +80,13 @@ def test_urls_are_shown_without_their_password(url):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nosuch://u:SECRET@h/d", "NoSuchModuleError"),
+        ("nosuch://u:SECRET@h/d", "allowed: host:port"),
+        ("sqlite3:///x.db", "sqlite:///study.db"),
+        ("localhost", "allowed: host:port"),
+        ("/tmp/x.db", r"a path \*\.journal"),
         ("postgresql+psycopg://u:SECRET@127.0.0.1:1/d", "refused"),
         ("postgresql+psycopg://u:SEC%40RET@127.0.0.1:1/d?password=SECRET", "refused"),
-        ("u:SECRET@h/d", "parse"),
+        ("u:SECRET@h/d", "allowed: host:port"),
         ("127.0.0.1:1", "timeout"),
         ("sqlite:////nowhere/at/all.db", "unable to open"),
         ("/nowhere/at/all.journal", "No such file"),
@@ -184,6 +187,61 @@ def test_a_server_that_stays_away_is_given_up_in_one_line():
     study = optuna.create_study(storage=reconnecting(Away(), patience=0.05))
     with pytest.raises(PruningError, match="no answer"):
         study.get_trials()
+
+
+# what a server answers one after the other, and how often it is asked
+OPENINGS = {
+    "restarted": (
+        ["the database system is shutting down", "Connection refused", "the database system is starting up"],
+        4,
+    ),
+    "absent": (["Connection refused"], 1),
+    "password": (["password authentication failed"], 1),
+    "unknown": (['database "x" does not exist'], 1),
+    "wrong after a restart": (["the database system is starting up", "password authentication failed"], 2),
+}
+
+
+@pytest.mark.parametrize("case", OPENINGS)
+def test_only_a_restart_is_waited_for_when_a_storage_is_opened(case, monkeypatch):
+    answers, asked = OPENINGS[case]
+    monkeypatch.setattr("explorer.reconnecting.time.sleep", lambda seconds: None)
+    calls = 0
+
+    def opening() -> str:
+        nonlocal calls
+        calls += 1
+        if calls <= len(answers):
+            raise RuntimeError("the wrapper") from ConnectionError(answers[calls - 1])
+        return "open"
+
+    if asked > len(answers):
+        assert opened(opening) == "open"
+    else:
+        with pytest.raises(RuntimeError):
+            opened(opening)
+    assert calls == asked
+
+
+def test_a_storage_is_opened_while_its_database_restarts(server):
+    url = server.new(f"d{free_port()}")
+    study_in(url)
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.extend(s.study_name for s in shared_storage(url).get_all_studies()))
+    with server.shutting_down(url):
+        thread.start()
+        time.sleep(0.3)
+        assert thread.is_alive()
+    thread.join(60)
+    assert found == ["s"]
+
+
+def test_a_server_that_restarts_for_ever_is_given_up_in_one_line():
+    def opening() -> None:
+        raise ConnectionError("the database system is starting up")
+
+    with pytest.raises(PruningError, match="no answer"):
+        opened(opening, patience=0.05)
 
 
 def test_a_mistake_is_not_repeated():

@@ -46,7 +46,6 @@ class PostgreSQL:
             entry = pwd.getpwnam(user)
             self._as = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-        self._port = free_port()
         self._run(
             "initdb",
             "-E",
@@ -60,7 +59,15 @@ class PostgreSQL:
             "--no-sync",
             "--no-instructions",
         )
-        self._control("start")
+        for attempt in range(3):
+            # somebody else may take the port first
+            self._port = free_port()
+            try:
+                self._control("start")
+                break
+            except subprocess.CalledProcessError:
+                if attempt == 2:
+                    raise
 
     @property
     def _data(self) -> Path:

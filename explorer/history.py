@@ -140,6 +140,8 @@ class History:
 
     def below(self, rung: int) -> set[bytes]:
         """Return the recipes that ended well at a lower rung, and at none from `rung` on."""
+        if not rung:
+            return set()
         return {key for key, record in self._records.items() if record.state == "COMPLETE" and record.rung < rung}
 
     def hopeless(self, least: int) -> str | None:

@@ -15,7 +15,7 @@ from explorer.history import History, Known, Record
 from explorer.jobs import Executor, Job, Result
 from explorer.remaining import Remaining
 from explorer.rungs import promotable
-from explorer.samplers import Observations, Parameters, Past, make_sampler
+from explorer.samplers import Observations, Parameters, Past, RowSampler, make_sampler
 from explorer.trials import Claim, Trials
 from spaces import Budget, PruningError, PruningSpace
 
@@ -267,10 +267,13 @@ class Search:
     def _propose(self, trials: int, fixed: Row | None, source: str) -> None:
         """Ask the sampler for a recipe and begin its evaluation if it needs one; or begin that of a `fixed` one."""
         sampler = make_sampler(self._sampler, self._known_to_sampler(), self._options)
-        # asked in any case: some samplers, such as NSGA-II, count only trials that they were asked for
-        row, kept = self._trials.propose(sampler)
-        pending = _Pending(row if fixed is None else fixed, 0, source, time.perf_counter())
-        row = pending.row
+        row, kept = fixed, dict[str, Any]()
+        if fixed is None or not isinstance(sampler, RowSampler):
+            # Optuna's are asked in any case: some, such as NSGA-II, count only trials that they were asked for
+            proposed, kept = self._trials.propose(sampler)
+            row = proposed if fixed is None else fixed
+        assert row is not None
+        pending = _Pending(row, 0, source, time.perf_counter())
         excess = self.limits.excess(self.space.costs(row[None]), self.space.dense) if self.limits else {}
         known = self._history.known.get(row.tobytes())
         if any(value[0] > 0 for value in excess.values()):
@@ -287,15 +290,16 @@ class Search:
 
     def _known_to_sampler(self) -> Past:
         claimed = {key for key, _ in self._claims()}
-        running = [np.frombuffer(key, dtype=np.int16) for key in sorted(claimed | self._history.below(self._rungs - 1))]
+        pending = sorted(claimed | self._history.below(self._rungs - 1))
+        rows = [np.frombuffer(key, dtype=np.int16) for key in pending]
         return Past(
             self.space,
             self.limits,
-            self._history.known.keys() | {row.tobytes() for row in running},
+            self._history.known.keys() | claimed,
             self._seed,
             self._trials.count,
             observed=self._history.observed,
-            pending=np.array(running, dtype=np.int16).reshape(len(running), len(self.space.axes)),
+            pending=np.array(rows, dtype=np.int16).reshape(len(rows), len(self.space.axes)),
             **self._past,  # type: ignore[arg-type]
         )
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from explorer.allocation import allocate
 from explorer.bench.figures import Figure
+from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
 from explorer.criteria import CRITERIA, Options
 from explorer.data import Batch
@@ -19,12 +20,10 @@ from explorer.problem import Problem, named_space
 from explorer.progress import progress
 from explorer.setup import Setup
 from explorer.tracing import trace
-from spaces import PruningError, PruningSpace, costs_of
+from spaces import PruningSpace, costs_of
 
 __all__ = ["Outcome", "criteria", "summary"]
 
-# what the weights were trained with
-_STATISTICS = ("model.mean=[.485,.456,.406]", "model.std=[.229,.224,.225]")
 # allocations of every criterion, and those made of magnitudes
 _COMMON, _MAGNITUDE = ("uniform", "global"), {"l2": ("lamp", "erk")}
 
@@ -59,12 +58,7 @@ def criteria(config: dict[str, Any]) -> list[Figure]:
         If data or weights are not given or not there.
     """
     options = config["criteria"]
-    for key in ("data", "weights"):
-        if options[key] is None:
-            what = "the folder of cifar10-jpeg" if key == "data" else "the file of ResNet-20's weights"
-            raise PruningError(f"criteria.{key}: not given, needed is {what}")
-    paths = [f"data.path={options['data']}", f"model.weights={options['weights']}"]
-    (run,) = compose(["model=resnet20", "data=cifar10", *paths, *_STATISTICS, "device=cpu"])
+    (run,) = compose([*resnet20("criteria", options), "device=cpu"])
     setup = Setup(run)
     module = setup.dense()
     network = trace(module, setup.example("cpu"), name="resnet20")

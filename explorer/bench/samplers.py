@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from explorer.bench.figures import Figure
+from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
 from explorer.features import Features
 from explorer.files import atomic
@@ -30,18 +31,16 @@ from explorer.search import Record
 from explorer.setup import Setup
 from explorer.storage import open_study
 from explorer.tracing import trace
-from spaces import Budget, PruningError, PruningSpace
+from spaces import Budget, PruningSpace
 
 __all__ = ["SPACES", "samplers", "standings"]
 
-# what the weights were trained with
-_RESNET20 = ("model=resnet20", "data=cifar10", "model.mean=[.485,.456,.406]", "model.std=[.229,.224,.225]")
 SPACES: Mapping[str, tuple[str, ...]] = {
-    "filter": (*_RESNET20, "space=filter"),
-    "mixed": (*_RESNET20, "space=mixed"),
+    "filter": ("space=filter",),
+    "mixed": ("space=mixed",),
     "digits": ("model=resnet_digits", "data=digits", "space=filter", "evaluator=finetune", "evaluator.rungs=[1]"),
 }
-"""The spaces, as overrides of conf/run.yaml."""
+"""The spaces, as overrides of conf/run.yaml; of ResNet-20 all but the digits."""
 
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {"nsga2": {"population_size": 20}, "tpe": {"multivariate": True}}
 _OURS = "frontier"
@@ -161,15 +160,9 @@ def _ask(seed: int) -> Figure:
 
 def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     """Return the problem of a space, its evaluations kept, and what stands for it in names of files."""
-    overrides = [*SPACES[space], "device=cpu", f"evaluator.images={options['images']}"]
-    overrides.append(f"evaluator.calibration_batches={options['calibration_batches']}")
-    if "model=resnet20" in overrides:
-        for key, target in (("data", "data.path"), ("weights", "model.weights")):
-            if options[key] is None:
-                what = "the folder of cifar10-jpeg" if key == "data" else "the file of ResNet-20's weights"
-                raise PruningError(f"samplers.{key}: not given, needed is {what}")
-            overrides.append(f"{target}={options[key]}")
-    (run,) = compose(overrides)
+    model = [] if space == "digits" else resnet20("samplers", options)
+    size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
+    (run,) = compose([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()
     network, axes = problem.space.network.identity, repr(problem.space.axes)
     # the dense network's metrics stand for weights and data; not to the last bit

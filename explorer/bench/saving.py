@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from explorer.bench.figures import Figure
+from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
 from explorer.files import atomic
 from explorer.frontier import hypervolume
@@ -21,7 +22,6 @@ from explorer.problem import Problem
 from explorer.progress import progress
 from explorer.setup import Setup
 from explorer.storage import open_study
-from spaces import PruningError
 
 __all__ = ["PROBLEMS", "racing", "rungs"]
 
@@ -32,8 +32,6 @@ PROBLEMS: Mapping[str, dict[str, list[int]]] = {
 """Epochs trained in all at each rung, by problem and variant."""
 
 _DIGITS = ("model=resnet_digits", "data=digits")
-# with what its weights were trained with
-_RESNET20 = ("model=resnet20", "data=cifar10", "model.mean=[.485,.456,.406]", "model.std=[.229,.224,.225]")
 # candidates of ResNet-20 are trained on this many images an epoch, so that minutes are enough
 _IMAGES = 5000
 
@@ -104,13 +102,7 @@ def _setup(config: Mapping[str, Any], name: str, overrides: Sequence[str], seed:
     if name == "digits":
         (run,) = compose([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
         return Setup(run)
-    given = []
-    for option, target in (("data", "data.path"), ("weights", "model.weights")):
-        if config[key][option] is None:
-            what = "the folder of cifar10-jpeg" if option == "data" else "the file of ResNet-20's weights"
-            raise PruningError(f"{key}.{option}: not given, needed is {what}")
-        given.append(f"{target}={config[key][option]}")
-    (run,) = compose([*_RESNET20, *given, *overrides, f"seed={seed}", "device=cpu"])
+    (run,) = compose([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
     setup = Setup(run)
     if "rungs" in run["evaluator"]:
         setup.data = replace(setup.data, train=setup.data.train.subset(range(_IMAGES)))

@@ -17,10 +17,10 @@ from explorer.samplers.asking import ask
 from explorer.samplers.frontier import FrontierSampler, frontier
 from explorer.samplers.parameters import Parameters
 from explorer.samplers.past import Observations, Past
-from explorer.samplers.sequence import exhaustive, qmc
+from explorer.samplers.sequence import RowSampler, exhaustive, qmc
 from spaces import PruningError, first_line, unknown
 
-__all__ = ["SAMPLERS", "FrontierSampler", "Observations", "Parameters", "Past", "ask", "make_sampler"]
+__all__ = ["SAMPLERS", "FrontierSampler", "Observations", "Parameters", "Past", "RowSampler", "ask", "make_sampler"]
 
 
 def _tpe(past: Past, **options: Any) -> BaseSampler:

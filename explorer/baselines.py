@@ -23,10 +23,10 @@ from explorer.allocation import (
     check_target,
     checked_target,
 )
-from explorer.files import atomic
 from explorer.jobs import Job, reason_of
 from explorer.metrics import Metric
-from explorer.progress import progress
+from explorer.utils.console import progress
+from explorer.utils.files import atomic
 from spaces import PruningError, PruningSpace, costs_of
 
 if TYPE_CHECKING:

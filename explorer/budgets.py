@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.checks import checked_number
+from explorer.utils.checks import checked_number
 from spaces import Budget, PruningError
 
 __all__ = ["LatencyLimit", "split_budget"]

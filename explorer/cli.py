@@ -135,8 +135,8 @@ def _hydra(command: str, arguments: list[str]) -> int:
             _launch([*ordered, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else ordered)
         finally:
             if told and root.is_dir():
-                from explorer.progress import console
                 from explorer.sweep import gather
+                from explorer.utils.console import console
 
                 gather(root)
                 console.print(jobs_view(root))
@@ -238,7 +238,7 @@ def _export(arguments: list[str]) -> int:
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
     from explorer.export import export_run
-    from explorer.progress import console
+    from explorer.utils.console import console
 
     target = export_run(given.folder, budget, given.out, recipe_file=given.recipe)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)

@@ -13,7 +13,7 @@ from filelock import FileLock
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from explorer.files import atomic
+from explorer.utils.files import atomic
 from spaces.errors import PruningError, first_line
 
 __all__ = ["dense_network"]

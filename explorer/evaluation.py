@@ -15,17 +15,16 @@ from explorer.criteria import Scores
 from explorer.data import Batch, head, size_of
 from explorer.energy import joules
 from explorer.jobs import Job, OverBudgetError
-from explorer.latency import measure
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
 from explorer.racing import Race, dealt
 from explorer.ranking import Ranking
-from explorer.running import device_of
 from explorer.skeleton import copied
 from explorer.sparse import Executed, execute
 from explorer.surgery import Surgeon
 from explorer.task import Evaluation, Task
-from explorer.tracing import run
 from explorer.training import reestimate_bn
+from explorer.utils.modules import device_of, run
+from explorer.utils.timing import measure
 from spaces import Network, Recipe
 
 __all__ = ["Evaluator", "Inherited"]

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from explorer.files import atomic
 from explorer.final import read_final
 from explorer.jobs import Job
 from explorer.masks import Mask
@@ -27,8 +26,9 @@ from explorer.sparse.encoding import decode, encode
 from explorer.study import best_within
 from explorer.surgery import Surgeon
 from explorer.tables import without_choices
-from explorer.tracing import run
 from explorer.training import Checkpoints
+from explorer.utils.files import atomic
+from explorer.utils.modules import run
 from explorer.validation import validate
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.granularity import kept_steps

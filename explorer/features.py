@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from explorer.data import Batch, head, size_of
 from explorer.evaluation import Evaluator
-from explorer.running import device_of
+from explorer.utils.modules import device_of
 from spaces import Axis, PruningSpace, first_line
 
 __all__ = ["Features", "features_of"]

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 from rich.table import Table
 
-from explorer.files import atomic
 from explorer.frontier import hypervolume
 from explorer.jobs import Job, attempt
 from explorer.metrics import Metric
-from explorer.progress import progress
+from explorer.utils.console import progress
+from explorer.utils.files import atomic
 from spaces import PruningError, Recipe, costs_of, dense_costs
 
 if TYPE_CHECKING:

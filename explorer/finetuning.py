@@ -13,7 +13,6 @@ from torch import nn
 from explorer.evaluation import Evaluator
 from explorer.jobs import Job
 from explorer.patterns import Masks, put_on
-from explorer.running import device_of
 from explorer.training import (
     Checkpoints,
     Epoch,
@@ -26,6 +25,7 @@ from explorer.training import (
     seeded,
     within_memory,
 )
+from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
 
 __all__ = ["STARTS", "Finetuned", "checked_rungs"]

@@ -12,10 +12,10 @@ from rich.table import Table
 from explorer.budgets import split_budget
 from explorer.config import Config, space_of
 from explorer.inspection import network_facts, space_facts
-from explorer.progress import console
-from explorer.running import device_of
 from explorer.setup import Setup
 from explorer.tracing import trace
+from explorer.utils.console import console
+from explorer.utils.modules import device_of
 from spaces import Pattern, PruningError, PruningSpace
 
 __all__ = ["inspect_model"]

@@ -15,8 +15,8 @@ from filelock import FileLock
 from rich.table import Table
 
 from explorer.config import Config, default_name, swept
-from explorer.files import atomic
-from explorer.progress import console
+from explorer.utils.console import console
+from explorer.utils.files import atomic
 from spaces import PruningError
 
 __all__ = ["check_launcher", "jobs_view", "plan", "reported"]

@@ -11,10 +11,10 @@ import pandas as pd
 
 from explorer.baselines import baselines_view, read_baselines
 from explorer.config import model_name
-from explorer.files import atomic
 from explorer.final import final_view, read_final
 from explorer.metrics import Metric
-from explorer.progress import console, frontier_view
+from explorer.utils.console import console, frontier_view
+from explorer.utils.files import atomic
 
 if TYPE_CHECKING:
     from explorer.plots import MaskPanel

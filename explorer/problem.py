@@ -14,7 +14,6 @@ import optuna
 from torch import nn
 
 from explorer.budgets import LatencyLimit, split_budget
-from explorer.checks import Ladder, checked_objectives
 from explorer.criteria import Options, Scores, cached_scores
 from explorer.data import Batch, head
 from explorer.evaluation import Evaluator, Inherited
@@ -28,6 +27,7 @@ from explorer.surgery import Surgeon
 from explorer.tables import Scale
 from explorer.task import Task
 from explorer.tracing import trace
+from explorer.utils.checks import Ladder, checked_objectives
 from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
 
 __all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]

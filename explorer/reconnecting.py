@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from explorer.progress import console
+from explorer.utils.console import console
 from spaces import PruningError
 
 __all__ = ["opened", "reconnecting"]

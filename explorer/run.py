@@ -21,11 +21,11 @@ import yaml
 from explorer.baselines import evaluate_baselines, missing_baselines
 from explorer.config import Config, default_name, differences, identity
 from explorer.executors import check_installed, make_executor
-from explorer.files import atomic
 from explorer.final import missing_final, retrain_frontier
 from explorer.outcome import show_outcome, write_outcome, write_pareto
-from explorer.progress import console, progress
 from explorer.storage import driving, journal, open_study, redacted, shared_storage
+from explorer.utils.console import console, progress
+from explorer.utils.files import atomic
 from spaces import PruningError
 
 if TYPE_CHECKING:

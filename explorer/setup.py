@@ -14,9 +14,7 @@ from torch import nn
 
 from explorer.baselines import check_reach
 from explorer.budgets import split_budget
-from explorer.calling import accepted, called, locate
 from explorer.config import HUB, RESULTS, Config, code_of, space_of
-from explorer.contents import contents
 from explorer.criteria import Options, Scores
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.dense import dense_network
@@ -30,6 +28,8 @@ from explorer.supernet import supernet
 from explorer.task import Task, classification, prediction
 from explorer.tracing import trace
 from explorer.training import Epoch, Settings, train
+from explorer.utils.fingerprints import contents
+from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
 
 __all__ = ["Setup", "build_model", "load_data", "load_task"]

@@ -22,9 +22,7 @@ from torch.utils._pytree import tree_leaves
 from explorer import rungs
 from explorer.allocation import allocate
 from explorer.baselines import evaluated
-from explorer.checks import Ladder, checked_ladder, checked_number
 from explorer.config import named_section, run_section
-from explorer.contents import contents
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
 from explorer.evaluation import Evaluator, Inherited
@@ -35,12 +33,14 @@ from explorer.metrics import METRICS
 from explorer.patterns import Masks
 from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
-from explorer.running import device_of
 from explorer.sparse import Executed
 from explorer.storage import open_study
 from explorer.tables import frontier_table, trials_table, without_choices
 from explorer.task import Task, classification
 from explorer.training import Settings
+from explorer.utils.checks import Ladder, checked_ladder, checked_number
+from explorer.utils.fingerprints import contents
+from explorer.utils.modules import device_of
 from explorer.validation import check_evaluator
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
@@ -356,7 +356,7 @@ def import_path(factory: Callable[..., Any]) -> str | None:
 def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
-    from explorer.calling import called, locate
+    from explorer.utils.instantiate import called, locate
 
     if not callable(model) and not isinstance(model, str):
         raise PruningError(

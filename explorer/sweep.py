@@ -9,9 +9,9 @@ import pandas as pd
 import yaml
 
 from explorer.config import model_name
-from explorer.files import atomic
 from explorer.metrics import METRICS, Metric
-from explorer.progress import console
+from explorer.utils.console import console
+from explorer.utils.files import atomic
 
 __all__ = ["gather", "gather_frontiers"]
 

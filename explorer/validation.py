@@ -11,9 +11,9 @@ import yaml
 
 from explorer.baselines import check_baselines
 from explorer.budgets import split_budget
-from explorer.checks import checked_ladder, checked_number, checked_objectives
 from explorer.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
 from explorer.executors import check_executor
+from explorer.utils.checks import checked_ladder, checked_number, checked_objectives
 from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["check_evaluator", "validate"]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.surgery import ChannelSlice, Kept, Surgeon, masked
-from explorer.tracing import run
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.verify import _randomised
+from explorer.utils.modules import run
 from spaces import ChannelUnit, Network, Recipe, costs_of
 from spaces.granularity import kept_steps
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 import explorer.sparse.execution as execution
 import explorer.sparse.narrow as narrow
 from explorer import models
-from explorer.latency import Timing
 from explorer.masks import Mask, gemm_view, pattern_mask, weight_view
 from explorer.sparse import execute
 from explorer.sparse.conv import Lowered
@@ -23,6 +22,7 @@ from explorer.sparse.forms import forms
 from explorer.sparse.matrix import Form, transposed
 from explorer.sparse.narrow import Narrow
 from explorer.sparse.products import Csr, Tiles
+from explorer.utils.timing import Timing
 from spaces import Pattern, PruningError
 
 Layer = nn.Linear | nn.Conv2d

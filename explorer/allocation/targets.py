@@ -12,7 +12,7 @@ import numpy as np
 from explorer.allocation.axes import Counts, FreeSpace, allocated_family
 from explorer.allocation.landing import SLACK, checked_reach, land
 from explorer.allocation.table import Levels, allocation
-from explorer.checks import checked_number
+from explorer.utils.checks import checked_number
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from explorer.bench.saving import PROBLEMS, racing, rungs
 from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
-from explorer.checks import checked_number
 from explorer.config import RESULTS, compose, conf
 from explorer.models import MODELS
-from explorer.progress import console
 from explorer.samplers import SAMPLERS
+from explorer.utils.checks import checked_number
+from explorer.utils.console import console
 from spaces import PruningError, unknown
 from spaces.granularity import checked_ratio
 

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
-from explorer.latency import interleaved
 from explorer.problem import named_space
 from explorer.surgery import ChannelSlice
+from explorer.utils.timing import interleaved
 from spaces import PruningSpace, Recipe
 
 __all__ = ["costs"]

@@ -15,11 +15,11 @@ from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
 from explorer.criteria import CRITERIA, Options
 from explorer.data import Batch
-from explorer.files import atomic
 from explorer.problem import Problem, named_space
-from explorer.progress import progress
 from explorer.setup import Setup
 from explorer.tracing import trace
+from explorer.utils.console import progress
+from explorer.utils.files import atomic
 from spaces import PruningSpace, costs_of
 
 __all__ = ["Outcome", "criteria", "summary"]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.evaluation import Evaluator
-from explorer.latency import interleaved
 from explorer.task import classification
+from explorer.utils.timing import interleaved
 
 __all__ = ["evaluate"]
 

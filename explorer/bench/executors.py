@@ -19,10 +19,10 @@ from explorer.bench.figures import Figure
 from explorer.evaluation import Evaluator
 from explorer.executors import make_executor
 from explorer.jobs import Evaluate, Executor, Job
-from explorer.latency import Timing, interleaved
 from explorer.search import Search
 from explorer.storage import journal, open_study
 from explorer.task import classification
+from explorer.utils.timing import Timing, interleaved
 from spaces import Budget, PruningSpace
 
 __all__ = ["PARTS", "executors"]

@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from explorer.files import atomic
-from explorer.latency import Timing
-from explorer.progress import console
+from explorer.utils.console import console
+from explorer.utils.files import atomic
+from explorer.utils.timing import Timing
 from spaces import PruningError
 
 __all__ = ["Figure", "show", "table", "write"]

@@ -18,19 +18,19 @@ from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
 from explorer.features import Features
-from explorer.files import atomic
 from explorer.frontier import hypervolume
 from explorer.jobs import Job
 from explorer.models import MODELS
 from explorer.plots import save
 from explorer.plots.samplers import median_curves, samplers_figure
 from explorer.problem import Problem, named_space
-from explorer.progress import progress
 from explorer.samplers import Observations, Parameters, Past, make_sampler
 from explorer.search import Record
 from explorer.setup import Setup
 from explorer.storage import open_study
 from explorer.tracing import trace
+from explorer.utils.console import progress
+from explorer.utils.files import atomic
 from spaces import Budget, PruningSpace
 
 __all__ = ["SPACES", "samplers", "standings"]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from explorer.bench.figures import Figure
-from explorer.latency import interleaved
 from explorer.masks import Mask, gemm_view, pattern_mask, weight_view
 from explorer.sparse.forms import forms
 from explorer.sparse.matrix import Layer
+from explorer.utils.timing import interleaved
 from spaces import Pattern, PruningError
 
 __all__ = ["LAYERS", "sparse"]

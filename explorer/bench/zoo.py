@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from explorer import models
 from explorer.bench.figures import Figure
 from explorer.config import RESULTS
-from explorer.files import atomic
 from explorer.inspection import prunable_share
-from explorer.progress import console
 from explorer.tracing import trace
+from explorer.utils.console import console
+from explorer.utils.files import atomic
 from spaces import PruningError, first_line, unknown
 
 __all__ = ["LIBRARIES", "Traced", "built", "chosen", "listed", "traced", "zoo"]

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from explorer.criteria.magnitude import Named
 from explorer.criteria.subject import Subject
 from explorer.tracing.recurrent import without_fused_recurrence
-from explorer.tracing.running import run, without_fused_layers
+from explorer.utils.modules import run, without_fused_layers
 from spaces import PruningError, first_line
 
 __all__ = ["wanda"]

@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from explorer.contents import contents
 from explorer.criteria.options import Options
 from explorer.criteria.scoring import Scores, score
 from explorer.data import Batch
-from explorer.files import atomic
-from explorer.running import device_of
 from explorer.task import Task
+from explorer.utils.files import atomic
+from explorer.utils.fingerprints import contents
+from explorer.utils.modules import device_of
 from spaces import Network, PruningError, first_line
 
 __all__ = ["cached_scores"]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from explorer.checks import checked_number
 from explorer.executors.inline import Inline
 from explorer.executors.pool import Launcher, Pool
 from explorer.jobs import Evaluate, Executor
+from explorer.utils.checks import checked_number
 from spaces import PruningError, unknown
 
 __all__ = ["EXECUTORS", "check_executor", "check_installed", "make_executor"]

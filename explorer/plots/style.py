@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from explorer.files import atomic
+from explorer.utils.files import atomic
 
 __all__ = ["STYLE", "save"]
 

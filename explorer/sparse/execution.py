@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.latency import interleaved
 from explorer.masks import Mask
 from explorer.sparse.forms import forms, unfit
 from explorer.sparse.matrix import Form, Layer, Matrix
-from explorer.tracing.running import run
+from explorer.utils.modules import run
+from explorer.utils.timing import interleaved
 from spaces import Pattern, PruningError, first_line, unknown
 
 __all__ = ["Executed", "Note", "execute"]

@@ -14,11 +14,11 @@ from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
 from explorer.tracing.recorder import Recorder, tensors_in
 from explorer.tracing.recurrent import tie_states, without_fused_recurrence
-from explorer.tracing.running import left_as_it_was, run, without_fused_layers
 from explorer.tracing.verify import verified
+from explorer.utils.modules import left_as_it_was, run, without_fused_layers
 from spaces import FixedChannels, Network, PruningError, first_line
 
-__all__ = ["run", "trace"]
+__all__ = ["trace"]
 
 # classes of torch whose modules cannot be copied with other weights; imported, some cost seconds
 _OPAQUE = {"OptimizedModule": "compiled", "ScriptModule": "scripted", "_StatefulGraphModule": "exported"}

@@ -14,15 +14,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.masking import masked
 from explorer.skeleton import copied
 from explorer.stand_ins import returned
 from explorer.surgery import Surgeon
 from explorer.tracing.recorder import tensors_in
-from explorer.tracing.running import Uses, run, without_fused_layers
 from explorer.tracing.sifting import Item, sifted
+from explorer.utils.modules import run, without_fused_layers
 from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run, first_line
 
 __all__ = ["verified"]
@@ -112,7 +113,7 @@ class _Check:
             except Exception as error:
                 raise PruningError(f"model: it cannot be copied, {_described(error)}") from error
             self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
-            outputs, uses = [], Uses(model)
+            outputs, uses = [], _Uses(model)
             try:
                 with uses:
                     outputs = self._run(self.model)
@@ -333,3 +334,17 @@ def _with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
 
 def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)[:120]}"
+
+
+class _Uses(TorchDispatchMode):
+    """Notes in `found` the name of a tensor of the model that is used while the mode is on, if one is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.found: str | None = None
+        self._names = {id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            self.found = self.found or self._names.get(id(leaf))
+        return func(*args, **(kwargs or {}))

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from explorer.checks import checked_number
 from explorer.task import Task
+from explorer.utils.checks import checked_number
 from spaces import PruningError, unknown
 
 __all__ = ["OPTIMIZERS", "PRECISIONS", "Settings"]

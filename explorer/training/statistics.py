@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from explorer.data import Batch, moved, size_of
-from explorer.running import device_of, modes_restored
-from explorer.tracing import run
+from explorer.utils.modules import device_of, modes_restored, run
 from spaces.errors import PruningError
 
 __all__ = ["reestimate_bn"]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from explorer.data import Batch, moved, size_of
-from explorer.running import device_of
 from explorer.task import Task
 from explorer.training.averaging import Average, tensors_of
 from explorer.training.distillation import distance
 from explorer.training.settings import OPTIMIZERS, PRECISIONS, Settings
+from explorer.utils.modules import device_of
 from spaces.errors import PruningError, first_line
 
 __all__ = ["Epoch", "Trainer", "train"]

@@ -1,4 +1,4 @@
-"""How a model is run to learn of it."""
+"""How a module is borrowed: run, its modes and state given back, its device found."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-__all__ = ["Uses", "left_as_it_was", "run", "without_fused_layers"]
+__all__ = ["device_of", "left_as_it_was", "modes_restored", "run", "without_fused_layers"]
 
 
 def run(model: nn.Module, example: Any) -> Any:
@@ -21,18 +19,21 @@ def run(model: nn.Module, example: Any) -> Any:
     return model(*example) if isinstance(example, tuple) else model(example)
 
 
-class Uses(TorchDispatchMode):
-    """Notes in `found` the name of a tensor of the model that is used while the mode is on, if one is."""
+@contextmanager
+def modes_restored(model: nn.Module) -> Iterator[None]:
+    """Give every module its training flag back: `model.train()` would thaw what a user froze."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.found: str | None = None
-        self._names = {id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for leaf in tree_leaves((args, kwargs)):
-            self.found = self.found or self._names.get(id(leaf))
-        return func(*args, **(kwargs or {}))
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the model's first parameter; the CPU for a model without any."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 @contextmanager

@@ -14,8 +14,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from explorer.running import device_of
-from explorer.tracing.running import run
+from explorer.utils.modules import device_of, run
 
 __all__ = ["Timing", "interleaved", "measure"]
 

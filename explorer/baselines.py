@@ -23,8 +23,8 @@ from explorer.allocation import (
     check_target,
     checked_target,
 )
-from explorer.jobs import Job, reason_of
-from explorer.metrics import Metric
+from explorer.search.jobs import Job, reason_of
+from explorer.search.metrics import Metric
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 from spaces import PruningError, PruningSpace, costs_of

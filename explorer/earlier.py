@@ -13,8 +13,8 @@ import pandas as pd
 import yaml
 
 from explorer.config import differences
-from explorer.metrics import OBJECTIVES
-from explorer.samplers import Observations
+from explorer.search.metrics import OBJECTIVES
+from explorer.search.samplers import Observations
 from spaces import Axis, PruningError, PruningSpace
 
 __all__ = ["earlier_runs", "observations"]

@@ -14,10 +14,10 @@ from explorer.budgets import LatencyLimit
 from explorer.criteria import Scores
 from explorer.data import Batch, head, size_of
 from explorer.energy import joules
-from explorer.jobs import Job, OverBudgetError
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
 from explorer.racing import Race, dealt
 from explorer.ranking import Ranking
+from explorer.search.jobs import Job, OverBudgetError
 from explorer.skeleton import copied
 from explorer.sparse import Executed, execute
 from explorer.surgery import Surgeon

@@ -17,9 +17,9 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from explorer.final import read_final
-from explorer.jobs import Job
 from explorer.masks import Mask
 from explorer.patterns import Masks, gemm_of, put_on, weight_of
+from explorer.search.jobs import Job
 from explorer.setup import Setup, build_model
 from explorer.sparse import execute
 from explorer.sparse.encoding import decode, encode

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 from rich.table import Table
 
-from explorer.frontier import hypervolume
-from explorer.jobs import Job, attempt
-from explorer.metrics import Metric
+from explorer.search.frontier import hypervolume
+from explorer.search.jobs import Job, attempt
+from explorer.search.metrics import Metric
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 from spaces import PruningError, Recipe, costs_of, dense_costs

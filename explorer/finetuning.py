@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from explorer.evaluation import Evaluator
-from explorer.jobs import Job
 from explorer.patterns import Masks, put_on
+from explorer.search.jobs import Job
 from explorer.training import (
     Checkpoints,
     Epoch,

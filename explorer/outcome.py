@@ -12,7 +12,7 @@ import pandas as pd
 from explorer.baselines import baselines_view, read_baselines
 from explorer.config import model_name
 from explorer.final import final_view, read_final
-from explorer.metrics import Metric
+from explorer.search.metrics import Metric
 from explorer.utils.console import console, frontier_view
 from explorer.utils.files import atomic
 
@@ -44,9 +44,9 @@ def write_outcome(
     dense
         The dense network's metrics and costs.
     ended
-        Why it ended, see `explorer.search.Search.run`.
+        Why it ended, see `explorer.search.search.Search.run`.
     """
-    from explorer.rungs import agreement
+    from explorer.search.rungs import agreement
 
     trials, scale = study.trials, study.problem.scale
     for name, table in (("trials", trials), ("frontier", front)):

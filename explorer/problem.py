@@ -17,12 +17,12 @@ from explorer.budgets import LatencyLimit, split_budget
 from explorer.criteria import Options, Scores, cached_scores
 from explorer.data import Batch, head
 from explorer.evaluation import Evaluator, Inherited
-from explorer.executors import Inline
 from explorer.features import Features, features_of
 from explorer.finetuning import Finetuned
-from explorer.jobs import Executor
-from explorer.samplers import Observations
-from explorer.search import Search
+from explorer.search.executors import Inline
+from explorer.search.jobs import Executor
+from explorer.search.samplers import Observations
+from explorer.search.search import Search
 from explorer.surgery import Surgeon
 from explorer.tables import Scale
 from explorer.task import Task

@@ -20,19 +20,19 @@ import yaml
 
 from explorer.baselines import evaluate_baselines, missing_baselines
 from explorer.config import Config, default_name, differences, identity
-from explorer.executors import check_installed, make_executor
 from explorer.final import missing_final, retrain_frontier
 from explorer.outcome import show_outcome, write_outcome, write_pareto
-from explorer.storage import driving, journal, open_study, redacted, shared_storage
+from explorer.search.executors import check_installed, make_executor
+from explorer.search.storage.storages import driving, journal, open_study, redacted, shared_storage
 from explorer.utils.console import console, progress
 from explorer.utils.files import atomic
 from spaces import PruningError
 
 if TYPE_CHECKING:
-    from explorer.history import Record
-    from explorer.jobs import Executor
-    from explorer.samplers import Observations
-    from explorer.search import Search
+    from explorer.search.history import Record
+    from explorer.search.jobs import Executor
+    from explorer.search.samplers import Observations
+    from explorer.search.search import Search
     from explorer.study import Study
 
 # torch and what needs it are imported inside: a finished run is answered without them
@@ -149,7 +149,7 @@ class _Run:
         return self.folder
 
     def _doubts(self) -> list[str]:
-        from explorer.rungs import doubt
+        from explorer.search.rungs import doubt
 
         rungs, eta = len(self.problem.evaluate.rungs), self.config["evaluator"].get("eta", 3)
         doubts = [self.problem.doubt(), doubt(self.config["trials"], rungs, eta)]
@@ -220,7 +220,7 @@ class _Run:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _remark(self, records: list[Record]) -> str:
-        from explorer.frontier import hypervolume
+        from explorer.search.frontier import hypervolume
 
         inputs = [record.metrics.get("validation_inputs", 0.0) for record in records]
         # as the frontier, of what saw all of them

@@ -22,8 +22,8 @@ from explorer.evaluation import Evaluator, Inherited
 from explorer.finetuning import Finetuned
 from explorer.models import drop_unused, load_weights
 from explorer.problem import Problem, refuse_empty
-from explorer.samplers import Parameters, Past, make_sampler
-from explorer.storage import open_study
+from explorer.search.samplers import Parameters, Past, make_sampler
+from explorer.search.storage.storages import open_study
 from explorer.supernet import supernet
 from explorer.task import Task, classification, prediction
 from explorer.tracing import trace

@@ -19,22 +19,22 @@ from optuna.storages import BaseStorage
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from explorer import rungs
 from explorer.allocation import allocate
 from explorer.baselines import evaluated
 from explorer.config import named_section, run_section
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
 from explorer.evaluation import Evaluator, Inherited
-from explorer.executors import check_executor, make_executor
 from explorer.finetuning import Finetuned
-from explorer.history import Record
-from explorer.metrics import METRICS
 from explorer.patterns import Masks
 from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
+from explorer.search import rungs
+from explorer.search.executors import check_executor, make_executor
+from explorer.search.history import Record
+from explorer.search.metrics import METRICS
+from explorer.search.storage.storages import open_study
 from explorer.sparse import Executed
-from explorer.storage import open_study
 from explorer.tables import frontier_table, trials_table, without_choices
 from explorer.task import Task, classification
 from explorer.training import Settings
@@ -239,11 +239,11 @@ def explore(
     budget
         Limits ``{"flops": 0.5, "params": "200k", "latency_ms": 3}``; no evaluation is spent outside.
     objectives
-        Keys of `explorer.metrics.OBJECTIVES`, minimised.
+        Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
     trials, timeout
         Recipes to evaluate, and minutes after which no further evaluation begins.
     sampler, options
-        A key of `explorer.samplers.SAMPLERS`, and its options.
+        A key of `explorer.search.samplers.SAMPLERS`, and its options.
     criterion
         A key of `explorer.criteria.CRITERIA`, or a mapping with ``name`` and options: see `explorer.criteria.Options`.
     task

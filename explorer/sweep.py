@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from explorer.config import model_name
-from explorer.metrics import METRICS, Metric
+from explorer.search.metrics import METRICS, Metric
 from explorer.utils.console import console
 from explorer.utils.files import atomic
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from explorer.frontier import hypervolume, non_dominated
-from explorer.history import Record
-from explorer.metrics import METRICS, OBJECTIVES, Metric
+from explorer.search.frontier import hypervolume, non_dominated
+from explorer.search.history import Record
+from explorer.search.metrics import METRICS, OBJECTIVES, Metric
 from spaces import PARTS, PruningSpace
 
 __all__ = ["Scale", "frontier_table", "trials_table", "without_choices"]

@@ -12,7 +12,7 @@ import yaml
 from explorer.baselines import check_baselines
 from explorer.budgets import split_budget
 from explorer.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
-from explorer.executors import check_executor
+from explorer.search.executors import check_executor
 from explorer.utils.checks import checked_ladder, checked_number, checked_objectives
 from spaces import PruningError, PruningSpace, unknown
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import optuna
 
-from explorer.executors import make_executor
-from explorer.jobs import Job
-from explorer.search import Search
-from explorer.storage import open_study, shared_storage
+from explorer.search.executors import make_executor
+from explorer.search.jobs import Job
+from explorer.search.search import Search
+from explorer.search.storage.storages import open_study, shared_storage
 from spaces import Budget
 
 OBJECTIVES = ["error", "flops"]

@@ -9,7 +9,7 @@ from synthetic import chain, space_of
 from test_rungs import error_of, make_search
 
 from explorer.earlier import earlier_runs, observations
-from explorer.executors import Inline
+from explorer.search.executors import Inline
 from explorer.tables import trials_table
 from spaces import PruningError, PruningSpace
 

@@ -9,7 +9,7 @@ from test_executors import INLINE, LOCAL, RAY, SLURM
 
 from explorer.bench import run_bench
 from explorer.config import conf
-from explorer.executors import EXECUTORS, check_executor
+from explorer.search.executors import EXECUTORS, check_executor
 from spaces import PruningError
 
 TINY = ["executors.models=[resnet_digits]", "executors.candidates=1", "executors.turns=1", "executors.seconds=0.02"]

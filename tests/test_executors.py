@@ -26,11 +26,11 @@ import torch
 
 from explorer.bench.cases import Case
 from explorer.evaluation import Evaluator
-from explorer.executors import make_executor
-from explorer.executors.local import Local
-from explorer.executors.payload import read, write
-from explorer.executors.wire import connect
-from explorer.jobs import Executor, Job, OverBudgetError, attempt
+from explorer.search.executors import make_executor
+from explorer.search.executors.local import Local
+from explorer.search.executors.payload import read, write
+from explorer.search.executors.wire import connect
+from explorer.search.jobs import Executor, Job, OverBudgetError, attempt
 from explorer.task import classification
 from spaces import PruningError, Recipe
 
@@ -339,8 +339,8 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 
-from explorer.executors import make_executor
-from explorer.jobs import Job
+from explorer.search.executors import make_executor
+from explorer.search.jobs import Job
 from mine import Offset
 from spaces import Recipe
 

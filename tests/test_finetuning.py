@@ -20,9 +20,9 @@ from explorer.criteria import Scores, score
 from explorer.data import Batch
 from explorer.evaluation import Evaluator
 from explorer.finetuning import Finetuned
-from explorer.jobs import Job
 from explorer.patterns import gemm_of
 from explorer.problem import named_space
+from explorer.search.jobs import Job
 from explorer.task import Task, classification, regression
 from explorer.tracing import trace
 from explorer.training import Settings, distance, epoch_of

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from synthetic import chain, space_of
 
-from explorer.frontier import hypervolume, non_dominated
-from explorer.history import Record
 from explorer.plots import draw_pareto, pareto_data, pareto_figure, save
+from explorer.search.frontier import hypervolume, non_dominated
+from explorer.search.history import Record
 from explorer.study import best_within
 from explorer.tables import Scale, frontier_table, trials_table
 from spaces import PruningError

@@ -13,11 +13,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from synthetic import chain, space_of
 
-from explorer.frontier import hypervolume
-from explorer.samplers import FrontierSampler, Observations, Parameters, Past, make_sampler
-from explorer.samplers.domains import Recipes
-from explorer.samplers.gp import Inputs, Kernel, Observed, Process, fit
-from explorer.samplers.improvement import expected_improvement, lognormal_below, normal_below
+from explorer.search.frontier import hypervolume
+from explorer.search.samplers import FrontierSampler, Observations, Parameters, Past, make_sampler
+from explorer.search.samplers.domains import Recipes
+from explorer.search.samplers.gp import Inputs, Kernel, Observed, Process, fit
+from explorer.search.samplers.improvement import expected_improvement, lognormal_below, normal_below
 from spaces import Budget, PruningError
 
 RNG = np.random.default_rng

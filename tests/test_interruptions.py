@@ -11,11 +11,11 @@ import pytest
 from optuna.storages import InMemoryStorage
 from synthetic import chain, space_of
 
-from explorer.history import History
-from explorer.jobs import Job, Result, attempt
 from explorer.problem import ladder_rows
-from explorer.search import Search
-from explorer.storage import open_study
+from explorer.search.history import History
+from explorer.search.jobs import Job, Result, attempt
+from explorer.search.search import Search
+from explorer.search.storage.storages import open_study
 from spaces import Budget
 
 OBJECTIVES = ["error", "flops"]
@@ -203,7 +203,7 @@ def test_at_the_timeout_promotions_are_left_and_made_by_the_next_run():
 
     clock = [0.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("explorer.search.time.monotonic", lambda: clock[0])
+        patch.setattr("explorer.search.search.time.monotonic", lambda: clock[0])
         first = make_search(Late(), storage, rungs=2)
         assert first.run(9, timeout=1) == "timeout"
         # nothing is left to do: that is why it ended, whatever the clock says

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from scipy.stats import chisquare
 
 from explorer.problem import ladder_rows
-from explorer.samplers import Parameters
+from explorer.search.samplers import Parameters
 from spaces import (
     BlockUnit,
     Budget,

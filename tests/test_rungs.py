@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from synthetic import chain, space_of
 
-from explorer.executors import Inline
-from explorer.frontier import non_dominated
-from explorer.jobs import Job, Result, attempt
 from explorer.problem import ladder_rows
-from explorer.rungs import agreement, best_first, doubt
-from explorer.search import Search
-from explorer.storage import journal, open_study
+from explorer.search.executors import Inline
+from explorer.search.frontier import non_dominated
+from explorer.search.jobs import Job, Result, attempt
+from explorer.search.rungs import agreement, best_first, doubt
+from explorer.search.search import Search
+from explorer.search.storage.storages import journal, open_study
 from explorer.tables import Scale, frontier_table, trials_table
 from spaces import Budget
 

@@ -9,11 +9,11 @@ import optuna
 import pytest
 from synthetic import chain, space_of
 
-from explorer.executors import Inline
-from explorer.jobs import Job, OverBudgetError
 from explorer.problem import ladder_rows
-from explorer.search import Search
-from explorer.storage import journal, open_study
+from explorer.search.executors import Inline
+from explorer.search.jobs import Job, OverBudgetError
+from explorer.search.search import Search
+from explorer.search.storage.storages import journal, open_study
 from spaces import Budget, PruningError, PruningSpace, Recipe
 
 OBJECTIVES = ["error", "flops"]

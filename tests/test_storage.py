@@ -12,9 +12,9 @@ import pytest
 from optuna.trial import TrialState
 from servers import PostgreSQL, free_port, proxy
 
-from explorer.driver import Driver
-from explorer.reconnecting import opened, reconnecting
-from explorer.storage import journal, open_study, redacted, shared_storage
+from explorer.search.storage.driver import Driver
+from explorer.search.storage.reconnecting import opened, reconnecting
+from explorer.search.storage.storages import journal, open_study, redacted, shared_storage
 from spaces import PruningError
 
 
@@ -93,7 +93,7 @@ def test_urls_are_shown_without_their_password(url):
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_one_line(url, said, monkeypatch):
-    monkeypatch.setattr("explorer.storage._ANSWER", 0.2)
+    monkeypatch.setattr("explorer.search.storage.storages._ANSWER", 0.2)
     pytest.importorskip("psycopg", exc_type=ImportError)
     pytest.importorskip("grpc")
     with pytest.raises(PruningError, match=said) as caught:
@@ -205,7 +205,7 @@ OPENINGS = {
 @pytest.mark.parametrize("case", OPENINGS)
 def test_only_a_restart_is_waited_for_when_a_storage_is_opened(case, monkeypatch):
     answers, asked = OPENINGS[case]
-    monkeypatch.setattr("explorer.reconnecting.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("explorer.search.storage.reconnecting.time.sleep", lambda seconds: None)
     calls = 0
 
     def opening() -> str:
@@ -302,7 +302,7 @@ def process_of(url: str, code: str) -> subprocess.Popen[str]:
     """Start a driver of the study in a process of its own; it prints its identity and waits to be killed."""
     text = (
         "import sys, time\n"
-        "from explorer.driver import Driver\nfrom explorer.storage import open_study, shared_storage\n"
+        "from explorer.search.storage.driver import Driver\nfrom explorer.search.storage.storages import open_study, shared_storage\n"
         f"study = open_study(shared_storage({url!r}), 's', ['error', 'flops'], identity='i')\n" + code
     )
     return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)

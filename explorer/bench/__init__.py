@@ -18,7 +18,7 @@ from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
 from explorer.config import RESULTS, compose, conf
 from explorer.models import MODELS
-from explorer.samplers import SAMPLERS
+from explorer.search.samplers import SAMPLERS
 from explorer.utils.checks import checked_number
 from explorer.utils.console import console
 from spaces import PruningError, unknown

@@ -15,11 +15,11 @@ import pandas as pd
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
-from explorer.frontier import hypervolume
-from explorer.history import Record
 from explorer.problem import Problem
+from explorer.search.frontier import hypervolume
+from explorer.search.history import Record
+from explorer.search.storage.storages import open_study
 from explorer.setup import Setup
-from explorer.storage import open_study
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.metrics import METRICS, Metric
 from explorer.plots.style import STYLE
+from explorer.search.metrics import METRICS, Metric
 
 __all__ = ["LOOKS", "comparison_data", "comparison_figure", "draw_comparison"]
 

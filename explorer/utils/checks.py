@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from explorer.metrics import OBJECTIVES
+from explorer.search.metrics import OBJECTIVES
 from spaces import PruningError, unknown
 from spaces.granularity import checked_ratio
 

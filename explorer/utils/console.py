@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from explorer.metrics import Metric
+from explorer.search.metrics import Metric
 
 __all__ = ["console", "frontier_view", "progress"]
 

@@ -12,8 +12,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from explorer.samplers.parameters import Parameters
-from explorer.samplers.past import Past
+from explorer.search.samplers.parameters import Parameters
+from explorer.search.samplers.past import Past
 from spaces import PruningSpace
 
 __all__ = ["RowSampler", "exhaustive", "qmc"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from explorer.executors.inline import Inline
-from explorer.executors.pool import Launcher, Pool
-from explorer.jobs import Evaluate, Executor
+from explorer.search.executors.inline import Inline
+from explorer.search.executors.pool import Launcher, Pool
+from explorer.search.jobs import Evaluate, Executor
 from explorer.utils.checks import checked_number
 from spaces import PruningError, unknown
 
@@ -19,19 +19,19 @@ Section = Mapping[str, Any]
 
 
 def _local(section: Section, folder: Path, device: str) -> Launcher:
-    from explorer.executors.local import Local
+    from explorer.search.executors.local import Local
 
     return Local.of(section["workers"], section["threads"], folder=folder, device=device)
 
 
 def _ray(section: Section, folder: Path, device: str) -> Launcher:
-    from explorer.executors.ray import OnRay
+    from explorer.search.executors.ray import OnRay
 
     return OnRay(section["address"], section["workers"], cpus=section["cpus"], gpus=section["gpus"])
 
 
 def _slurm(section: Section, folder: Path, device: str) -> Launcher:
-    from explorer.executors.slurm import Slurm
+    from explorer.search.executors.slurm import Slurm
 
     options = {key: value for key, value in section.items() if key not in ("name", "workers")}
     return Slurm(section["workers"], folder=folder, **options)

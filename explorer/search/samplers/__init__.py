@@ -13,11 +13,11 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 
-from explorer.samplers.asking import ask
-from explorer.samplers.frontier import FrontierSampler, frontier
-from explorer.samplers.parameters import Parameters
-from explorer.samplers.past import Observations, Past
-from explorer.samplers.sequence import RowSampler, exhaustive, qmc
+from explorer.search.samplers.asking import ask
+from explorer.search.samplers.frontier import FrontierSampler, frontier
+from explorer.search.samplers.parameters import Parameters
+from explorer.search.samplers.past import Observations, Past
+from explorer.search.samplers.sequence import RowSampler, exhaustive, qmc
 from spaces import PruningError, first_line, unknown
 
 __all__ = ["SAMPLERS", "FrontierSampler", "Observations", "Parameters", "Past", "RowSampler", "ask", "make_sampler"]

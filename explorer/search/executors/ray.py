@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from explorer.executors.pool import Handle
-from explorer.executors.wire import own_hosts
-from explorer.executors.worker import Contact, serve, threads_environment
+from explorer.search.executors.pool import Handle
+from explorer.search.executors.wire import own_hosts
+from explorer.search.executors.worker import Contact, serve, threads_environment
 from spaces import PruningError, first_line
 
 __all__ = ["OnRay"]

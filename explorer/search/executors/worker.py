@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from explorer.executors.payload import read
-from explorer.executors.wire import connect
-from explorer.jobs import Job, Result, attempt
+from explorer.search.executors.payload import read
+from explorer.search.executors.wire import connect
+from explorer.search.jobs import Job, Result, attempt
 from spaces import first_line
 
 __all__ = ["START", "Contact", "Message", "greeting", "main", "serve", "threads_environment"]
@@ -25,7 +25,7 @@ _GRACE = 0.5
 
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
-    "from explorer.executors.worker import main; main()"
+    "from explorer.search.executors.worker import main; main()"
 )
 """What a fresh interpreter runs: the driver's import path comes first, so that it finds all where the driver does."""
 
@@ -40,9 +40,9 @@ class Contact:
     Attributes
     ----------
     hosts, port, key, number
-        See `explorer.executors.wire.connect`.
+        See `explorer.search.executors.wire.connect`.
     payload
-        See `explorer.executors.payload.read`.
+        See `explorer.search.executors.payload.read`.
     path, folder
         The driver's import path and current folder.
     """

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from explorer.metrics import OBJECTIVES
-from explorer.samplers.past import Past
+from explorer.search.metrics import OBJECTIVES
+from explorer.search.samplers.past import Past
 from spaces import COSTS, PruningError, sample_inside
 
 __all__ = ["Domain", "Recipes"]

@@ -16,10 +16,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
-from explorer.executors.payload import write
-from explorer.executors.wire import Lobby
-from explorer.executors.worker import Contact
-from explorer.jobs import Evaluate, Job, Result
+from explorer.search.executors.payload import write
+from explorer.search.executors.wire import Lobby
+from explorer.search.executors.worker import Contact
+from explorer.search.jobs import Evaluate, Job, Result
 from spaces import PruningError
 
 __all__ = ["Handle", "Launcher", "Pool"]

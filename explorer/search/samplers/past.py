@@ -55,7 +55,7 @@ class Past:
     seed, proposed
         The study's seed, and how many proposals were made before.
     objectives, reference
-        Keys of `explorer.metrics.OBJECTIVES`, and the reference point of the hypervolume.
+        Keys of `explorer.search.metrics.OBJECTIVES`, and the reference point of the hypervolume.
     observed
         What this study measured.
     earlier

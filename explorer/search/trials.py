@@ -15,8 +15,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from explorer.driver import Driver
-from explorer.samplers import Parameters, ask
+from explorer.search.samplers import Parameters, ask
+from explorer.search.storage.driver import Driver
 
 __all__ = ["Claim", "Proposal", "Trials"]
 

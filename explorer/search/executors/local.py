@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.executors.pool import Handle
-from explorer.executors.wire import LOOPBACK
-from explorer.executors.worker import START, Contact, greeting, threads_environment
+from explorer.search.executors.pool import Handle
+from explorer.search.executors.wire import LOOPBACK
+from explorer.search.executors.worker import START, Contact, greeting, threads_environment
 
 __all__ = ["Local"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from explorer.frontier import non_dominated
-from explorer.samplers.domains import Domain, Points
-from explorer.samplers.gp import Inputs, Observed, Process, fit
-from explorer.samplers.improvement import Below, expected_improvement, lognormal_below, normal_below
-from explorer.samplers.past import Past
+from explorer.search.frontier import non_dominated
+from explorer.search.samplers.domains import Domain, Points
+from explorer.search.samplers.gp import Inputs, Observed, Process, fit
+from explorer.search.samplers.improvement import Below, expected_improvement, lognormal_below, normal_below
+from explorer.search.samplers.past import Past
 from spaces import COSTS, PruningError
 
 __all__ = ["Aim", "Evidence", "propose"]
@@ -80,7 +80,7 @@ class Aim:
 
     @classmethod
     def of(cls, objectives: Sequence[str], reference: Sequence[float]) -> Aim:
-        """Return the aim of a search with objectives out of `explorer.metrics.OBJECTIVES`.
+        """Return the aim of a search with objectives out of `explorer.search.metrics.OBJECTIVES`.
 
         Raises
         ------

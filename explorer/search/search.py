@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 
-from explorer.history import History, Known, Record
-from explorer.jobs import Executor, Job, Result
-from explorer.remaining import Remaining
-from explorer.rungs import promotable
-from explorer.samplers import Observations, Parameters, Past, RowSampler, make_sampler
-from explorer.trials import Claim, Trials
+from explorer.search.history import History, Known, Record
+from explorer.search.jobs import Executor, Job, Result
+from explorer.search.rungs import promotable
+from explorer.search.samplers import Observations, Parameters, Past, RowSampler, make_sampler
+from explorer.search.trials import Claim, Trials
+from explorer.search.unseen import Remaining
 from spaces import Budget, PruningError, PruningSpace
 
 __all__ = ["Search"]

@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
 from optuna.study import StudyDirection
 
-from explorer.reconnecting import opened, reconnecting
+from explorer.search.storage.reconnecting import opened, reconnecting
 from spaces import PruningError, first_line
 
 __all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from explorer.history import Record
-from explorer.samplers import Observations
+from explorer.search.history import Record
+from explorer.search.samplers import Observations
 
 __all__ = ["agreement", "best_first", "doubt", "promotable"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from explorer.metrics import OBJECTIVES
-from explorer.samplers import Observations
+from explorer.search.metrics import OBJECTIVES
+from explorer.search.samplers import Observations
 
 __all__ = ["History", "Known", "Record"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from explorer.jobs import Evaluate, Job, Result, attempt
+from explorer.search.jobs import Evaluate, Job, Result, attempt
 
 __all__ = ["Inline"]
 

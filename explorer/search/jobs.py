@@ -24,7 +24,7 @@ class Job:
     recipe
         What is evaluated.
     rung
-        How far: 0 is the first rung, see `explorer.search.Search`.
+        How far: 0 is the first rung, see `explorer.search.search.Search`.
     bar
         The error that a recipe of its costs must come below to be on the frontier, None where that is unknown. An
         evaluator may stop measuring once it is sure that this will not be.

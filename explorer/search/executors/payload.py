@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from explorer.jobs import Evaluate
+from explorer.search.jobs import Evaluate
 from spaces import PruningError, first_line
 
 __all__ = ["read", "write"]

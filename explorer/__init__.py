@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import spaces
 
 if TYPE_CHECKING:
+    from explorer.data.task import Task, classification, regression
     from explorer.export import load, save
     from explorer.study import Candidate, Study, explore
-    from explorer.task import Task, classification, regression
     from explorer.tracing import trace
 
 __all__ = ["Candidate", "Study", "Task", "classification", "explore", "load", "regression", "save", "trace"]
@@ -33,11 +33,11 @@ if not hasattr(spaces, "PruningSpace"):
 _HOMES = {
     "Candidate": "explorer.study",
     "Study": "explorer.study",
-    "Task": "explorer.task",
-    "classification": "explorer.task",
+    "Task": "explorer.data.task",
+    "classification": "explorer.data.task",
     "explore": "explorer.study",
     "load": "explorer.export",
-    "regression": "explorer.task",
+    "regression": "explorer.data.task",
     "save": "explorer.export",
     "trace": "explorer.tracing",
 }

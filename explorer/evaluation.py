@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from explorer.budgets import LatencyLimit
 from explorer.criteria import Scores
 from explorer.data import Batch, head, size_of
+from explorer.data.racing import Race, dealt
+from explorer.data.task import Evaluation, Task
 from explorer.energy import joules
 from explorer.patterns import Masks, make_masks, put_on, realised_costs
-from explorer.racing import Race, dealt
 from explorer.ranking import Ranking
 from explorer.search.jobs import Job, OverBudgetError
 from explorer.skeleton import copied
 from explorer.sparse import Executed, execute
 from explorer.surgery import Surgeon
-from explorer.task import Evaluation, Task
 from explorer.training import reestimate_bn
 from explorer.utils.modules import device_of, run
 from explorer.utils.timing import measure
@@ -53,7 +53,7 @@ class Evaluator:
     latency
         If given, latency is measured for every candidate, before its error.
     racing
-        Whether an evaluation may end early, see `explorer.racing`. Validation inputs are then mixed; where their
+        Whether an evaluation may end early, see `explorer.data.racing`. Validation inputs are then mixed; where their
         shapes differ from batch to batch, all are read.
     shared
         The same network with other weights, which sub-networks inherit in place of the dense network's.

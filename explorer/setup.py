@@ -17,6 +17,7 @@ from explorer.budgets import split_budget
 from explorer.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.criteria import Options, Scores
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
+from explorer.data.task import Task, classification, prediction
 from explorer.dense import dense_network
 from explorer.evaluation import Evaluator, Inherited
 from explorer.finetuning import Finetuned
@@ -25,7 +26,6 @@ from explorer.problem import Problem, refuse_empty
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage.storages import open_study
 from explorer.supernet import supernet
-from explorer.task import Task, classification, prediction
 from explorer.tracing import trace
 from explorer.training import Epoch, Settings, train
 from explorer.utils.fingerprints import contents

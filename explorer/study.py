@@ -24,6 +24,7 @@ from explorer.baselines import evaluated
 from explorer.config import named_section, run_section
 from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
+from explorer.data.task import Task, classification
 from explorer.evaluation import Evaluator, Inherited
 from explorer.finetuning import Finetuned
 from explorer.patterns import Masks
@@ -36,7 +37,6 @@ from explorer.search.metrics import METRICS
 from explorer.search.storage.storages import open_study
 from explorer.sparse import Executed
 from explorer.tables import frontier_table, trials_table, without_choices
-from explorer.task import Task, classification
 from explorer.training import Settings
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
 from explorer.utils.fingerprints import contents
@@ -282,7 +282,7 @@ def explore(
     checked_number("timeout", timeout, least=0, whole=False, optional=True)
     if task is not None and not isinstance(task, Task):
         raise PruningError(
-            f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.task.regression()"
+            f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.data.task.regression()"
         )
     if not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")

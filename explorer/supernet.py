@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from explorer.criteria import Scores
+from explorer.data.task import Task
 from explorer.dense import dense_network
 from explorer.patterns import make_masks, weight_of
 from explorer.ranking import Ranking
 from explorer.skeleton import copied
 from explorer.surgery import Surgeon
-from explorer.task import Task
 from explorer.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of

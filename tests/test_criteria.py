@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.criteria import CRITERIA, Options, Scores, cached_scores, drawn, score
+from explorer.data.task import Task, regression
 from explorer.patterns import make_masks
 from explorer.ranking import Ranking
 from explorer.surgery import Surgeon
-from explorer.task import Task, regression
 from explorer.tracing import trace
 from spaces import PATTERNS, Network, PruningError, PruningSpace, Recipe
 from spaces.granularity import kept_steps

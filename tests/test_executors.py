@@ -25,13 +25,13 @@ import pytest
 import torch
 
 from explorer.bench.cases import Case
+from explorer.data.task import classification
 from explorer.evaluation import Evaluator
 from explorer.search.executors import make_executor
 from explorer.search.executors.local import Local
 from explorer.search.executors.payload import read, write
 from explorer.search.executors.wire import connect
 from explorer.search.jobs import Executor, Job, OverBudgetError, attempt
-from explorer.task import classification
 from spaces import PruningError, Recipe
 
 Section = dict[str, Any]

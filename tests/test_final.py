@@ -15,10 +15,10 @@ from torch import nn
 
 from explorer import data
 from explorer.criteria import score
+from explorer.data.task import classification
 from explorer.evaluation import Evaluator
 from explorer.final import retrain, telling
 from explorer.finetuning import Finetuned
-from explorer.task import classification
 from explorer.tracing import trace
 from explorer.training import Settings
 from spaces import PruningError, Recipe

@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from explorer import data, models
+from explorer.data.task import Task
 from explorer.models.resnet import PadShortcut
-from explorer.task import Task
 from spaces.errors import PruningError
 
 SHARED = Path(__file__).parents[1].parent / "shared"

@@ -11,9 +11,9 @@ from checks import random_kept, random_recipe
 from torch import Tensor, nn
 
 from explorer.criteria import score
+from explorer.data.task import classification
 from explorer.masking import masked
 from explorer.surgery import Surgeon
-from explorer.task import classification
 from explorer.tracing import trace
 from spaces import costs_of, dense_costs
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from explorer import data
 from explorer.criteria import score
+from explorer.data.task import classification, regression
 from explorer.evaluation import Evaluator
 from explorer.problem import named_space
 from explorer.supernet import _Sandwich, supernet
-from explorer.task import classification, regression
 from explorer.tracing import trace
 from explorer.training import Settings, train
 from spaces import Budget, PruningError, PruningSpace

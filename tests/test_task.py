@@ -17,7 +17,7 @@ from hypothesis import given
 from torch import nn
 
 import explorer
-from explorer.task import Task, classification, prediction, regression, squared_error, wrong
+from explorer.data.task import Task, classification, prediction, regression, squared_error, wrong
 from spaces import PruningError
 
 LABELS = torch.tensor([0, 0, 0, 1])
@@ -314,7 +314,7 @@ import yaml
 from torch import nn
 
 from explorer.data import Data, Split, fingerprint
-from explorer.task import Task
+from explorer.data.task import Task
 
 
 def split(n, seed):

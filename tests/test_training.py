@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from explorer import data, models, training
+from explorer.data.task import Task
 from explorer.dense import dense_network
-from explorer.task import Task
 from spaces.errors import PruningError
 
 TASK = Task()

@@ -16,12 +16,12 @@ import torch
 
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
+from explorer.data.task import classification
 from explorer.evaluation import Evaluator
 from explorer.search.executors import make_executor
 from explorer.search.jobs import Evaluate, Executor, Job
 from explorer.search.search import Search
 from explorer.search.storage.storages import journal, open_study
-from explorer.task import classification
 from explorer.utils.timing import Timing, interleaved
 from spaces import Budget, PruningSpace
 

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten
 from explorer.criteria.options import Options
 from explorer.criteria.scoring import Scores, score
 from explorer.data import Batch
-from explorer.task import Task
+from explorer.data.task import Task
 from explorer.utils.files import atomic
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of

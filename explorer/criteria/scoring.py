@@ -14,7 +14,7 @@ from explorer.criteria.options import Options
 from explorer.criteria.subject import Subject
 from explorer.criteria.table import CRITERIA
 from explorer.data import Batch
-from explorer.task import Task
+from explorer.data.task import Task
 from spaces import Network, PruningError
 
 __all__ = ["Scores", "score"]

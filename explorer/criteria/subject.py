@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from explorer.criteria.channels import ChannelSums, weight_names
 from explorer.criteria.options import Options
 from explorer.data import Batch
-from explorer.task import Task
+from explorer.data.task import Task
 from explorer.utils.modules import device_of, modes_restored
 from spaces import Network, PruningError
 

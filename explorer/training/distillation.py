@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from explorer.task import Task
+from explorer.data.task import Task
 
 __all__ = ["distance"]
 

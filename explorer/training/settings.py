@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from explorer.task import Task
+from explorer.data.task import Task
 from explorer.utils.checks import checked_number
 from spaces import PruningError, unknown
 

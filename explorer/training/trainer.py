@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.data import Batch, moved, size_of
-from explorer.task import Task
+from explorer.data.task import Task
 from explorer.training.averaging import Average, tensors_of
 from explorer.training.distillation import distance
 from explorer.training.settings import OPTIMIZERS, PRECISIONS, Settings

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.data import Batch, head, moved, size_of
-from explorer.racing import Race
+from explorer.data.accumulators import values_of
+from explorer.data.racing import Race
 from explorer.search.metrics import METRICS, Metric
 from explorer.utils.modules import device_of, modes_restored, run
-from explorer.values import values_of
 from spaces import PruningError, first_line
 
 __all__ = ["Evaluation", "Task", "classification", "prediction", "regression", "squared_error", "wrong"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
-from explorer.allocation import (
+from explorer.pruning.allocation import (
     ALLOCATIONS,
     TARGETS,
     Allocated,

@@ -17,14 +17,14 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from explorer.final import read_final
-from explorer.masks import Mask
-from explorer.patterns import Masks, gemm_of, put_on, weight_of
+from explorer.pruning.patterns.application import Masks, gemm_of, put_on, weight_of
+from explorer.pruning.patterns.masks import Mask
+from explorer.pruning.sparse import execute
+from explorer.pruning.sparse.encoding import decode, encode
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.search.jobs import Job
 from explorer.setup import Setup, build_model
-from explorer.sparse import execute
-from explorer.sparse.encoding import decode, encode
 from explorer.study import best_within
-from explorer.surgery import Surgeon
 from explorer.tables import without_choices
 from explorer.training import Checkpoints
 from explorer.utils.files import atomic

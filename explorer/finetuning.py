@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from explorer.evaluation import Evaluator
-from explorer.patterns import Masks, put_on
+from explorer.pruning.patterns.application import Masks, put_on
 from explorer.search.jobs import Job
 from explorer.training import (
     Checkpoints,

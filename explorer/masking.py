@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.atoms import Atoms, Kept
+from explorer.pruning.surgery.atoms import Atoms, Kept
+from explorer.pruning.surgery.stand_ins import returned, swapped
 from explorer.reductions import KeptOnly, Part
-from explorer.stand_ins import returned, swapped
 from spaces import BlockUnit, Network
 
 __all__ = ["masked"]

@@ -14,17 +14,17 @@ import optuna
 from torch import nn
 
 from explorer.budgets import LatencyLimit, split_budget
-from explorer.criteria import Options, Scores, cached_scores
 from explorer.data import Batch, head
 from explorer.data.task import Task
 from explorer.evaluation import Evaluator, Inherited
 from explorer.features import Features, features_of
 from explorer.finetuning import Finetuned
+from explorer.pruning.criteria import Options, Scores, cached_scores
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor
 from explorer.search.samplers import Observations
 from explorer.search.search import Search
-from explorer.surgery import Surgeon
 from explorer.tables import Scale
 from explorer.tracing import trace
 from explorer.utils.checks import Ladder, checked_objectives

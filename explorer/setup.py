@@ -15,7 +15,6 @@ from torch import nn
 from explorer.baselines import check_reach
 from explorer.budgets import split_budget
 from explorer.config import HUB, RESULTS, Config, code_of, space_of
-from explorer.criteria import Options, Scores
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.data.task import Task, classification, prediction
 from explorer.dense import dense_network
@@ -23,6 +22,7 @@ from explorer.evaluation import Evaluator, Inherited
 from explorer.finetuning import Finetuned
 from explorer.models import drop_unused, load_weights
 from explorer.problem import Problem, refuse_empty
+from explorer.pruning.criteria import Options, Scores
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage.storages import open_study
 from explorer.supernet import supernet

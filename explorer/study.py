@@ -19,23 +19,23 @@ from optuna.storages import BaseStorage
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from explorer.allocation import allocate
 from explorer.baselines import evaluated
 from explorer.config import named_section, run_section
-from explorer.criteria import Options, drawn
 from explorer.data import Batch, draw, head, moved
 from explorer.data.task import Task, classification
 from explorer.evaluation import Evaluator, Inherited
 from explorer.finetuning import Finetuned
-from explorer.patterns import Masks
 from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
+from explorer.pruning.allocation import allocate
+from explorer.pruning.criteria import Options, drawn
+from explorer.pruning.patterns.application import Masks
+from explorer.pruning.sparse import Executed
 from explorer.search import rungs
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.search.storage.storages import open_study
-from explorer.sparse import Executed
 from explorer.tables import frontier_table, trials_table, without_choices
 from explorer.training import Settings
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
@@ -156,7 +156,7 @@ class Study:
         family
             In a space of several what is allocated: ``channels``, or a granularity.
         target
-            One of FLOPs, parameters, bytes or latency, see `explorer.allocation.allocate`. What of it was asked and
+            One of FLOPs, parameters, bytes or latency, see `explorer.pruning.allocation.allocate`. What of it was asked and
             achieved is in the candidate's metrics.
 
         Raises
@@ -245,7 +245,7 @@ def explore(
     sampler, options
         A key of `explorer.search.samplers.SAMPLERS`, and its options.
     criterion
-        A key of `explorer.criteria.CRITERIA`, or a mapping with ``name`` and options: see `explorer.criteria.Options`.
+        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options: see `explorer.pruning.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     evaluator

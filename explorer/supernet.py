@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from explorer.criteria import Scores
 from explorer.data.task import Task
 from explorer.dense import dense_network
-from explorer.patterns import make_masks, weight_of
-from explorer.ranking import Ranking
-from explorer.skeleton import copied
-from explorer.surgery import Surgeon
+from explorer.pruning.criteria import Scores
+from explorer.pruning.patterns.application import make_masks, weight_of
+from explorer.pruning.ranking import Ranking
+from explorer.pruning.surgery.skeleton import copied
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of

@@ -120,7 +120,7 @@ def _check_sampler(section: Mapping[str, Any]) -> None:
 
 def _check_criterion(config: Config) -> None:
     # the table's functions need torch, which takes seconds to import
-    from explorer.criteria import Options
+    from explorer.pruning.criteria import Options
 
     Options.of(config["criterion"]).check(space_of(config))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from explorer.surgery import ChannelSlice, Kept, Surgeon, masked
+from explorer.pruning.surgery.surgeon import ChannelSlice, Kept, Surgeon, masked
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.verify import _randomised
 from explorer.utils.modules import run

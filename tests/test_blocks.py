@@ -18,7 +18,7 @@ from small_models import IMG, Attention, Fn, _shuffle, cbr, conv, tokens
 from torch import Tensor, nn
 
 from explorer import models
-from explorer.surgery import Kept, Skip, Surgeon, masked
+from explorer.pruning.surgery.surgeon import Kept, Skip, Surgeon, masked
 from explorer.tracing import trace
 from explorer.tracing.verify import verified
 from spaces import BlockUnit, FixedBlock, Network, Recipe, costs_of

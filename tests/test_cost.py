@@ -12,7 +12,7 @@ from synthetic import SPACES, chain, space_of
 from torch import nn
 
 from explorer import models
-from explorer.surgery import Surgeon
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing import trace
 from spaces import COSTS, Network, PruningSpace, Recipe, costs_of, dense_costs
 

@@ -20,11 +20,11 @@ from small_models import Attention, Fn, cbr, conv, image, tokens
 from torch import Tensor, nn
 
 import explorer
-from explorer.criteria import CRITERIA, Options, Scores, cached_scores, drawn, score
 from explorer.data.task import Task, regression
-from explorer.patterns import make_masks
-from explorer.ranking import Ranking
-from explorer.surgery import Surgeon
+from explorer.pruning.criteria import CRITERIA, Options, Scores, cached_scores, drawn, score
+from explorer.pruning.patterns.application import make_masks
+from explorer.pruning.ranking import Ranking
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing import trace
 from spaces import PATTERNS, Network, PruningError, PruningSpace, Recipe
 from spaces.granularity import kept_steps

@@ -10,8 +10,8 @@ from random_masks import layers, of, patterns
 from safetensors.torch import load, save
 from torch import Tensor
 
-from explorer.masks import Mask, gemm_view, pattern_mask, tile_places
-from explorer.sparse.encoding import decode, encode
+from explorer.pruning.patterns.masks import Mask, gemm_view, pattern_mask, tile_places
+from explorer.pruning.sparse.encoding import decode, encode
 from spaces import Matrices, Pattern, PruningError
 from spaces.gemm import ENCODINGS, best_encoding
 

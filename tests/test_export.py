@@ -17,12 +17,12 @@ from synthetic import config
 from torch import nn
 
 import explorer
-from explorer.criteria import score
 from explorer.data import batches, load_digits
 from explorer.data.task import Task
 from explorer.models import MODELS, build
-from explorer.ranking import Ranking
-from explorer.surgery import ChannelSlice, Surgeon
+from explorer.pruning.criteria import score
+from explorer.pruning.ranking import Ranking
+from explorer.pruning.surgery.surgeon import ChannelSlice, Surgeon
 from explorer.tracing import trace
 from explorer.training import reestimate_bn, train
 from spaces import PruningError, PruningSpace, Recipe

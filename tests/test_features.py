@@ -10,11 +10,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from explorer.criteria import score
 from explorer.data import head, size_of
 from explorer.data.task import classification, regression
 from explorer.evaluation import Evaluator
 from explorer.features import features_of
+from explorer.pruning.criteria import score
 from explorer.tracing import trace
 from spaces import PruningSpace, Recipe
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from torch import nn
 
 from explorer import data
-from explorer.criteria import score
 from explorer.data.task import classification
 from explorer.evaluation import Evaluator
 from explorer.final import retrain, telling
 from explorer.finetuning import Finetuned
+from explorer.pruning.criteria import score
 from explorer.tracing import trace
 from explorer.training import Settings
 from spaces import PruningError, Recipe

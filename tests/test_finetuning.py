@@ -16,13 +16,13 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from explorer import data, models
 from explorer.config import compose
-from explorer.criteria import Scores, score
 from explorer.data import Batch
 from explorer.data.task import Task, classification, regression
 from explorer.evaluation import Evaluator
 from explorer.finetuning import Finetuned
-from explorer.patterns import gemm_of
 from explorer.problem import named_space
+from explorer.pruning.criteria import Scores, score
+from explorer.pruning.patterns.application import gemm_of
 from explorer.search.jobs import Job
 from explorer.tracing import trace
 from explorer.training import Settings, distance, epoch_of

@@ -24,8 +24,8 @@ from checks import (
 from small_models import Fn, tokens
 from torch import Tensor, nn
 
-from explorer.stand_ins import SmallerAttention
-from explorer.surgery import Kept, Surgeon, masked
+from explorer.pruning.surgery.stand_ins import SmallerAttention
+from explorer.pruning.surgery.surgeon import Kept, Surgeon, masked
 from explorer.tracing import trace
 from explorer.tracing.recorder import tensors_in
 from spaces import Network, Recipe, costs_of

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from random_masks import layers, of, patterns
 from torch import Tensor
 
-from explorer.masks import Mask, pattern_mask
 from explorer.plots import STATES, MaskPanel, draw_mask, mask_data, mask_figure, save
+from explorer.pruning.patterns.masks import Mask, pattern_mask
 from spaces import Pattern
 
 

@@ -13,7 +13,7 @@ from random_masks import layers, of, patterns, ratios
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.masks import gemm_view, pattern_mask, tiles, weight_view
+from explorer.pruning.patterns.masks import gemm_view, pattern_mask, tiles, weight_view
 from spaces import PruningError
 from spaces.granularity import Pattern, kept_steps
 

@@ -22,7 +22,7 @@ from norm_models import CASES, IMG, WRONG
 from small_models import image
 from torch import nn
 
-from explorer.surgery import Kept, Surgeon, masked
+from explorer.pruning.surgery.surgeon import Kept, Surgeon, masked
 from explorer.tracing import trace
 from spaces import Network, Reduction
 

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import explorer
-from explorer.criteria import score
 from explorer.models import build
-from explorer.patterns import Masks, gemm_of, make_masks, put_on, realised_costs
 from explorer.plots import comparison_data, comparison_figure
 from explorer.problem import named_space
-from explorer.ranking import Ranking
-from explorer.surgery import Surgeon
+from explorer.pruning.criteria import score
+from explorer.pruning.patterns.application import Masks, gemm_of, make_masks, put_on, realised_costs
+from explorer.pruning.ranking import Ranking
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing import trace
 from spaces import PATTERNS, Network, PruningError, PruningSpace, Recipe, costs_of, dense_costs
 

@@ -10,10 +10,10 @@ import torch
 from checks import random_kept, random_recipe
 from torch import Tensor, nn
 
-from explorer.criteria import score
 from explorer.data.task import classification
 from explorer.masking import masked
-from explorer.surgery import Surgeon
+from explorer.pruning.criteria import score
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing import trace
 from spaces import costs_of, dense_costs
 

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import explorer.sparse.execution as execution
-import explorer.sparse.narrow as narrow
+import explorer.pruning.sparse.execution as execution
+import explorer.pruning.sparse.narrow as narrow
 from explorer import models
-from explorer.masks import Mask, gemm_view, pattern_mask, weight_view
-from explorer.sparse import execute
-from explorer.sparse.conv import Lowered
-from explorer.sparse.forms import forms
-from explorer.sparse.matrix import Form, transposed
-from explorer.sparse.narrow import Narrow
-from explorer.sparse.products import Csr, Tiles
+from explorer.pruning.patterns.masks import Mask, gemm_view, pattern_mask, weight_view
+from explorer.pruning.sparse import execute
+from explorer.pruning.sparse.conv import Lowered
+from explorer.pruning.sparse.forms import forms
+from explorer.pruning.sparse.matrix import Form, transposed
+from explorer.pruning.sparse.narrow import Narrow
+from explorer.pruning.sparse.products import Csr, Tiles
 from explorer.utils.timing import Timing
 from spaces import Pattern, PruningError
 

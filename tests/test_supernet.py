@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from explorer import data
-from explorer.criteria import score
 from explorer.data.task import classification, regression
 from explorer.evaluation import Evaluator
 from explorer.problem import named_space
+from explorer.pruning.criteria import score
 from explorer.supernet import _Sandwich, supernet
 from explorer.tracing import trace
 from explorer.training import Settings, train

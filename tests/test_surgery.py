@@ -16,7 +16,7 @@ from small_models import CASES, IMG, Fn, cbr, conv
 from torch import Tensor, nn
 
 from explorer import models
-from explorer.surgery import Kept, Surgeon, masked
+from explorer.pruning.surgery.surgeon import Kept, Surgeon, masked
 from explorer.tracing import trace
 from spaces import Network, PruningError, Recipe
 

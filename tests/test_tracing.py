@@ -13,7 +13,7 @@ from random_models import RandomModel
 from small_models import CASES, IMG, Fn, conv, tokens
 from torch import nn
 
-from explorer.surgery import Surgeon
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing import trace
 from spaces import Network, PruningError, Recipe
 

@@ -19,11 +19,11 @@ from explorer import models
 from explorer.bench.zoo import built, chosen, listed, traced
 from explorer.inspection import prunable_share
 from explorer.masking import masked
-from explorer.surgery import Surgeon
+from explorer.pruning.surgery.surgeon import Surgeon
+from explorer.pruning.surgery.window_attention import SmallerWindowAttention
 from explorer.tracing import trace
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.verify import _Check, _difference
-from explorer.windows import SmallerWindowAttention
 from spaces import Network, PruningError, Recipe, costs_of
 
 _DECLARED = None if foreign.missing("torchvision") else foreign.declare_operators()

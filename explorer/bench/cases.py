@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from explorer import models
-from explorer.criteria import Scores, score
-from explorer.ranking import Ranking
-from explorer.surgery import Surgeon
+from explorer.pruning.criteria import Scores, score
+from explorer.pruning.ranking import Ranking
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing import trace
 from spaces import Network, PruningSpace, Recipe
 

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from explorer.allocation import allocate
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
-from explorer.criteria import CRITERIA, Options
 from explorer.data import Batch
 from explorer.problem import Problem, named_space
+from explorer.pruning.allocation import allocate
+from explorer.pruning.criteria import CRITERIA, Options
 from explorer.setup import Setup
 from explorer.tracing import trace
 from explorer.utils.console import progress

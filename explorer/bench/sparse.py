@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from explorer.bench.figures import Figure
-from explorer.masks import Mask, gemm_view, pattern_mask, weight_view
-from explorer.sparse.forms import forms
-from explorer.sparse.matrix import Layer
+from explorer.pruning.patterns.masks import Mask, gemm_view, pattern_mask, weight_view
+from explorer.pruning.sparse.forms import forms
+from explorer.pruning.sparse.matrix import Layer
 from explorer.utils.timing import interleaved
 from spaces import Pattern, PruningError
 

@@ -13,8 +13,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from explorer.masks import Mask
 from explorer.plots.style import STYLE
+from explorer.pruning.patterns.masks import Mask
 from spaces import Pattern
 
 __all__ = ["STATES", "MaskPanel", "draw_mask", "mask_data", "mask_figure"]

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.masking import masked
-from explorer.skeleton import copied
-from explorer.stand_ins import returned
-from explorer.surgery import Surgeon
+from explorer.pruning.surgery.skeleton import copied
+from explorer.pruning.surgery.stand_ins import returned
+from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.sifting import Item, sifted
 from explorer.utils.modules import run, without_fused_layers

@@ -1,0 +1,121 @@
+"""A criterion with its options, as a file of conf/criterion or a caller gives them, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from spaces import PruningError, PruningSpace, unknown
+
+__all__ = ["Options"]
+
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "norm": ("l1", "l2"),
+    "normalizer": ("mean", "max", "sum", "none"),
+    "reduction": ("sum", "mean", "max", "prod"),
+}
+_NUMBERS = {"batches": 1, "seed": 0}
+
+
+@dataclass(frozen=True)
+class Options:
+    """A criterion and how its scores are made.
+
+    Parameters
+    ----------
+    name
+        One of `CRITERIA`.
+    norm
+        How the scores of a channel in one tensor become one number: ``l1``, their sum, or ``l2``, the root of the sum
+        of their squares.
+    normalizer
+        What the numbers of a tensor are divided by: their ``mean``, ``max``, ``sum``, or ``none`` for 1.
+    reduction
+        How the numbers of all tensors of a unit become one: ``sum``, ``mean``, ``max`` or ``prod``.
+    batches
+        Training batches that criteria that need data see.
+    seed
+        Which of them: 0 the first, 1 as many after those, and so on. Of ``random`` the seed.
+    """
+
+    name: str = "l1"
+    norm: str = "l1"
+    normalizer: str = "mean"
+    reduction: str = "sum"
+    batches: int = 10
+    seed: int = 0
+
+    @classmethod
+    def of(cls, criterion: str | Mapping[str, Any] | Options) -> Options:
+        """Return the options of a criterion given by its name, or as a mapping with ``name`` and others.
+
+        Raises
+        ------
+        PruningError
+            If the criterion or an option is unknown, or a value is not allowed.
+
+        Examples
+        --------
+        >>> Options.of({"name": "taylor", "seed": 1}).reduction
+        'sum'
+        """
+        # the table's functions need the options
+        from explorer.pruning.criteria.table import CRITERIA
+
+        if isinstance(criterion, Options):
+            return criterion
+        given = dict(criterion) if isinstance(criterion, Mapping) else {"name": criterion}
+        name = given.get("name")
+        if not isinstance(name, str) or name not in CRITERIA:
+            raise unknown("criterion", name, CRITERIA)
+        row = CRITERIA[name]
+        for key, value in given.items():
+            if key != "name" and key not in row.options:
+                raise unknown("criterion", key, row.options)
+            if key in _WORDS and value not in _WORDS[key]:
+                raise unknown(f"criterion.{key}", value, _WORDS[key])
+            least = _NUMBERS.get(key)
+            if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise PruningError(f"criterion.{key}: {value!r}, allowed is a whole number >= {least}")
+        return cls(**{"norm": row.norm, **given})
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the criterion looks at training batches."""
+        from explorer.pruning.criteria.table import CRITERIA
+
+        return CRITERIA[self.name].needs != "nothing"
+
+    def check(self, space: Mapping[str, Any] | PruningSpace) -> None:
+        """Check that the criterion scores what a space prunes.
+
+        Parameters
+        ----------
+        space
+            As in a space file, or bound to a network.
+
+        Raises
+        ------
+        PruningError
+            If it scores channels only and the space has patterns.
+        """
+        from explorer.pruning.criteria.table import CRITERIA
+
+        if isinstance(space, PruningSpace):
+            patterns = any(axis.part == "weights" for axis in space.axes)
+        else:
+            patterns = bool(space.get("weights"))
+        if patterns and CRITERIA[self.name].channels_only:
+            allowed = ", ".join(name for name, row in CRITERIA.items() if not row.channels_only)
+            raise PruningError(
+                f"criterion: {self.name!r} scores channels only, and the space has patterns on weights; "
+                f"allowed with them are {allowed}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `of` takes: the name, and the options that the criterion has."""
+        from explorer.pruning.criteria.table import CRITERIA
+
+        known = ("name", *CRITERIA[self.name].options)
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in known}

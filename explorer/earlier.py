@@ -79,7 +79,7 @@ def observations(trials: pd.DataFrame, space: PruningSpace, objectives: Sequence
     Parameters
     ----------
     trials
-        As `explorer.tables.trials_table` makes it.
+        As `explorer.analysis.tables.trials_table` makes it.
     space, objectives
         Of the study that is to know it. Trials that lack an objective are left out.
     """

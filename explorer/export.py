@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from explorer.analysis.tables import without_choices
 from explorer.final import read_final
 from explorer.pruning.patterns.application import Masks, gemm_of, put_on, weight_of
 from explorer.pruning.patterns.masks import Mask
@@ -25,7 +26,6 @@ from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.search.jobs import Job
 from explorer.setup import Setup, build_model
 from explorer.study import best_within
-from explorer.tables import without_choices
 from explorer.training import Checkpoints
 from explorer.utils.files import atomic
 from explorer.utils.modules import run

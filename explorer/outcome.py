@@ -17,9 +17,9 @@ from explorer.utils.console import console, frontier_view
 from explorer.utils.files import atomic
 
 if TYPE_CHECKING:
-    from explorer.plots import MaskPanel
+    from explorer.analysis.plots import MaskPanel
+    from explorer.analysis.tables import Scale
     from explorer.study import Study
-    from explorer.tables import Scale
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
@@ -94,7 +94,7 @@ def _write_recipes(folder: Path, study: Study, front: pd.DataFrame) -> None:
 
 
 def _write_plots(folder: Path, config: Mapping[str, Any], study: Study, front: pd.DataFrame) -> None:
-    from explorer.plots import comparison_figure, mask_figure, save
+    from explorer.analysis.plots import comparison_figure, mask_figure, save
 
     folder.mkdir(exist_ok=True)
     write_pareto(folder.parent, config, study)
@@ -111,7 +111,7 @@ def _write_plots(folder: Path, config: Mapping[str, Any], study: Study, front: p
 
 def write_pareto(folder: Path, config: Mapping[str, Any], study: Study) -> None:
     """Draw the Pareto plots of a run's folder, with the baselines that are there."""
-    from explorer.plots import pareto_figure, save
+    from explorer.analysis.plots import pareto_figure, save
 
     problem, trials, baselines = study.problem, study.trials, read_baselines(folder)
     costs = [cost for cost in ("flops", "params", "bytes") if cost in config["objectives"]] or ["flops"]
@@ -130,7 +130,7 @@ def _title(config: Mapping[str, Any], study: Study) -> str:
 
 def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
     """Return a mask of every granularity on the frontier: of the largest layer that has it, at the lowest ratio."""
-    from explorer.plots import MaskPanel
+    from explorer.analysis.plots import MaskPanel
     from spaces import Gemm
 
     space, evaluator = study.problem.space, study.problem.evaluator

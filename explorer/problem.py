@@ -13,6 +13,7 @@ import numpy.typing as npt
 import optuna
 from torch import nn
 
+from explorer.analysis.tables import Scale
 from explorer.budgets import LatencyLimit, split_budget
 from explorer.data import Batch, head
 from explorer.data.task import Task
@@ -25,7 +26,6 @@ from explorer.search.executors import Inline
 from explorer.search.jobs import Executor
 from explorer.search.samplers import Observations
 from explorer.search.search import Search
-from explorer.tables import Scale
 from explorer.tracing import trace
 from explorer.utils.checks import Ladder, checked_objectives
 from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown

@@ -19,13 +19,14 @@ from optuna.storages import BaseStorage
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from explorer.analysis.plots import pareto_figure
+from explorer.analysis.tables import frontier_table, trials_table, without_choices
 from explorer.baselines import evaluated
 from explorer.config import named_section, run_section
 from explorer.data import Batch, draw, head, moved
 from explorer.data.task import Task, classification
 from explorer.evaluation import Evaluator, Inherited
 from explorer.finetuning import Finetuned
-from explorer.plots import pareto_figure
 from explorer.problem import Problem, named_space
 from explorer.pruning.allocation import allocate
 from explorer.pruning.criteria import Options, drawn
@@ -36,7 +37,6 @@ from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.search.storage.storages import open_study
-from explorer.tables import frontier_table, trials_table, without_choices
 from explorer.training import Settings
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
 from explorer.utils.fingerprints import contents

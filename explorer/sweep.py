@@ -31,7 +31,7 @@ def gather(folder: Path) -> None:
         console.print(f"frontiers of {len(jobs)} jobs: {target}", soft_wrap=True)
         return
     # torch comes with them
-    from explorer.plots import comparison_figure, save
+    from explorer.analysis.plots import comparison_figure, save
 
     table = gather_frontiers(folder)
     if not len(table):
@@ -58,7 +58,7 @@ def gather_frontiers(folder: Path) -> pd.DataFrame:
     folder
         The multirun's folder.
     """
-    from explorer.tables import without_choices
+    from explorer.analysis.tables import without_choices
 
     frames = []
     for path in sorted(folder.glob("*/summary.json")):

@@ -22,17 +22,17 @@ from torch import nn
 
 import explorer
 from explorer import models
+from explorer.analysis.plots import BASELINES, pareto_data
+from explorer.analysis.tables import Scale
 from explorer.baselines import evaluated, missing_baselines
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
 from explorer.config import compose, default_name, sweep_name
 from explorer.evaluation import Evaluator
-from explorer.plots import BASELINES, pareto_data
 from explorer.problem import named_space
 from explorer.pruning.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
 from explorer.pruning.allocation.landing import SLACK
 from explorer.pruning.criteria import CRITERIA, Scores, score
-from explorer.tables import Scale
 from explorer.tracing import trace
 from explorer.validation import validate
 from spaces import COSTS, Network, PruningError, PruningSpace, Recipe, costs_of

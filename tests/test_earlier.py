@@ -8,9 +8,9 @@ import pytest
 from synthetic import chain, space_of
 from test_rungs import error_of, make_search
 
+from explorer.analysis.tables import trials_table
 from explorer.earlier import earlier_runs, observations
 from explorer.search.executors import Inline
-from explorer.tables import trials_table
 from spaces import PruningError, PruningSpace
 
 OBJECTIVES = ["error", "flops"]

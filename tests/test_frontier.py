@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from synthetic import chain, space_of
 
-from explorer.plots import draw_pareto, pareto_data, pareto_figure, save
+from explorer.analysis.plots import draw_pareto, pareto_data, pareto_figure, save
+from explorer.analysis.tables import Scale, frontier_table, trials_table
 from explorer.search.frontier import hypervolume, non_dominated
 from explorer.search.history import Record
 from explorer.study import best_within
-from explorer.tables import Scale, frontier_table, trials_table
 from spaces import PruningError
 
 points = arrays(float, st.tuples(st.integers(0, 12), st.just(2)), elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]))

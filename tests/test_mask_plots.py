@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from random_masks import layers, of, patterns
 from torch import Tensor
 
-from explorer.plots import STATES, MaskPanel, draw_mask, mask_data, mask_figure, save
+from explorer.analysis.plots import STATES, MaskPanel, draw_mask, mask_data, mask_figure, save
 from explorer.pruning.patterns.masks import Mask, pattern_mask
 from spaces import Pattern
 

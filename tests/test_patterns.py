@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import explorer
+from explorer.analysis.plots import comparison_data, comparison_figure
 from explorer.models import build
-from explorer.plots import comparison_data, comparison_figure
 from explorer.problem import named_space
 from explorer.pruning.criteria import score
 from explorer.pruning.patterns.application import Masks, gemm_of, make_masks, put_on, realised_costs

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from synthetic import chain, space_of
 
+from explorer.analysis.tables import Scale, frontier_table, trials_table
 from explorer.problem import ladder_rows
 from explorer.search.executors import Inline
 from explorer.search.frontier import non_dominated
@@ -19,7 +20,6 @@ from explorer.search.jobs import Job, Result, attempt
 from explorer.search.rungs import agreement, best_first, doubt
 from explorer.search.search import Search
 from explorer.search.storage.storages import journal, open_study
-from explorer.tables import Scale, frontier_table, trials_table
 from spaces import Budget
 
 OBJECTIVES = ["error", "flops"]

@@ -16,8 +16,8 @@ from checks import counted, random_kept, random_recipe
 from torch import Tensor, nn
 
 from explorer import models
+from explorer.analysis.facts import prunable_share
 from explorer.bench.zoo import built, chosen, listed, traced
-from explorer.inspection import prunable_share
 from explorer.masking import masked
 from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.pruning.surgery.window_attention import SmallerWindowAttention

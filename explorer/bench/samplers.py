@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from explorer.analysis.plots import save
+from explorer.analysis.plots.samplers import median_curves, samplers_figure
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
 from explorer.features import Features
 from explorer.models import MODELS
-from explorer.plots import save
-from explorer.plots.samplers import median_curves, samplers_figure
 from explorer.problem import Problem, named_space
 from explorer.search.frontier import hypervolume
 from explorer.search.jobs import Job

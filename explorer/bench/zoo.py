@@ -17,9 +17,9 @@ import yaml
 from torch import Tensor, nn
 
 from explorer import models
+from explorer.analysis.facts import prunable_share
 from explorer.bench.figures import Figure
 from explorer.config import RESULTS
-from explorer.inspection import prunable_share
 from explorer.tracing import trace
 from explorer.utils.console import console
 from explorer.utils.files import atomic

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.plots.style import STYLE
+from explorer.analysis.plots.style import STYLE
+from explorer.analysis.tables import Scale, frontier_table
 from explorer.search.metrics import METRICS, Metric
-from explorer.tables import Scale, frontier_table
 
 __all__ = ["BASELINES", "COLOURS", "draw_pareto", "pareto_data", "pareto_figure"]
 

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.plots.style import STYLE
+from explorer.analysis.plots.style import STYLE
 
 __all__ = ["COLOURS", "draw_samplers", "median_curves", "samplers_figure"]
 

@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from explorer.plots.style import STYLE
+from explorer.analysis.plots.style import STYLE
 from explorer.pruning.patterns.masks import Mask
 from spaces import Pattern
 

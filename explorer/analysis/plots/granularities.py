@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.plots.style import STYLE
+from explorer.analysis.plots.style import STYLE
 from explorer.search.metrics import METRICS, Metric
 
 __all__ = ["LOOKS", "comparison_data", "comparison_figure", "draw_comparison"]

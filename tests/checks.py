@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.pruning.surgery.surgeon import ChannelSlice, Kept, Surgeon, masked
 from explorer.tracing.recorder import tensors_in
-from explorer.tracing.verify import _randomised
+from explorer.tracing.verification.verify import _randomised
 from explorer.utils.modules import run
 from spaces import ChannelUnit, Network, Recipe, costs_of
 from spaces.granularity import kept_steps

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from explorer import models
 from explorer.pruning.surgery.surgeon import Kept, Skip, Surgeon, masked
 from explorer.tracing import trace
-from explorer.tracing.verify import verified
+from explorer.tracing.verification.verify import verified
 from spaces import BlockUnit, FixedBlock, Network, Recipe, costs_of
 
 TOKENS = tokens()

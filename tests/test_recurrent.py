@@ -11,10 +11,10 @@ from checks import random_kept, random_recipe
 from torch import Tensor, nn
 
 from explorer.data.task import classification
-from explorer.masking import masked
 from explorer.pruning.criteria import score
 from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing import trace
+from explorer.tracing.verification.masking import masked
 from spaces import costs_of, dense_costs
 
 EMBEDDED, HIDDEN, STEPS = 6, 8, 5

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from explorer import models
 from explorer.analysis.facts import prunable_share
 from explorer.bench.zoo import built, chosen, listed, traced
-from explorer.masking import masked
 from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.pruning.surgery.window_attention import SmallerWindowAttention
 from explorer.tracing import trace
 from explorer.tracing.recorder import tensors_in
-from explorer.tracing.verify import _Check, _difference
+from explorer.tracing.verification.masking import masked
+from explorer.tracing.verification.verify import _Check, _difference
 from spaces import Network, PruningError, Recipe, costs_of
 
 _DECLARED = None if foreign.missing("torchvision") else foreign.declare_operators()

@@ -12,7 +12,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from explorer.tracing.labels import Block, Graph, Use
+from explorer.tracing.graph import Block, Graph, Use
 from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Reduction, Run, Tensor
 
 __all__ = ["Atoms", "assemble", "find_atoms"]

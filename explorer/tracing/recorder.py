@@ -16,11 +16,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from explorer.reductions import ARGUMENTS, COUNTED_AS
-from explorer.tracing.calls import Call, unknown
-from explorer.tracing.labels import INPUT, NONE, OUTSIDE, Block, Graph, Reduced, Use, varying
-from explorer.tracing.operators import rule_for
+from explorer.tracing.graph import INPUT, NONE, OUTSIDE, Block, Graph, Reduced, Use, varying
 from explorer.tracing.parameters import Part, parts_of_views
+from explorer.tracing.reductions import ARGUMENTS, COUNTED_AS
+from explorer.tracing.rules.calls import Call, unknown
+from explorer.tracing.rules.operators import rule_for
 from explorer.tracing.tape import Key, Operand, Tape, tensors_in
 
 __all__ = ["Recorder", "tensors_in"]

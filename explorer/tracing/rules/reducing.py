@@ -1,6 +1,6 @@
 """Rules of what runs over channels as a whole: norms, softmaxes, means.
 
-Channels along one dimension may be pruned: the operation then runs over the kept ones, see `explorer.reductions`.
+Channels along one dimension may be pruned: the operation then runs over the kept ones, see `explorer.tracing.reductions`.
 Groups of channels, such as heads, leave as a whole.
 """
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from explorer.tracing.calls import Call, unknown
-from explorer.tracing.labels import NONE, varying
+from explorer.tracing.graph import NONE, varying
+from explorer.tracing.rules.calls import Call, unknown
 
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from explorer.reductions import ALONG, REDUCING
-from explorer.tracing.attention import attention, bmm
-from explorer.tracing.calls import Call, left_pad, unknown
-from explorer.tracing.labels import NONE, compact, varying
-from explorer.tracing.layers import addmm, batch_norm, convolution, embedding, mm
-from explorer.tracing.moving import (
+from explorer.tracing.graph import NONE, compact, varying
+from explorer.tracing.reductions import ALONG, REDUCING
+from explorer.tracing.rules.attention import attention, bmm
+from explorer.tracing.rules.calls import Call, left_pad, unknown
+from explorer.tracing.rules.layers import addmm, batch_norm, convolution, embedding, mm
+from explorer.tracing.rules.moving import (
     channel_shuffle,
     concatenation,
     constant,
@@ -33,7 +33,7 @@ from explorer.tracing.moving import (
     slicing,
     split,
 )
-from explorer.tracing.reducing import along, averages, group_norm, layer_norm, reduction, search
+from explorer.tracing.rules.reducing import along, averages, group_norm, layer_norm, reduction, search
 
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from explorer.tracing.calls import Call, unknown
+from explorer.tracing.rules.calls import Call, unknown
 
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from explorer.tracing.calls import Call, left_pad, unknown
-from explorer.tracing.labels import NONE, compact, varying
+from explorer.tracing.graph import NONE, compact, varying
+from explorer.tracing.rules.calls import Call, left_pad, unknown
 
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.tracing.labels import Graph
+from explorer.tracing.graph import Graph
 
 __all__ = ["tie_states", "without_fused_recurrence"]
 

@@ -17,12 +17,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from explorer.masking import masked
 from explorer.pruning.surgery.skeleton import copied
 from explorer.pruning.surgery.stand_ins import returned
 from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing.recorder import tensors_in
-from explorer.tracing.sifting import Item, sifted
+from explorer.tracing.verification.masking import masked
+from explorer.tracing.verification.sifting import Item, sifted
 from explorer.utils.modules import run, without_fused_layers
 from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run, first_line
 

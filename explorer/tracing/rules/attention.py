@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from explorer.tracing.calls import Call, left_pad, unknown
+from explorer.tracing.rules.calls import Call, left_pad, unknown
 
 if TYPE_CHECKING:
     from explorer.tracing.recorder import Recorder

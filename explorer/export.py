@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from explorer.analysis.tables import without_choices
+from explorer.evaluation.training import Checkpoints
 from explorer.final import read_final
 from explorer.pruning.patterns.application import Masks, gemm_of, put_on, weight_of
 from explorer.pruning.patterns.masks import Mask
@@ -26,7 +27,6 @@ from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.search.jobs import Job
 from explorer.setup import Setup, build_model
 from explorer.study import best_within
-from explorer.training import Checkpoints
 from explorer.utils.files import atomic
 from explorer.utils.modules import run
 from explorer.validation import validate

@@ -22,7 +22,7 @@ from spaces import PruningError, Recipe, costs_of, dense_costs
 
 if TYPE_CHECKING:
     from explorer.data import Batch
-    from explorer.finetuning import Finetuned
+    from explorer.evaluation.finetuning import Finetuned
     from explorer.study import Study
 
 # torch and what needs it are imported inside: a finished run is shown without them
@@ -211,7 +211,7 @@ def _measured(training: Finetuned, recipe: Recipe, test: Sequence[Batch]) -> dic
         pass
 
     def measure(job: Job) -> dict[str, float]:
-        from explorer.training import within_memory
+        from explorer.evaluation.training import within_memory
 
         return within_memory(lambda: _metrics(training, job.recipe, test))
 

@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from explorer.analysis.facts import network_facts, space_facts
-from explorer.budgets import split_budget
 from explorer.config import Config, space_of
+from explorer.evaluation.budgets import split_budget
 from explorer.setup import Setup
 from explorer.tracing import trace
 from explorer.utils.console import console

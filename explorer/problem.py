@@ -14,12 +14,12 @@ import optuna
 from torch import nn
 
 from explorer.analysis.tables import Scale
-from explorer.budgets import LatencyLimit, split_budget
 from explorer.data import Batch, head
 from explorer.data.task import Task
-from explorer.evaluation import Evaluator, Inherited
-from explorer.features import Features, features_of
-from explorer.finetuning import Finetuned
+from explorer.evaluation.budgets import LatencyLimit, split_budget
+from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.features import Features, features_of
+from explorer.evaluation.finetuning import Finetuned
 from explorer.pruning.criteria import Options, Scores, cached_scores
 from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.search.executors import Inline

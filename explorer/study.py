@@ -25,8 +25,9 @@ from explorer.baselines import evaluated
 from explorer.config import named_section, run_section
 from explorer.data import Batch, draw, head, moved
 from explorer.data.task import Task, classification
-from explorer.evaluation import Evaluator, Inherited
-from explorer.finetuning import Finetuned
+from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.training import Settings
 from explorer.problem import Problem, named_space
 from explorer.pruning.allocation import allocate
 from explorer.pruning.criteria import Options, drawn
@@ -37,7 +38,6 @@ from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.search.storage.storages import open_study
-from explorer.training import Settings
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from explorer.baselines import check_baselines
-from explorer.budgets import split_budget
 from explorer.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
+from explorer.evaluation.budgets import split_budget
 from explorer.search.executors import check_executor
 from explorer.utils.checks import checked_ladder, checked_number, checked_objectives
 from spaces import PruningError, PruningSpace, unknown
@@ -134,7 +134,7 @@ def check_evaluator(section: Mapping[str, Any]) -> None:
         If the rungs are no ascending numbers of epochs, or a value is out of range.
     """
     # torch again
-    from explorer.finetuning import checked_rungs
+    from explorer.evaluation.finetuning import checked_rungs
 
     if not isinstance(section["racing"], bool):
         raise PruningError(f"evaluator.racing: {section['racing']!r}, allowed is true or false")
@@ -144,7 +144,7 @@ def check_evaluator(section: Mapping[str, Any]) -> None:
 
 
 def _check_finetuning(section: Mapping[str, Any]) -> None:
-    from explorer.training import Settings
+    from explorer.evaluation.training import Settings
 
     Settings.of(section)
 

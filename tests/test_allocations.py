@@ -28,7 +28,7 @@ from explorer.baselines import evaluated, missing_baselines
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
 from explorer.config import compose, default_name, sweep_name
-from explorer.evaluation import Evaluator
+from explorer.evaluation.evaluator import Evaluator
 from explorer.problem import named_space
 from explorer.pruning.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
 from explorer.pruning.allocation.landing import SLACK

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from explorer.energy import joules
+from explorer.evaluation.energy import joules
 
 CPU = torch.device("cpu")
 

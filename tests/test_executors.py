@@ -26,7 +26,7 @@ import torch
 
 from explorer.bench.cases import Case
 from explorer.data.task import classification
-from explorer.evaluation import Evaluator
+from explorer.evaluation.evaluator import Evaluator
 from explorer.search.executors import make_executor
 from explorer.search.executors.local import Local
 from explorer.search.executors.payload import read, write

@@ -19,12 +19,12 @@ from torch import nn
 import explorer
 from explorer.data import batches, load_digits
 from explorer.data.task import Task
+from explorer.evaluation.training import reestimate_bn, train
 from explorer.models import MODELS, build
 from explorer.pruning.criteria import score
 from explorer.pruning.ranking import Ranking
 from explorer.pruning.surgery.surgeon import ChannelSlice, Surgeon
 from explorer.tracing import trace
-from explorer.training import reestimate_bn, train
 from spaces import PruningError, PruningSpace, Recipe
 
 EIGHTHS = config([i / 8 for i in range(1, 9)])

@@ -12,8 +12,8 @@ from torch import nn
 
 from explorer.data import head, size_of
 from explorer.data.task import classification, regression
-from explorer.evaluation import Evaluator
-from explorer.features import features_of
+from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.features import features_of
 from explorer.pruning.criteria import score
 from explorer.tracing import trace
 from spaces import PruningSpace, Recipe

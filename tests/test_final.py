@@ -15,12 +15,12 @@ from torch import nn
 
 from explorer import data
 from explorer.data.task import classification
-from explorer.evaluation import Evaluator
+from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.training import Settings
 from explorer.final import retrain, telling
-from explorer.finetuning import Finetuned
 from explorer.pruning.criteria import score
 from explorer.tracing import trace
-from explorer.training import Settings
 from spaces import PruningError, Recipe
 
 RECIPES = {"trial-0001": Recipe.of({"1": 0.5}), "trial-0004": Recipe.of({"1": 0.25})}

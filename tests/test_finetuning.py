@@ -18,14 +18,14 @@ from explorer import data, models
 from explorer.config import compose
 from explorer.data import Batch
 from explorer.data.task import Task, classification, regression
-from explorer.evaluation import Evaluator
-from explorer.finetuning import Finetuned
+from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.training import Settings, distance, epoch_of
 from explorer.problem import named_space
 from explorer.pruning.criteria import Scores, score
 from explorer.pruning.patterns.application import gemm_of
 from explorer.search.jobs import Job
 from explorer.tracing import trace
-from explorer.training import Settings, distance, epoch_of
 from explorer.validation import validate
 from spaces import Network, Pattern, PruningError, PruningSpace, Recipe
 

@@ -156,7 +156,7 @@ def test_an_error_is_told_by_its_first_line(said, line):
 
 @pytest.mark.parametrize(("error", "line"), [(MemoryError(), "MemoryError"), (MemoryError("a\nb"), "a")])
 def test_memory_that_runs_out_is_one_line_also_where_python_says_nothing(error, line):
-    from explorer.training import within_memory
+    from explorer.evaluation.training import within_memory
 
     def work() -> None:
         raise error

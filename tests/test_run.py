@@ -216,7 +216,7 @@ def test_a_named_multirun_is_one_folder_with_a_job_each(explore, folder):
 
 
 def test_ctrl_c_while_latency_is_measured_leaves_tables_and_is_made_good(explore, folder, monkeypatch):
-    from explorer.evaluation import Evaluator
+    from explorer.evaluation.evaluator import Evaluator
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt

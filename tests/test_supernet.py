@@ -13,12 +13,12 @@ from torch import nn
 
 from explorer import data
 from explorer.data.task import classification, regression
-from explorer.evaluation import Evaluator
+from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.supernet import _Sandwich, supernet
+from explorer.evaluation.training import Settings, train
 from explorer.problem import named_space
 from explorer.pruning.criteria import score
-from explorer.supernet import _Sandwich, supernet
 from explorer.tracing import trace
-from explorer.training import Settings, train
 from spaces import Budget, PruningError, PruningSpace
 
 SETTINGS = Settings(learning_rate=0.05, temperature=1.0)

@@ -12,8 +12,8 @@ import torch
 from running import QUICK, table
 
 import explorer
-from explorer.evaluation import Inherited
-from explorer.finetuning import Finetuned
+from explorer.evaluation.evaluator import Inherited
+from explorer.evaluation.finetuning import Finetuned
 from spaces import PruningError
 
 TRAINED = [*QUICK, "trials=8", "evaluator=finetune", "evaluator.rungs=[0,1]", "evaluator.racing=true", "sampler=random"]

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from explorer import data, models, training
+from explorer import data, models
 from explorer.data.task import Task
 from explorer.dense import dense_network
+from explorer.evaluation import training
 from spaces.errors import PruningError
 
 TASK = Task()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.data.task import classification
-from explorer.evaluation import Evaluator
+from explorer.evaluation.evaluator import Evaluator
 from explorer.utils.timing import interleaved
 
 __all__ = ["evaluate"]

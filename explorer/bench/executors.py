@@ -17,7 +17,7 @@ import torch
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.data.task import classification
-from explorer.evaluation import Evaluator
+from explorer.evaluation.evaluator import Evaluator
 from explorer.search.executors import make_executor
 from explorer.search.jobs import Evaluate, Executor, Job
 from explorer.search.search import Search

@@ -19,7 +19,7 @@ from explorer.analysis.plots.samplers import median_curves, samplers_figure
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.config import RESULTS, compose
-from explorer.features import Features
+from explorer.evaluation.features import Features
 from explorer.models import MODELS
 from explorer.problem import Problem, named_space
 from explorer.search.frontier import hypervolume

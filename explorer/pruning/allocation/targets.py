@@ -16,7 +16,7 @@ from explorer.utils.checks import checked_number
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
 
 if TYPE_CHECKING:
-    from explorer.evaluation import Evaluator
+    from explorer.evaluation.evaluator import Evaluator
     from explorer.problem import Problem
 
 __all__ = ["TARGETS", "Allocated", "allocate", "check_target", "checked_target"]

@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.evaluation import Evaluator
-from explorer.pruning.patterns.application import Masks, put_on
-from explorer.search.jobs import Job
-from explorer.training import (
+from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.training import (
     Checkpoints,
     Epoch,
     Settings,
@@ -25,6 +23,8 @@ from explorer.training import (
     seeded,
     within_memory,
 )
+from explorer.pruning.patterns.application import Masks, put_on
+from explorer.search.jobs import Job
 from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
 

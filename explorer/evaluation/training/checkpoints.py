@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from explorer.training.averaging import tensors_of
+from explorer.evaluation.training.averaging import tensors_of
 from explorer.utils.files import atomic
 from spaces import PruningError, first_line
 

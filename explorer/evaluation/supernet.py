@@ -16,12 +16,12 @@ from torch.func import functional_call
 
 from explorer.data.task import Task
 from explorer.dense import dense_network
+from explorer.evaluation.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
 from explorer.pruning.criteria import Scores
 from explorer.pruning.patterns.application import make_masks, weight_of
 from explorer.pruning.ranking import Ranking
 from explorer.pruning.surgery.skeleton import copied
 from explorer.pruning.surgery.surgeon import Surgeon
-from explorer.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of
 from spaces import Budget, PruningSpace, Recipe, sample_inside
@@ -60,7 +60,7 @@ def supernet(
     space, limits
         Which sub-networks: those of the space inside its constraints and these limits.
     batches
-        Of training, as `explorer.finetuning.Finetuned` takes them.
+        Of training, as `explorer.evaluation.finetuning.Finetuned` takes them.
     task
         Whose loss the dense network is trained on.
     scores

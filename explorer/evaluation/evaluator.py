@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from explorer.budgets import LatencyLimit
 from explorer.data import Batch, head, size_of
 from explorer.data.racing import Race, dealt
 from explorer.data.task import Evaluation, Task
-from explorer.energy import joules
+from explorer.evaluation.budgets import LatencyLimit
+from explorer.evaluation.energy import joules
+from explorer.evaluation.training import reestimate_bn
 from explorer.pruning.criteria import Scores
 from explorer.pruning.patterns.application import Masks, make_masks, put_on, realised_costs
 from explorer.pruning.ranking import Ranking
@@ -22,7 +23,6 @@ from explorer.pruning.sparse import Executed, execute
 from explorer.pruning.surgery.skeleton import copied
 from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.search.jobs import Job, OverBudgetError
-from explorer.training import reestimate_bn
 from explorer.utils.modules import device_of, run
 from explorer.utils.timing import measure
 from spaces import Network, Recipe

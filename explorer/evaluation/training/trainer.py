@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from explorer.data import Batch, moved, size_of
 from explorer.data.task import Task
-from explorer.training.averaging import Average, tensors_of
-from explorer.training.distillation import distance
-from explorer.training.settings import OPTIMIZERS, PRECISIONS, Settings
+from explorer.evaluation.training.averaging import Average, tensors_of
+from explorer.evaluation.training.distillation import distance
+from explorer.evaluation.training.settings import OPTIMIZERS, PRECISIONS, Settings
 from explorer.utils.modules import device_of
 from spaces.errors import PruningError, first_line
 

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from explorer.data import Batch, head, size_of
-from explorer.evaluation import Evaluator
+from explorer.evaluation.evaluator import Evaluator
 from explorer.utils.modules import device_of
 from spaces import Axis, PruningSpace, first_line
 

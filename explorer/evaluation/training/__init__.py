@@ -1,0 +1,26 @@
+"""Training networks: dense ones, sub-networks in stretches that can be interrupted, and batch-norm statistics."""
+
+from explorer.evaluation.training.checkpoints import Checkpoints
+from explorer.evaluation.training.distillation import distance
+from explorer.evaluation.training.memory import is_out_of_memory, within_memory
+from explorer.evaluation.training.seeding import epoch_of, seed_of, seeded
+from explorer.evaluation.training.settings import OPTIMIZERS, PRECISIONS, Settings
+from explorer.evaluation.training.statistics import reestimate_bn
+from explorer.evaluation.training.trainer import Epoch, Trainer, train
+
+__all__ = [
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "Checkpoints",
+    "Epoch",
+    "Settings",
+    "Trainer",
+    "distance",
+    "epoch_of",
+    "is_out_of_memory",
+    "reestimate_bn",
+    "seed_of",
+    "seeded",
+    "train",
+    "within_memory",
+]

@@ -18,7 +18,7 @@ import spaces
 
 if TYPE_CHECKING:
     from explorer.data.task import Task, classification, regression
-    from explorer.export import load, save
+    from explorer.export.files import load, save
     from explorer.study import Candidate, Study, explore
     from explorer.tracing import trace
 
@@ -36,9 +36,9 @@ _HOMES = {
     "Task": "explorer.data.task",
     "classification": "explorer.data.task",
     "explore": "explorer.study",
-    "load": "explorer.export",
+    "load": "explorer.export.files",
     "regression": "explorer.data.task",
-    "save": "explorer.export",
+    "save": "explorer.export.files",
     "trace": "explorer.tracing",
 }
 

@@ -82,7 +82,7 @@ class Candidate:
         PruningError
             If the folder can't be written.
         """
-        from explorer.export import save
+        from explorer.export.files import save
 
         metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
         evaluator = self.evaluate.evaluator

@@ -91,9 +91,9 @@ def _complain(error: Exception) -> int:
 
 def _hydra(command: str, arguments: list[str]) -> int:
     """Check the configuration of every job, then let Hydra run them; return the worst exit code."""
-    from explorer.config import RESULTS, compose, sweep_name
-    from explorer.multirun import check_launcher, jobs_view, plan
-    from explorer.validation import validate
+    from explorer.runs.config import RESULTS, compose, sweep_name
+    from explorer.runs.multirun import check_launcher, jobs_view, plan
+    from explorer.runs.validation import validate
     from spaces import PruningError, unknown
 
     flags = [argument for argument in arguments if argument.startswith("-")]
@@ -135,7 +135,7 @@ def _hydra(command: str, arguments: list[str]) -> int:
             _launch([*ordered, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else ordered)
         finally:
             if told and root.is_dir():
-                from explorer.sweep import gather
+                from explorer.runs.multirun_frontiers import gather
                 from explorer.utils.console import console
 
                 gather(root)
@@ -158,7 +158,7 @@ def _split(arguments: list[str]) -> tuple[list[str], Path | None]:
 def _launch(arguments: list[str]) -> None:
     import hydra
 
-    from explorer.config import conf
+    from explorer.runs.config import conf
 
     sys.argv = ["explore", *arguments]
     hydra.main(version_base="1.3", config_path=str(conf()), config_name="run")(_job)()
@@ -205,12 +205,12 @@ def _work(config: dict[str, Any], *, sweep: bool) -> None:
     """Do what a job is for; a multirun's table is told of it."""
     root = Path(os.environ["EXPLORE_ROOT"])
     if os.environ["EXPLORE_COMMAND"] == "inspect":
-        from explorer.inspecting import inspect_model
+        from explorer.runs.inspection import inspect_model
 
         inspect_model(config, as_json=os.environ["EXPLORE_JSON"] == "1")
         return
-    from explorer.multirun import reported
-    from explorer.run import execute
+    from explorer.runs.multirun import reported
+    from explorer.runs.run import execute
 
     with reported(root, config) if sweep else nullcontext():
         execute(config, root)

@@ -237,7 +237,7 @@ def named_space(name: str) -> Mapping[str, Any]:
     PruningError
         If there is none of that name.
     """
-    from explorer.config import conf, space_of
+    from explorer.runs.config import conf, space_of
 
     if name.endswith((".yaml", ".yml")):
         return space_of({"space": {"path": name}})

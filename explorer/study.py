@@ -21,8 +21,6 @@ from torch.utils._pytree import tree_leaves
 
 from explorer.analysis.plots import pareto_figure
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
-from explorer.baselines import evaluated
-from explorer.config import named_section, run_section
 from explorer.data import Batch, draw, head, moved
 from explorer.data.task import Task, classification
 from explorer.evaluation.evaluator import Evaluator, Inherited
@@ -33,6 +31,9 @@ from explorer.pruning.allocation import allocate
 from explorer.pruning.criteria import Options, drawn
 from explorer.pruning.patterns.application import Masks
 from explorer.pruning.sparse import Executed
+from explorer.runs.baselines import evaluated
+from explorer.runs.config import named_section, run_section
+from explorer.runs.validation import check_evaluator
 from explorer.search import rungs
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
@@ -41,7 +42,6 @@ from explorer.search.storage.storages import open_study
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of
-from explorer.validation import check_evaluator
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
 __all__ = ["Candidate", "Study", "best_within", "explore"]

@@ -24,17 +24,17 @@ import explorer
 from explorer import models
 from explorer.analysis.plots import BASELINES, pareto_data
 from explorer.analysis.tables import Scale
-from explorer.baselines import evaluated, missing_baselines
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
-from explorer.config import compose, default_name, sweep_name
 from explorer.evaluation.evaluator import Evaluator
 from explorer.problem import named_space
 from explorer.pruning.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
 from explorer.pruning.allocation.landing import SLACK
 from explorer.pruning.criteria import CRITERIA, Scores, score
+from explorer.runs.baselines import evaluated, missing_baselines
+from explorer.runs.config import compose, default_name, sweep_name
+from explorer.runs.validation import validate
 from explorer.tracing import trace
-from explorer.validation import validate
 from spaces import COSTS, Network, PruningError, PruningSpace, Recipe, costs_of
 
 SHARED = Path(__file__).parents[1].parent / "shared"

@@ -9,7 +9,7 @@ from synthetic import chain, space_of
 from test_rungs import error_of, make_search
 
 from explorer.analysis.tables import trials_table
-from explorer.earlier import earlier_runs, observations
+from explorer.runs.warm_start import earlier_runs, observations
 from explorer.search.executors import Inline
 from spaces import PruningError, PruningSpace
 

@@ -8,7 +8,7 @@ import yaml
 from test_executors import INLINE, LOCAL, RAY, SLURM
 
 from explorer.bench import run_bench
-from explorer.config import conf
+from explorer.runs.config import conf
 from explorer.search.executors import EXECUTORS, check_executor
 from spaces import PruningError
 

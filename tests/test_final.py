@@ -18,8 +18,8 @@ from explorer.data.task import classification
 from explorer.evaluation.evaluator import Evaluator
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.training import Settings
-from explorer.final import retrain, telling
 from explorer.pruning.criteria import score
+from explorer.runs.final import retrain, telling
 from explorer.tracing import trace
 from spaces import PruningError, Recipe
 

@@ -15,7 +15,6 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from explorer import data, models
-from explorer.config import compose
 from explorer.data import Batch
 from explorer.data.task import Task, classification, regression
 from explorer.evaluation.evaluator import Evaluator
@@ -24,9 +23,10 @@ from explorer.evaluation.training import Settings, distance, epoch_of
 from explorer.problem import named_space
 from explorer.pruning.criteria import Scores, score
 from explorer.pruning.patterns.application import gemm_of
+from explorer.runs.config import compose
+from explorer.runs.validation import validate
 from explorer.search.jobs import Job
 from explorer.tracing import trace
-from explorer.validation import validate
 from spaces import Network, Pattern, PruningError, PruningSpace, Recipe
 
 CLOCKS = ("images_per_second",)

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from running import QUICK, table
 
-from explorer.config import compose
-from explorer.multirun import plan
+from explorer.runs.config import compose
+from explorer.runs.multirun import plan
 
 SMALL = [*QUICK, "trials=3", "ladder=2", "sampler=random"]
 LAUNCHERS = {
@@ -50,7 +50,7 @@ def test_all_launchers_make_the_same_jobs_and_continue_each_others(explore, fold
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
 def test_a_missing_launcher_is_named_with_its_command(explore, launcher, monkeypatch):
-    monkeypatch.setattr("explorer.multirun._there", lambda module: False)
+    monkeypatch.setattr("explorer.runs.multirun._there", lambda module: False)
     code, _, err = explore("run", "-m", *SMALL, f"hydra/launcher={launcher}", "seed=0,1")
     assert (code, err.count("\n")) == (2, 1)
     assert "pip install 'pruning-spaces[multirun]'" in err

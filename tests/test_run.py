@@ -14,9 +14,9 @@ import yaml
 from running import QUICK, table
 
 import explorer
-from explorer.config import compose, default_name, identity, sweep_name
-from explorer.sweep import gather
-from explorer.validation import validate
+from explorer.runs.config import compose, default_name, identity, sweep_name
+from explorer.runs.multirun_frontiers import gather
+from explorer.runs.validation import validate
 from spaces import Network, Recipe
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -255,7 +255,7 @@ def test_sweep_names_ignore_the_values_of_swept_keys():
     "group", ["model", "data", "space", "criterion", "evaluator", "sampler", "executor", "storage"]
 )
 def test_every_option_of_every_group_composes(group):
-    from explorer.config import conf
+    from explorer.runs.config import conf
 
     needed = {"custom": f"{group}._target_=a.B", "rdb": "storage.url=sqlite://", "file": "space.path=x.yaml"}
     needed |= dict.fromkeys(("timm", "torchvision", "transformers"), "model.architecture=x")

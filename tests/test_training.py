@@ -13,8 +13,8 @@ from torch import nn
 
 from explorer import data, models
 from explorer.data.task import Task
-from explorer.dense import dense_network
 from explorer.evaluation import training
+from explorer.models.dense import dense_network
 from spaces.errors import PruningError
 
 TASK = Task()

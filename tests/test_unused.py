@@ -8,7 +8,7 @@ from small_models import Fn
 from torch import Tensor, nn
 
 from explorer.models import drop_unused
-from explorer.setup import build_model
+from explorer.runs.setup import build_model
 from explorer.tracing import trace
 from spaces import PruningError
 

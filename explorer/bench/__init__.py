@@ -16,8 +16,8 @@ from explorer.bench.saving import PROBLEMS, racing, rungs
 from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
-from explorer.config import RESULTS, compose, conf
 from explorer.models import MODELS
+from explorer.runs.config import RESULTS, compose, conf
 from explorer.search.samplers import SAMPLERS
 from explorer.utils.checks import checked_number
 from explorer.utils.console import console

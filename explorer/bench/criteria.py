@@ -11,12 +11,12 @@ from torch import nn
 
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
-from explorer.config import RESULTS, compose
 from explorer.data import Batch
 from explorer.problem import Problem, named_space
 from explorer.pruning.allocation import allocate
 from explorer.pruning.criteria import CRITERIA, Options
-from explorer.setup import Setup
+from explorer.runs.config import RESULTS, compose
+from explorer.runs.setup import Setup
 from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic

@@ -18,16 +18,16 @@ from explorer.analysis.plots import save
 from explorer.analysis.plots.samplers import median_curves, samplers_figure
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
-from explorer.config import RESULTS, compose
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
 from explorer.problem import Problem, named_space
+from explorer.runs.config import RESULTS, compose
+from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.jobs import Job
 from explorer.search.samplers import Observations, Parameters, Past, make_sampler
 from explorer.search.search import Record
 from explorer.search.storage.storages import open_study
-from explorer.setup import Setup
 from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic

@@ -14,12 +14,12 @@ import pandas as pd
 
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
-from explorer.config import RESULTS, compose
 from explorer.problem import Problem
+from explorer.runs.config import RESULTS, compose
+from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.history import Record
 from explorer.search.storage.storages import open_study
-from explorer.setup import Setup
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from explorer import models
 from explorer.analysis.facts import prunable_share
 from explorer.bench.figures import Figure
-from explorer.config import RESULTS
+from explorer.runs.config import RESULTS
 from explorer.tracing import trace
 from explorer.utils.console import console
 from explorer.utils.files import atomic

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from explorer.data.task import Task
-from explorer.dense import dense_network
 from explorer.evaluation.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
+from explorer.models.dense import dense_network
 from explorer.pruning.criteria import Scores
 from explorer.pruning.patterns.application import make_masks, weight_of
 from explorer.pruning.ranking import Ranking

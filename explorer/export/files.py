@@ -18,18 +18,18 @@ from torch.utils._pytree import tree_map
 
 from explorer.analysis.tables import without_choices
 from explorer.evaluation.training import Checkpoints
-from explorer.final import read_final
 from explorer.pruning.patterns.application import Masks, gemm_of, put_on, weight_of
 from explorer.pruning.patterns.masks import Mask
 from explorer.pruning.sparse import execute
 from explorer.pruning.sparse.encoding import decode, encode
 from explorer.pruning.surgery.surgeon import Surgeon
+from explorer.runs.final import read_final
+from explorer.runs.setup import Setup, build_model
+from explorer.runs.validation import validate
 from explorer.search.jobs import Job
-from explorer.setup import Setup, build_model
 from explorer.study import best_within
 from explorer.utils.files import atomic
 from explorer.utils.modules import run
-from explorer.validation import validate
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.granularity import kept_steps
 

@@ -50,7 +50,7 @@ def pareto_data(
     x, y
         Keys of `METRICS`; how an ``error`` is shown the scale says.
     baselines
-        The table of `explorer.baselines`, of which those are shown whose x was measured.
+        The table of `explorer.runs.baselines`, of which those are shown whose x was measured.
 
     Returns
     -------

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from explorer.config import differences
+from explorer.runs.config import differences
 from explorer.search.metrics import OBJECTIVES
 from explorer.search.samplers import Observations
 from spaces import Axis, PruningError, PruningSpace

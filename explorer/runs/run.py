@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from explorer.baselines import evaluate_baselines, missing_baselines
-from explorer.config import Config, default_name, differences, identity
-from explorer.final import missing_final, retrain_frontier
-from explorer.outcome import show_outcome, write_outcome, write_pareto
+from explorer.runs.baselines import evaluate_baselines, missing_baselines
+from explorer.runs.config import Config, default_name, differences, identity
+from explorer.runs.final import missing_final, retrain_frontier
+from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
 from explorer.search.executors import check_installed, make_executor
 from explorer.search.storage.storages import driving, journal, open_study, redacted, shared_storage
 from explorer.utils.console import console, progress
@@ -87,7 +87,7 @@ class _Run:
     """One process's work on one run's folder."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        from explorer.setup import Setup
+        from explorer.runs.setup import Setup
 
         self.config, self.folder = config, folder
         url = config["storage"]["url"]
@@ -201,7 +201,7 @@ class _Run:
 
     def _earlier(self) -> Observations:
         """Return what the sampler may begin with."""
-        from explorer.earlier import earlier_runs
+        from explorer.runs.warm_start import earlier_runs
 
         space, data = self.problem.space, self.setup.data.identity
         return earlier_runs(

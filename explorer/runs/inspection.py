@@ -10,9 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from explorer.analysis.facts import network_facts, space_facts
-from explorer.config import Config, space_of
 from explorer.evaluation.budgets import split_budget
-from explorer.setup import Setup
+from explorer.runs.config import Config, space_of
+from explorer.runs.setup import Setup
 from explorer.tracing import trace
 from explorer.utils.console import console
 from explorer.utils.modules import device_of

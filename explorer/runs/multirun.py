@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 from rich.table import Table
 
-from explorer.config import Config, default_name, swept
+from explorer.runs.config import Config, default_name, swept
 from explorer.utils.console import console
 from explorer.utils.files import atomic
 from spaces import PruningError

@@ -30,8 +30,8 @@ from explorer.utils.files import atomic
 from spaces import PruningError, PruningSpace, costs_of
 
 if TYPE_CHECKING:
-    from explorer.config import Config
     from explorer.problem import Problem
+    from explorer.runs.config import Config
 
 # torch and what needs it are imported by what measures: a finished run is shown without them
 

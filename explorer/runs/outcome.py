@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from explorer.baselines import baselines_view, read_baselines
-from explorer.config import model_name
-from explorer.final import final_view, read_final
+from explorer.runs.baselines import baselines_view, read_baselines
+from explorer.runs.config import model_name
+from explorer.runs.final import final_view, read_final
 from explorer.search.metrics import Metric
 from explorer.utils.console import console, frontier_view
 from explorer.utils.files import atomic

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from explorer.config import model_name
+from explorer.runs.config import model_name
 from explorer.search.metrics import METRICS, Metric
 from explorer.utils.console import console
 from explorer.utils.files import atomic

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from explorer.baselines import check_baselines
-from explorer.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
 from explorer.evaluation.budgets import split_budget
+from explorer.runs.baselines import check_baselines
+from explorer.runs.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
 from explorer.search.executors import check_executor
 from explorer.utils.checks import checked_ladder, checked_number, checked_objectives
 from spaces import PruningError, PruningSpace, unknown

@@ -12,19 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from explorer.baselines import check_reach
-from explorer.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.data.task import Task, classification, prediction
-from explorer.dense import dense_network
 from explorer.evaluation.budgets import split_budget
 from explorer.evaluation.evaluator import Evaluator, Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.supernet import supernet
 from explorer.evaluation.training import Epoch, Settings, train
 from explorer.models import drop_unused, load_weights
+from explorer.models.dense import dense_network
 from explorer.problem import Problem, refuse_empty
 from explorer.pruning.criteria import Options, Scores
+from explorer.runs.baselines import check_reach
+from explorer.runs.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage.storages import open_study
 from explorer.tracing import trace

@@ -21,7 +21,7 @@ from explorer.evaluation.evaluator import Evaluator, Inherited
 from explorer.evaluation.features import Features, features_of
 from explorer.evaluation.finetuning import Finetuned
 from explorer.pruning.criteria import Options, Scores, cached_scores
-from explorer.pruning.surgery.surgeon import Surgeon
+from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor
 from explorer.search.samplers import Observations

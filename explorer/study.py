@@ -29,7 +29,7 @@ from explorer.evaluation.training import Settings
 from explorer.problem import Problem, named_space
 from explorer.pruning.allocation import allocate
 from explorer.pruning.criteria import Options, drawn
-from explorer.pruning.patterns.application import Masks
+from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
 from explorer.runs.baselines import evaluated
 from explorer.runs.config import named_section, run_section
@@ -38,7 +38,7 @@ from explorer.search import rungs
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
-from explorer.search.storage.storages import open_study
+from explorer.search.storage import open_study
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of
@@ -156,8 +156,8 @@ class Study:
         family
             In a space of several what is allocated: ``channels``, or a granularity.
         target
-            One of FLOPs, parameters, bytes or latency, see `explorer.pruning.allocation.allocate`. What of it was asked and
-            achieved is in the candidate's metrics.
+            One of FLOPs, parameters, bytes or latency, see `explorer.pruning.allocation.allocate`. What of it was asked
+            and achieved is in the candidate's metrics.
 
         Raises
         ------
@@ -245,7 +245,8 @@ def explore(
     sampler, options
         A key of `explorer.search.samplers.SAMPLERS`, and its options.
     criterion
-        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options: see `explorer.pruning.criteria.Options`.
+        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options:
+        see `explorer.pruning.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     evaluator

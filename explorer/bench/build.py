@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.bench.resnet50 import ResNet50, resnet50
-from explorer.pruning.surgery.surgeon import Kept
+from explorer.pruning.surgery import Kept
 from explorer.utils.console import console
 from explorer.utils.timing import interleaved
 from spaces import Recipe

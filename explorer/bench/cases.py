@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from explorer import models
 from explorer.pruning.criteria import Scores, score
 from explorer.pruning.ranking import Ranking
-from explorer.pruning.surgery.surgeon import Surgeon
+from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
 from spaces import Network, PruningSpace, Recipe
 

@@ -21,7 +21,7 @@ from explorer.evaluation.evaluator import Evaluator
 from explorer.search.executors import make_executor
 from explorer.search.jobs import Evaluate, Executor, Job
 from explorer.search.search import Search
-from explorer.search.storage.storages import journal, open_study
+from explorer.search.storage import journal, open_study
 from explorer.utils.timing import Timing, interleaved
 from spaces import Budget, PruningSpace
 

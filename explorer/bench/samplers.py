@@ -27,7 +27,7 @@ from explorer.search.frontier import hypervolume
 from explorer.search.jobs import Job
 from explorer.search.samplers import Observations, Parameters, Past, make_sampler
 from explorer.search.search import Record
-from explorer.search.storage.storages import open_study
+from explorer.search.storage import open_study
 from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic

@@ -19,7 +19,7 @@ from explorer.runs.config import RESULTS, compose
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.history import Record
-from explorer.search.storage.storages import open_study
+from explorer.search.storage import open_study
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.bench.figures import Figure
-from explorer.pruning.patterns.masks import Mask, gemm_view, pattern_mask, weight_view
+from explorer.pruning.patterns import Mask, gemm_view, pattern_mask, weight_view
 from explorer.pruning.sparse.forms import forms
 from explorer.pruning.sparse.matrix import Layer
 from explorer.utils.timing import interleaved

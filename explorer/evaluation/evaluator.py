@@ -17,11 +17,11 @@ from explorer.evaluation.budgets import LatencyLimit
 from explorer.evaluation.energy import joules
 from explorer.evaluation.training import reestimate_bn
 from explorer.pruning.criteria import Scores
-from explorer.pruning.patterns.application import Masks, make_masks, put_on, realised_costs
+from explorer.pruning.patterns import Masks, make_masks, put_on, realised_costs
 from explorer.pruning.ranking import Ranking
 from explorer.pruning.sparse import Executed, execute
+from explorer.pruning.surgery import Surgeon
 from explorer.pruning.surgery.skeleton import copied
-from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.search.jobs import Job, OverBudgetError
 from explorer.utils.modules import device_of, run
 from explorer.utils.timing import measure
@@ -128,8 +128,8 @@ class Evaluator:
     def __call__(self, recipe: Recipe, *, limited: bool = True, bar: float | None = None) -> dict[str, float]:
         """Return what `measured` says of a recipe, and its latency where that is asked for.
 
-        With patterns on weights also the realised costs, see `explorer.pruning.patterns.application.realised_costs`. The limit on the
-        latency holds unless `limited` says otherwise.
+        With patterns on weights also the realised costs, see `explorer.pruning.patterns.realised_costs`. The limit on
+        the latency holds unless `limited` says otherwise.
 
         Raises
         ------

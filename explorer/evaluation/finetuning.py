@@ -23,7 +23,7 @@ from explorer.evaluation.training import (
     seeded,
     within_memory,
 )
-from explorer.pruning.patterns.application import Masks, put_on
+from explorer.pruning.patterns import Masks, put_on
 from explorer.search.jobs import Job
 from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown

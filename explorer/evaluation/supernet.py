@@ -18,10 +18,10 @@ from explorer.data.task import Task
 from explorer.evaluation.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
 from explorer.models.dense import dense_network
 from explorer.pruning.criteria import Scores
-from explorer.pruning.patterns.application import make_masks, weight_of
+from explorer.pruning.patterns import make_masks, weight_of
 from explorer.pruning.ranking import Ranking
+from explorer.pruning.surgery import Surgeon
 from explorer.pruning.surgery.skeleton import copied
-from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of
 from spaces import Budget, PruningSpace, Recipe, sample_inside

@@ -18,11 +18,10 @@ from torch.utils._pytree import tree_map
 
 from explorer.analysis.tables import without_choices
 from explorer.evaluation.training import Checkpoints
-from explorer.pruning.patterns.application import Masks, gemm_of, put_on, weight_of
-from explorer.pruning.patterns.masks import Mask
+from explorer.pruning.patterns import Mask, Masks, gemm_of, put_on, weight_of
 from explorer.pruning.sparse import execute
 from explorer.pruning.sparse.encoding import decode, encode
-from explorer.pruning.surgery.surgeon import Surgeon
+from explorer.pruning.surgery import Surgeon
 from explorer.runs.final import read_final
 from explorer.runs.setup import Setup, build_model
 from explorer.runs.validation import validate

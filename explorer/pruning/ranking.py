@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from explorer.pruning.surgery.surgeon import Kept
+from explorer.pruning.surgery import Kept
 from spaces import ChannelUnit, Network, Recipe, unknown
 from spaces.granularity import kept_steps
 

@@ -159,7 +159,7 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
         value = value.get(part) if isinstance(value, Mapping) else None
     if key == "storage.url":
         # Optuna, which takes half a second to import, comes with it
-        from explorer.search.storage.storages import redacted
+        from explorer.search.storage import redacted
 
         return redacted(str(value))
     return value["name"] if isinstance(value, Mapping) and "name" in value else value

@@ -23,7 +23,8 @@ from explorer.runs.config import Config, default_name, differences, identity
 from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
 from explorer.search.executors import check_installed, make_executor
-from explorer.search.storage.storages import driving, journal, open_study, redacted, shared_storage
+from explorer.search.storage import journal, open_study, redacted, shared_storage
+from explorer.search.storage.storages import driving
 from explorer.utils.console import console, progress
 from explorer.utils.files import atomic
 from spaces import PruningError

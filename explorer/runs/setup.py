@@ -26,7 +26,7 @@ from explorer.pruning.criteria import Options, Scores
 from explorer.runs.baselines import check_reach
 from explorer.runs.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.search.samplers import Parameters, Past, make_sampler
-from explorer.search.storage.storages import open_study
+from explorer.search.storage import open_study
 from explorer.tracing import trace
 from explorer.utils.fingerprints import contents
 from explorer.utils.instantiate import accepted, called, locate

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from explorer.analysis.plots.style import STYLE
-from explorer.pruning.patterns.masks import Mask
+from explorer.pruning.patterns import Mask
 from spaces import Pattern
 
 __all__ = ["STATES", "MaskPanel", "draw_mask", "mask_data", "mask_figure"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from explorer.pruning.criteria.options import Options
-from explorer.pruning.surgery.surgeon import Atoms
+from explorer.pruning.surgery import Atoms
 from spaces import Dim, Network
 
 __all__ = ["ChannelSums", "by_channel", "weight_names"]

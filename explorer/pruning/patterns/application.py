@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.pruning.patterns.masks import Mask, gemm_view, pattern_mask, tiles, weight_view
-from explorer.pruning.surgery.surgeon import Kept, Surgeon
+from explorer.pruning.surgery import Kept, Surgeon
 from spaces import Gemm, Layer, Matrices, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.gemm import best_encoding
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.pruning.patterns.masks import Mask, tile_places
+from explorer.pruning.patterns import Mask, tile_places
 from spaces import Matrices, Pattern, PruningError, first_line, unknown
 from spaces.gemm import best_encoding
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.pruning.patterns.masks import Mask
+from explorer.pruning.patterns import Mask
 from explorer.pruning.sparse.forms import forms, unfit
 from explorer.pruning.sparse.matrix import Form, Layer, Matrix
 from explorer.utils.modules import run

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from explorer.pruning.patterns.masks import Mask, tiles
+from explorer.pruning.patterns import Mask, tiles
 from explorer.pruning.sparse.conv import Lowered
 from explorer.pruning.sparse.linear import BlockLinear, ChannelsLast, ProductLinear, SemiStructuredLinear
 from explorer.pruning.sparse.matrix import Form, Layer, Matrix

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from explorer.pruning.patterns.masks import gemm_view
+from explorer.pruning.patterns import gemm_view
 
 __all__ = ["Form", "Layer", "Matrix", "transposed"]
 

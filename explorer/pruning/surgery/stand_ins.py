@@ -100,8 +100,8 @@ class ChannelSlice(nn.Module):
 class SmallerAttention(nn.MultiheadAttention):
     """Torch's attention with fewer heads of the same size, or narrower inputs, which torch cannot express.
 
-    A copy of a dense module becomes one by taking its class; see `explorer.pruning.surgery.attributes`. The parameters keep their
-    names. It has no ``bias_k`` and ``add_zero_attn``.
+    A copy of a dense module becomes one by taking its class; see `explorer.pruning.surgery.attributes`. The
+    parameters keep their names. It has no ``bias_k`` and ``add_zero_attn``.
     """
 
     def forward(

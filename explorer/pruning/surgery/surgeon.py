@@ -17,10 +17,9 @@ from explorer.pruning.surgery.atoms import Atoms, Kept
 from explorer.pruning.surgery.attributes import sizes
 from explorer.pruning.surgery.skeleton import Skeleton
 from explorer.pruning.surgery.stand_ins import ChannelSlice, Skip, swapped
-from explorer.tracing.verification.masking import masked
 from spaces import Dim, Network, PruningError, Run
 
-__all__ = ["Atoms", "ChannelSlice", "Kept", "Skip", "Surgeon", "masked"]
+__all__ = ["Surgeon"]
 
 
 class Surgeon:

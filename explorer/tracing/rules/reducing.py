@@ -1,7 +1,7 @@
 """Rules of what runs over channels as a whole: norms, softmaxes, means.
 
-Channels along one dimension may be pruned: the operation then runs over the kept ones, see `explorer.tracing.reductions`.
-Groups of channels, such as heads, leave as a whole.
+Channels along one dimension may be pruned: the operation then runs over the kept ones, see
+`explorer.tracing.reductions`. Groups of channels, such as heads, leave as a whole.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from explorer.pruning.surgery import Surgeon
 from explorer.pruning.surgery.skeleton import copied
 from explorer.pruning.surgery.stand_ins import returned
-from explorer.pruning.surgery.surgeon import Surgeon
 from explorer.tracing.recorder import tensors_in
 from explorer.tracing.verification.masking import masked
 from explorer.tracing.verification.sifting import Item, sifted

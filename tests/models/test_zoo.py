@@ -1,0 +1,226 @@
+"""Networks of torchvision, timm and transformers: traced, verified, built, run, equal to the masked ones, counted."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explorer import models
+from explorer.analysis.facts import prunable_share
+from explorer.bench.zoo import built, chosen, listed, traced
+from explorer.pruning.surgery import Surgeon
+from explorer.pruning.surgery.window_attention import SmallerWindowAttention
+from explorer.tracing import trace
+from explorer.tracing.recorder import tensors_in
+from explorer.tracing.verification.masking import masked
+from explorer.tracing.verification.verify import _Check, _difference
+from spaces import Network, PruningError, Recipe, costs_of
+from tests.support import foreign
+from tests.support.identities import counted, random_kept, random_recipe
+
+_DECLARED = None if foreign.missing("torchvision") else foreign.declare_operators()
+ZOO = listed()
+FAST = [
+    ("torchvision", "mobilenet_v3_small"),
+    ("torchvision", "regnet_y_400mf"),
+    ("torchvision", "shufflenet_v2_x0_5"),
+    ("torchvision", "squeezenet1_1"),
+    ("timm", "convnextv2_atto"),
+    ("timm", "ghostnet_050"),
+    ("timm", "tinynet_e"),
+    ("transformers", "bert"),
+    ("transformers", "distilbert"),
+    ("transformers", "vit"),
+]
+# most of whose FLOPs are where the model's code divides the width by the number of heads, or standardises the weights
+FEW = {"davit_tiny": 0.35, "deberta-v2": 0.4, "nest_tiny": 0.45, "nfnet_l0": 0.0, "twins_svt_small": 0.4}
+
+
+def _cases(names: list[tuple[str, str]], *marks: pytest.MarkDecorator) -> list[Any]:
+    return [
+        pytest.param(
+            library, name, marks=[*marks, pytest.mark.skipif(foreign.missing(library), reason=f"no {library}")]
+        )
+        for library, name in names
+    ]
+
+
+EVERY = [(library, name) for library, entries in ZOO.items() for name in entries if (library, name) not in FAST]
+
+
+@pytest.mark.parametrize(("library", "name"), [*_cases(FAST), *_cases(EVERY, pytest.mark.slow)])
+def test_traced_built_and_run(library: str, name: str) -> None:
+    model, example = built(library, name, ZOO[library][name])
+    network = trace(model, example)
+    assert prunable_share(network) >= FEW.get(name, 0.5)
+    large = sum(parameter.numel() for parameter in model.parameters()) > 1e8
+    rng = np.random.default_rng(0)
+    _check_costs(model, network, example, Recipe(), {}, [])
+    for _ in range(1 if large else 2):
+        recipe = random_recipe(network, rng)
+        kept = random_kept(network, recipe, rng)
+        blocks = [block.name for block in network.blocks if rng.random() < 0.3]
+        small = _check_costs(model, network, example, recipe, kept, blocks)
+    _check_masked(model, network, example)
+    _check_runs(small, Surgeon(model, network).build(kept, blocks), example)
+
+
+def _check_costs(
+    model: nn.Module, network: Network, example: Tensor, recipe: Recipe, kept: Any, blocks: list[str]
+) -> nn.Module:
+    """Check the formula against the built module, which is returned."""
+    small = Surgeon(model, network).build(kept, blocks)
+    asked = Recipe.of(dict(recipe.channels), blocks=blocks).canonical(network)
+    assert costs_of(network, asked) == counted(small, example)
+    return small
+
+
+def _check_masked(model: nn.Module, network: Network, example: Tensor) -> None:
+    """Check sliced against masked networks, with random parameters and other subsets than verification had."""
+    if not network.units and not network.blocks:
+        return
+    check, rng = _Check(model, network, example), np.random.default_rng(1)
+    for gain in range(4):
+        kept = random_kept(network, random_recipe(network, rng), rng)
+        blocks = [block.name for block in network.blocks if rng.random() < 0.3]
+        dense = masked(check.model, network, kept, blocks)
+        expected, got = check._run(dense), check._run(check.surgeon.build(kept, blocks))
+        assert len(expected) == len(got) > 0
+        differences = [_difference(a, b) for a, b in zip(expected, got, strict=True)]
+        if max(differences) <= check.tolerance:
+            return
+        # a network that multiplies rounding errors is tried with smaller weights
+        assert check._calmed(expected, dense), (gain, differences)
+    raise AssertionError("no weights are small enough")
+
+
+def _check_runs(small: nn.Module, other: nn.Module, example: Tensor) -> None:
+    """Check that a sub-network trains, exports, and that its state loads."""
+    small.eval()
+    with torch.no_grad():
+        expected = tensors_in(small(example.clone()))
+    for tensor in other.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.zero_()
+    other.load_state_dict(small.state_dict(), strict=True)
+    with torch.no_grad():
+        for a, b in zip(expected, tensors_in(other.eval()(example.clone())), strict=True):
+            torch.testing.assert_close(a, b, equal_nan=True)
+    exported = torch.export.export(small, (example.clone(),), strict=False).module()
+    with torch.no_grad():
+        got = tensors_in(exported(example.clone()))
+    for a, b in zip(expected, got, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
+    tensors_in(small(example.clone()))[0].square().sum().backward()
+    gradients = [p.grad for p in small.parameters() if p.grad is not None]
+    assert len(gradients) > 0
+
+
+def test_the_lists() -> None:
+    assert len(ZOO["torchvision"]) == 80
+    assert len(ZOO["timm"]) >= 60
+    assert len(ZOO["transformers"]) >= 10
+    assert chosen({"libraries": ["timm"], "models": ["tinynet_e"]}) == [("timm", "tinynet_e", {"image": 64})]
+    if not foreign.missing("torchvision"):
+        import torchvision
+
+        assert set(ZOO["torchvision"]) == set(torchvision.models.list_models(module=torchvision.models))
+
+
+@pytest.mark.skipif(foreign.missing("torchvision"), reason="no torchvision")
+def test_what_does_not_run_in_eval_mode_is_listed() -> None:
+    model, example = built("torchvision", "googlenet", ZOO["torchvision"]["googlenet"])
+    idle = [entry.name for entry in trace(model, example).fixed if entry.reason == "did not run in eval mode"]
+    assert {name.partition(".")[0] for name in idle} == {"aux1", "aux2"}
+
+
+@pytest.mark.skipif(foreign.missing("torchvision"), reason="no torchvision")
+@pytest.mark.parametrize("size", [8, 13, 16, 21])
+@pytest.mark.parametrize("version", ["", "V2"])
+def test_windows_are_torchvisions(version: str, size: int) -> None:
+    from torchvision.models import swin_transformer
+
+    torch.manual_seed(0)
+    kind = getattr(swin_transformer, f"ShiftedWindowAttention{version}")
+    dense = kind(24, [8, 8], [4, 4], 3, attention_dropout=0.1, dropout=0.1).double().eval()
+    for parameter in dense.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2, size, size + 3, 24, dtype=torch.float64)
+    expected = dense(x)
+    dense.__class__ = SmallerWindowAttention
+    torch.testing.assert_close(dense(x), expected)
+    torch.manual_seed(1)
+    dropped = dense.train()(x)
+    dense.__class__ = kind
+    torch.manual_seed(1)
+    torch.testing.assert_close(dropped, dense(x))
+
+
+def test_a_problem_is_a_row() -> None:
+    row = traced("timm", "no such model", {"image": 32})
+    assert row.problem.startswith("PruningError: model")
+    assert (row.units, row.blocks, row.share) == (0, 0, 0)
+
+
+@pytest.mark.skipif(foreign.missing("transformers"), reason="no transformers")
+def test_a_folder_with_a_configuration(tmp_path: Path) -> None:
+    values = {**ZOO["transformers"]["distilbert"]["config"], "model_type": "distilbert"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    model = models.transformers(architecture=str(tmp_path), num_classes=3, config={"n_layers": 1})
+    model.save_pretrained(tmp_path)
+    assert len(model.distilbert.transformer.layer) == 1
+    assert model(torch.ones(2, 5, dtype=torch.int64)).logits.shape == (2, 3)
+    again = models.transformers(architecture=str(tmp_path), num_classes=3, pretrained=True)
+    for one, other in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(PruningError, match=r"model\.weights: .*can't be read"):
+        models.transformers(architecture=str(tmp_path), num_classes=4, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("library", "options", "message"),
+    [
+        ("torchvision", {"architecture": "resnet51"}, "'resnet51' is unknown, did you mean 'resnet"),
+        ("torchvision", {"architecture": "resnet18", "in_channels": 1}, "reads 3 channels, the data has 1"),
+        ("timm", {"architecture": "convnext_ato"}, "did you mean 'convnext_atto'"),
+        ("transformers", {"architecture": "distillbert"}, "did you mean 'distilbert'"),
+        ("transformers", {"architecture": "timesformer"}, "classifies neither images nor text"),
+        ("transformers", {"architecture": "bert", "config": {"hiden_size": 8}}, "did you mean 'hidden_size'"),
+        ("transformers", {"architecture": "bert", "pretrained": True}, "'bert' has no weights"),
+    ],
+)
+def test_mistakes_are_one_line(library: str, options: dict[str, Any], message: str) -> None:
+    if foreign.missing(library):
+        pytest.skip(f"no {library}")
+    with pytest.raises(PruningError, match=re.escape(message)) as caught:
+        getattr(models, library)(**options)
+    assert str(caught.value).startswith("model")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", foreign.LIBRARIES)
+def test_a_missing_library_is_one_line(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Without(library), *sys.meta_path])
+    with pytest.raises(PruningError, match=f"{library} is not installed, pip install {library}"):
+        getattr(models, library)(architecture="resnet18")
+
+
+class _Without:
+    """Finds no module of one package."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] == self.package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=self.package)

@@ -1,0 +1,1 @@
+"""What tests share: models, identities, quick runs, processes and servers."""

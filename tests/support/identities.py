@@ -1,0 +1,104 @@
+"""Identities that hold for every model and recipe, shared by the tests of tracing, costs and surgery."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from explorer.pruning.surgery import ChannelSlice, Kept, Surgeon
+from explorer.tracing.recorder import tensors_in
+from explorer.tracing.verification.masking import masked
+from explorer.tracing.verification.verify import _randomised
+from explorer.utils.modules import run
+from spaces import ChannelUnit, Network, Recipe, costs_of
+from spaces.granularity import kept_steps
+
+
+def random_atoms(unit: ChannelUnit, steps: int, rng: np.random.Generator) -> Tensor:
+    """Return sorted atoms, `steps` of every group."""
+    size = unit.atoms // unit.groups
+    picks = [group * size + np.sort(rng.permutation(size)[:steps]) for group in range(unit.groups)]
+    return torch.from_numpy(np.concatenate(picks))
+
+
+def random_recipe(network: Network, rng: np.random.Generator) -> Recipe:
+    """Return a recipe of any widths."""
+    return Recipe.of({unit.name: int(rng.integers(1, unit.steps + 1)) / unit.steps for unit in network.units})
+
+
+def random_kept(network: Network, recipe: Recipe, rng: np.random.Generator) -> Kept:
+    """Return random atoms of the widths that `recipe` asks for."""
+    steps = {name: kept_steps(ratio, network.unit[name].steps) for name, ratio in recipe.channels}
+    return {name: random_atoms(network.unit[name], count, rng) for name, count in steps.items()}
+
+
+def fresh(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """Return an eval copy with random parameters and statistics."""
+    return _randomised(copy.deepcopy(model).eval().to(dtype), torch.Generator().manual_seed(1))
+
+
+def outputs(model: nn.Module, example: Any) -> list[Tensor]:
+    """Return the tensors that the model makes of the example, as if the model were float64."""
+    parameter = next(model.parameters(), torch.empty(0))
+
+    def cast(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return leaf.to(parameter.device, parameter.dtype if leaf.is_floating_point() else leaf.dtype, copy=True)
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        return tensors_in(run(model, torch.utils._pytree.tree_map(cast, example)))
+
+
+def assert_sliced_is_masked(model: nn.Module, network: Network, example: Any, kept: Kept) -> None:
+    """Check that both ways of removing channels compute the same."""
+    close = 1e-9 if next(model.parameters()).dtype == torch.float64 else 1e-4
+    expected = outputs(masked(model, network, kept), example)
+    got = outputs(Surgeon(model, network).build(kept), example)
+    assert len(expected) == len(got) > 0
+    for a, b in zip(expected, got, strict=True):
+        assert a.shape == b.shape
+        torch.testing.assert_close(
+            b.double(), a.double(), rtol=0, atol=close * max(1e-30, float(a.double().abs().max()))
+        )
+
+
+def counted(model: nn.Module, example: Any = None) -> dict[str, int]:
+    """Return parameters and bytes counted on the module itself, and with an example FLOPs by torch's counter."""
+    # surgery's own index maps are not the network's
+    maps = {id(t) for m in model.modules() if isinstance(m, ChannelSlice) for t in (m.spread, m.keep)}
+    state = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return {
+        "flops": _flops(model, example) if example is not None else 0,
+        "params": sum(p.numel() for p in model.parameters()),
+        "bytes": sum(t.numel() * t.element_size() for key, t in state.items() if key not in maps),
+    }
+
+
+def _flops(model: nn.Module, example: Any) -> int:
+    batch = next(leaf for leaf in torch.utils._pytree.tree_leaves(example) if isinstance(leaf, Tensor)).size(0)
+    model.eval()
+    # fused attention has no count of its own
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    # the counter fails on a parameter that is given to a module
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learnt:
+        parameter.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        outputs(model, example)
+    torch.backends.mha.set_fastpath_enabled(fastpath)
+    for parameter in learnt:
+        parameter.requires_grad_(True)
+    return counter.get_total_flops() // 2 // batch
+
+
+def assert_costs_are_counted(model: nn.Module, network: Network, example: Any, recipe: Recipe, kept: Kept) -> None:
+    """Check the cost polynomial against the module that surgery builds."""
+    assert costs_of(network, recipe) == counted(Surgeon(model, network).build(kept), example)

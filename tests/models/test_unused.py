@@ -63,16 +63,16 @@ def test_what_lends_its_weight_stays() -> None:
 
 def test_a_model_is_built_without_it() -> None:
     arguments = {"num_classes": 4, "drop_unused": [3, 8, 8]}
-    model = build_model("test_unused.WithHead", arguments)
+    model = build_model("tests.models.test_unused.WithHead", arguments)
     assert model.head is None
     assert model.last.out_features == 4
     assert not any(name.startswith("head") for name in model.state_dict())
     with pytest.raises(PruningError, match=r"^model\.drop_unused: forward raised RuntimeError"):
-        build_model("test_unused.WithHead", {"drop_unused": [1, 8, 8]})
+        build_model("tests.models.test_unused.WithHead", {"drop_unused": [1, 8, 8]})
 
 
 def test_a_run_without_it(explore) -> None:
-    overrides = ["model=custom", "model._target_=test_unused.Digits", "data=digits", "space=filter"]
+    overrides = ["model=custom", "model._target_=tests.models.test_unused.Digits", "data=digits", "space=filter"]
     code, out, _ = explore("inspect", *overrides)
     assert code == 0
     assert "did not run in eval mode" in " ".join(out.split())

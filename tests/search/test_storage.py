@@ -93,7 +93,7 @@ def test_urls_are_shown_without_their_password(url):
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_one_line(url, said, monkeypatch):
-    monkeypatch.setattr("explorer.search.storage._ANSWER", 0.2)
+    monkeypatch.setattr("explorer.search.storage.storages._ANSWER", 0.2)
     pytest.importorskip("psycopg", exc_type=ImportError)
     pytest.importorskip("grpc")
     with pytest.raises(PruningError, match=said) as caught:

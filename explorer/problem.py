@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,22 +18,25 @@ from torch import nn
 from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
-from explorer.evaluation.budgets import LatencyLimit, split_budget
+from explorer.evaluation.budgets import LatencyLimit
 from explorer.evaluation.evaluator import Evaluator, Inherited
 from explorer.evaluation.features import Features, features_of
 from explorer.evaluation.finetuning import Finetuned
+from explorer.pruning.allocation import Allocated, Baseline, allocate
 from explorer.pruning.criteria import Options, Scores, cached_scores
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
-from explorer.search.jobs import Executor
-from explorer.search.samplers import Observations
+from explorer.search.jobs import Executor, Job, reason_of
+from explorer.search.plan import Plan
+from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
-from explorer.utils.checks import Ladder, checked_objectives
-from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
+from explorer.utils.checks import Ladder
+from spaces import Budget, PruningError, PruningSpace, costs_of, sample_inside
 
-__all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]
+__all__ = ["Problem", "ladder_rows", "refuse_empty"]
 
+log = logging.getLogger("explorer")
 
 Share = Callable[[nn.Module, PruningSpace, Scores, Task, Budget], nn.Module]
 """From a dense network, its space, scores and task, and the budget, to the network with shared weights."""
@@ -75,9 +80,10 @@ class Problem:
         calibration: Sequence[Batch],
         validation: Sequence[Batch],
         *,
-        budget: Mapping[str, Any],
+        limits: Budget,
+        latency: LatencyLimit,
         objectives: Sequence[str],
-        criterion: str | Mapping[str, Any] | Options,
+        criterion: Options,
         task: Task,
         scored: Sequence[Batch] | None = None,
         cache: Path | None = None,
@@ -95,8 +101,12 @@ class Problem:
             As in a space file, or bound to the module's Network.
         calibration, validation
             Batches on the module's device; see `Evaluator`.
-        budget, objectives, criterion
-            As in the configuration.
+        limits, latency
+            The budget's exact and its measured part, see `explorer.evaluation.budgets`.
+        objectives
+            Keys of `OBJECTIVES`.
+        criterion
+            What scores are made by.
         task
             What the network is for.
         scored
@@ -115,10 +125,7 @@ class Problem:
         PruningError
             If anything asked for is unknown, the model has nothing to prune, or the budget holds no recipe.
         """
-        checked_objectives(objectives)
-        limits, latency = split_budget(budget)
-        options = Options.of(criterion)
-        options.check(space)
+        criterion.check(space)
         task.check(module, validation[0])
         task = task.referred(module, calibration, validation)
         if isinstance(space, PruningSpace):
@@ -128,7 +135,7 @@ class Problem:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
-        scores = cached_scores(module, space.network, options, batches=data, task=task, folder=cache)
+        scores = cached_scores(module, space.network, criterion, batches=data, task=task, folder=cache)
         evaluator = Evaluator(
             module,
             space.network,
@@ -141,9 +148,9 @@ class Problem:
             None if share is None else share(module, space, scores, task, limits),
         )
         scale = Scale(objectives, task.reference, task.column)
-        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options, evaluate(evaluator))
+        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, criterion, evaluate(evaluator))
 
-    def doubt(self) -> str | None:
+    def _no_better_than_chance(self) -> str | None:
         """Return a sentence for a dense network that is no better than a constant prediction, None for others."""
         error, trivial = self.dense["error"], self.evaluator.task.trivial
         if trivial is None or error < trivial:
@@ -154,49 +161,91 @@ class Problem:
             f"({shown.text(trivial)}): is it trained, and are inputs normalised as they were then?"
         )
 
+    def baseline(self, asked: Baseline) -> dict[str, Any]:
+        """Return the row of a baseline: what was asked and achieved, the measured metrics and every cost.
+
+        That of one that fails has its ``reason`` in place of metrics.
+        """
+        try:
+            found = allocate(self, asked.allocation, {asked.metric: asked.asked}, family=asked.family)
+            return {"baseline": asked.name, **self.allocated(found)}
+        except Exception as error:
+            reason = reason_of(error)
+            log.warning("%s failed: %s", asked.name, reason)
+            plain = {"baseline": asked.name, "allocation": asked.allocation, "family": asked.family}
+            return {**plain, "target": asked.metric, "asked": asked.asked, "state": "FAIL", "reason": reason}
+
+    def allocated(self, found: Allocated) -> dict[str, Any]:
+        """Return the row of an allocated recipe: what was asked and achieved, measured metrics and every cost."""
+        network, dense = self.space.network, self.space.dense
+        begin = time.perf_counter()
+        # at the last rung, as the best candidates
+        last = len(self.evaluate.rungs) - 1
+        metrics = self.evaluate(Job(-1, found.recipe, last, limited=False))
+        row: dict[str, Any] = {
+            "allocation": found.allocation,
+            "family": found.family,
+            "target": found.metric,
+            "asked": found.asked,
+            "achieved": found.achieved,
+            "level": found.level,
+            "state": "COMPLETE",
+            **metrics,
+        }
+        if found.quartiles is not None:
+            row |= {"achieved_q1": found.quartiles[0], "achieved_q3": found.quartiles[1]}
+        costs = costs_of(network, found.recipe)
+        for name, cost in costs.items():
+            row |= {name: cost, f"{name}_ratio": cost / dense[name]}
+        mcb = costs["flops"] / costs["params"]
+        row |= {"mcb": mcb, "rho": mcb / (dense["flops"] / dense["params"]), "seconds": time.perf_counter() - begin}
+        return row | {"granularity": found.recipe.granularity(network)}
+
     @cached_property
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
         return features_of(self.evaluator, self.space, self.evaluator.calibration)
 
     def search(
-        self,
-        study: optuna.Study,
-        *,
-        sampler: str,
-        options: Mapping[str, Any],
-        seed: int,
-        ladder: Ladder,
-        executor: Executor | None = None,
-        eta: float = 3,
-        earlier: Observations | None = None,
-        shared: bool = True,
+        self, study: optuna.Study, plan: Plan, *, executor: Executor | None = None, shared: bool = True
     ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds.
 
-        Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted. A sampler
-        that can begins with what was measured `earlier`. A study that is `shared` may have other drivers.
+        Parameters
+        ----------
+        study
+            With the plan's objectives.
+        plan
+            How.
+        executor
+            Where recipes are evaluated; None for this process.
+        shared
+            Whether the study may have other drivers.
         """
         return Search(
             study,
             self.space,
             Inline(self.evaluate) if executor is None else executor,
-            objectives=self.scale.objectives,
+            objectives=plan.objectives,
             budget=self.limits,
-            sampler=sampler,
-            options=options,
-            seed=seed,
-            ladder=ladder_rows(self.space, ladder),
+            sampler=plan.sampler,
+            options=plan.options,
+            seed=plan.seed,
+            ladder=ladder_rows(self.space, plan.ladder),
             dense=self.dense,
             rungs=len(self.evaluate.rungs),
-            eta=eta,
+            eta=plan.eta,
+            earlier=plan.earlier,
             reference=self.scale.reference,
             # measured when a sampler first asks for them
             features=lambda rows: self.features(rows),
-            earlier=earlier,
             shared=shared,
         )
 
+    def doubts(self, plan: Plan) -> list[str]:
+        """Return sentences on what makes a study of this problem doubtful; none for most."""
+        found = [self._no_better_than_chance(), doubt(plan.trials, len(self.evaluate.rungs), plan.eta)]
+        return [sentence for sentence in found if sentence is not None]
 
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise a PruningError if no recipe of `space` but the dense network is inside its constraints and `limits`."""
@@ -227,21 +276,3 @@ def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int1
         rows += [space.uniform(ratio, family) for ratio in ratios]
     pruned = [row for row in rows if not space.is_dense(row)]
     return list({row.tobytes(): row for row in pruned}.values())
-
-
-def named_space(name: str) -> Mapping[str, Any]:
-    """Return a space of conf/space by its name, or the one in a file whose name ends in .yaml.
-
-    Raises
-    ------
-    PruningError
-        If there is none of that name.
-    """
-    from explorer.runs.config import conf, space_of
-
-    if name.endswith((".yaml", ".yml")):
-        return space_of({"space": {"path": name}})
-    files = {path.stem: path for path in (conf() / "space").glob("*.yaml") if path.stem != "file"}
-    if name not in files:
-        raise unknown("space", name, sorted(files))
-    return space_of({"space": {"path": files[name]}})

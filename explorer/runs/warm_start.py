@@ -63,12 +63,7 @@ def earlier_runs(
         if lines := differences(there, json.loads(json.dumps(here, default=str))):
             raise PruningError(f"sampler.warm_start: {str(folder)!r} measured something else ({lines[0]})")
         found.append(observations(trials, space, objectives))
-    return Observations(
-        np.concatenate([part.rows for part in found]),
-        np.concatenate([part.values for part in found]),
-        np.concatenate([part.error_se for part in found]),
-        np.concatenate([part.rungs for part in found]),
-    )
+    return Observations.joined(found)
 
 
 def observations(trials: pd.DataFrame, space: PruningSpace, objectives: Sequence[str]) -> Observations:

@@ -13,10 +13,16 @@ from rich.table import Table
 
 from explorer.search.metrics import Metric
 
-__all__ = ["console", "frontier_view", "progress"]
+__all__ = ["complain", "console", "frontier_view", "progress"]
 
 # a file or a pipe has no width of its own, and wrapped tables are hard to read there
 console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def complain(error: Exception) -> int:
+    """Print a mistake of the user's in one line, and return its exit code."""
+    print(f"explore: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from torch import nn
 
@@ -24,13 +23,14 @@ from explorer.pruning.criteria import Options, Scores, cached_scores
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor
+from explorer.search.ladder import Ladder, ladder_rows
+from explorer.search.metrics import checked_objectives, error_metric
 from explorer.search.samplers import Observations
 from explorer.search.search import Search
 from explorer.tracing import trace
-from explorer.utils.checks import Ladder, checked_objectives
 from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
 
-__all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]
+__all__ = ["Problem", "named_space", "refuse_empty"]
 
 
 Share = Callable[[nn.Module, PruningSpace, Scores, Task, Budget], nn.Module]
@@ -140,7 +140,7 @@ class Problem:
             racing,
             None if share is None else share(module, space, scores, task, limits),
         )
-        scale = Scale(objectives, task.reference, task.column)
+        scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
         return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options, evaluate(evaluator))
 
     def doubt(self) -> str | None:
@@ -208,25 +208,6 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
         sample_inside(space, 1, rng, budget=limits, max_draws=1 << 17)
     except PruningError:
         sample_inside(space, 1, rng, budget=limits)
-
-
-def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int16]]:
-    """Return the rows of uniform ratios: those given, or so many evenly spaced from the space's least to 1.
-
-    A space of several families (channels, kinds of pattern, blocks) has a ladder of each, of two ratios below 1 at
-    least. The dense network is left out.
-    """
-    families = len(space.families)
-    rows = []
-    for family, places in space.families.items():
-        ratios: Iterable[float] = ladder if isinstance(ladder, Sequence) else ()
-        if isinstance(ladder, int) and ladder:
-            axes = [(space.axes[place], name) for place, name in places.items()]
-            least = min(axis.ratios[i] for axis, name in axes for i in axis.families[name])
-            ratios = np.linspace(least, 1, ladder if families == 1 else max(3, -(-ladder // families)))
-        rows += [space.uniform(ratio, family) for ratio in ratios]
-    pruned = [row for row in rows if not space.is_dense(row)]
-    return list({row.tobytes(): row for row in pruned}.values())
 
 
 def named_space(name: str) -> Mapping[str, Any]:

@@ -37,9 +37,10 @@ from explorer.runs.validation import check_evaluator
 from explorer.search import rungs
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
+from explorer.search.ladder import Ladder, checked_ladder
 from explorer.search.metrics import METRICS
 from explorer.search.storage import open_study
-from explorer.utils.checks import Ladder, checked_ladder, checked_number
+from explorer.utils.checks import checked_number
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown

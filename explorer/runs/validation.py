@@ -13,7 +13,9 @@ from explorer.evaluation.budgets import split_budget
 from explorer.runs.baselines import check_baselines
 from explorer.runs.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
 from explorer.search.executors import check_executor
-from explorer.utils.checks import checked_ladder, checked_number, checked_objectives
+from explorer.search.ladder import checked_ladder
+from explorer.search.metrics import checked_objectives
+from explorer.utils.checks import checked_number
 from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["check_evaluator", "validate"]

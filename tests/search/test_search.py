@@ -8,9 +8,9 @@ import numpy as np
 import optuna
 import pytest
 
-from explorer.problem import ladder_rows
 from explorer.search.executors import Inline
 from explorer.search.jobs import Job, OverBudgetError
+from explorer.search.ladder import ladder_rows
 from explorer.search.search import Search
 from explorer.search.storage import journal, open_study
 from spaces import Budget, PruningError, PruningSpace, Recipe

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
-from explorer.problem import ladder_rows
+from explorer.search.ladder import ladder_rows
 from explorer.search.samplers import Parameters
 from spaces import (
     BlockUnit,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import spaces
 
 if TYPE_CHECKING:
+    from explorer.api import explore
     from explorer.data.task import Task, classification, regression
     from explorer.export.files import load, save
-    from explorer.api import explore
     from explorer.study import Candidate, Study
     from explorer.tracing import trace
 

@@ -29,14 +29,15 @@ from explorer.evaluation.training import Settings
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, drawn
+from explorer.runs.warm_start import observations
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
+from explorer.search.ladder import Ladder
 from explorer.search.plan import Plan
 from explorer.search.samplers import Observations
 from explorer.search.storage import open_study
-from explorer.runs.warm_start import observations
 from explorer.study import Study
-from explorer.utils.checks import Ladder, checked_number
+from explorer.utils.checks import checked_number
 from explorer.utils.conf import chosen, defaults, named_section, run_section
 from explorer.utils.fingerprints import contents
 from explorer.utils.instantiate import called, locate
@@ -191,7 +192,9 @@ def explore(
         # no further evaluation begins
         return found
     rows = [problem.baseline(asked) for asked in told.baselines]
-    return replace(found, baselines=pd.DataFrame(rows) if rows else None, final=told.retrained(found, train, test, plan.seed))
+    return replace(
+        found, baselines=pd.DataFrame(rows) if rows else None, final=told.retrained(found, train, test, plan.seed)
+    )
 
 
 @dataclass(frozen=True)
@@ -266,7 +269,9 @@ class _Told:
         start = "scratch" if self.evaluator.name == "scratch" else "inherit"
         return Finetuned(measured, train, self.finetuning, rungs, seed=seed, start=start, folder=folder)
 
-    def retrained(self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int) -> pd.DataFrame | None:
+    def retrained(
+        self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int
+    ) -> pd.DataFrame | None:
         """Return the table of the frontier points that are retrained, None where none is asked for."""
         if not self.final.points or test is None:
             return None

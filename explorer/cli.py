@@ -123,7 +123,11 @@ def _export(arguments: list[str]) -> int:
     parser.add_argument("--recipe", type=Path, help="a recipe file instead, such as a baseline's in recipes/")
     parser.add_argument("--out", type=Path, help="where to (default: export/ in the run's folder)")
     parser.add_argument(
-        "--allow", action="append", default=[], metavar="MODULE", help="whose functions the run's configuration may name"
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="whose functions the run's configuration may name",
     )
     given = parser.parse_args(arguments)
     limits = ("flops", "params", "bytes", "latency_ms", "error")

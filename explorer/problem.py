@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from torch import nn
 
@@ -27,14 +26,15 @@ from explorer.pruning.criteria import Options, Scores, cached_scores
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor, Job, reason_of
+from explorer.search.ladder import ladder_rows
+from explorer.search.metrics import error_metric
 from explorer.search.plan import Plan
 from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
-from explorer.utils.checks import Ladder
 from spaces import Budget, PruningError, PruningSpace, costs_of, sample_inside
 
-__all__ = ["Problem", "ladder_rows", "refuse_empty"]
+__all__ = ["Problem", "refuse_empty"]
 
 log = logging.getLogger("explorer")
 
@@ -147,7 +147,7 @@ class Problem:
             racing,
             None if share is None else share(module, space, scores, task, limits),
         )
-        scale = Scale(objectives, task.reference, task.column)
+        scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
         return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, criterion, evaluate(evaluator))
 
     def _no_better_than_chance(self) -> str | None:
@@ -247,6 +247,7 @@ class Problem:
         found = [self._no_better_than_chance(), doubt(plan.trials, len(self.evaluate.rungs), plan.eta)]
         return [sentence for sentence in found if sentence is not None]
 
+
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise a PruningError if no recipe of `space` but the dense network is inside its constraints and `limits`."""
     if all(axis.ratios == (1,) for axis in space.axes):
@@ -257,22 +258,3 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
         sample_inside(space, 1, rng, budget=limits, max_draws=1 << 17)
     except PruningError:
         sample_inside(space, 1, rng, budget=limits)
-
-
-def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int16]]:
-    """Return the rows of uniform ratios: those given, or so many evenly spaced from the space's least to 1.
-
-    A space of several families (channels, kinds of pattern, blocks) has a ladder of each, of two ratios below 1 at
-    least. The dense network is left out.
-    """
-    families = len(space.families)
-    rows = []
-    for family, places in space.families.items():
-        ratios: Iterable[float] = ladder if isinstance(ladder, Sequence) else ()
-        if isinstance(ladder, int) and ladder:
-            axes = [(space.axes[place], name) for place, name in places.items()]
-            least = min(axis.ratios[i] for axis, name in axes for i in axis.families[name])
-            ratios = np.linspace(least, 1, ladder if families == 1 else max(3, -(-ladder // families)))
-        rows += [space.uniform(ratio, family) for ratio in ratios]
-    pruned = [row for row in rows if not space.is_dense(row)]
-    return list({row.tobytes(): row for row in pruned}.values())

@@ -22,6 +22,7 @@ from explorer.pruning.allocation import allocate
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
 from explorer.search.history import Record
+from explorer.search.ladder import Ladder, checked_ladder
 from explorer.search.metrics import METRICS
 from spaces import COSTS, Budget, PruningError, Recipe, unknown
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from spaces.axis import Axis, Choice
 from spaces.errors import PruningError
-from spaces.files import PARTS, Entry, SpaceFile
 from spaces.gemm import Gemm
 from spaces.granularity import Pattern
-from spaces.network import FixedBlock, FixedChannels, Layer, Network
+from spaces.layers import Layer
+from spaces.network import Network
+from spaces.space_file import PARTS, Entry, SpaceFile
+from spaces.units import FixedBlock, FixedChannels
 
 __all__ = ["bind"]
 

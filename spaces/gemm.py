@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spaces.granularity import Pattern, kept_steps, rounded
-from spaces.network import Layer, Network
+from spaces.layers import Layer
+from spaces.network import Network
 
 __all__ = ["ENCODINGS", "Gemm", "Matrices", "best_encoding", "kept_entries"]
 

@@ -15,7 +15,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 from explorer.data import Batch, head, moved, size_of
 from explorer.data.accumulators import values_of
 from explorer.data.racing import Race
-from explorer.search.metrics import METRICS, Metric
 from explorer.utils.modules import device_of, modes_restored, run
 from spaces import PruningError, first_line
 
@@ -121,9 +120,9 @@ class Task:
         return f"{name} ({self.unit})" if self.unit else name
 
     @property
-    def column(self) -> Metric:
-        """The row of `METRICS` for what is minimised."""
-        return replace(METRICS["error"], label=f"validation {self.label}", scale=100 if self.unit == "%" else 1)
+    def scale(self) -> float:
+        """The factor by which what is minimised is multiplied where it is shown."""
+        return 100 if self.unit == "%" else 1
 
     @property
     def reference(self) -> dict[str, float]:

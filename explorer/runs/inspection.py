@@ -74,7 +74,7 @@ def _measured(setup: Setup, model: Any) -> dict[str, Any]:
         split: {"error": result.error, "error_se": None if result.error_se != result.error_se else result.error_se}
         for split, result in found.items()
     }
-    return {"label": setup.task.label, "scale": setup.task.column.scale, **errors}
+    return {"label": setup.task.label, "scale": setup.task.scale, **errors}
 
 
 def _print_network(facts: Facts) -> None:

@@ -47,9 +47,7 @@ def load_data(target: Target) -> Data:
     """
     data = called("data", locate("data._target_", target.path), target.arguments)
     if not isinstance(data, Data):
-        raise PruningError(
-            f"data._target_: {target.path!r} returns a {type(data).__name__}, not an explorer.data.Data"
-        )
+        raise PruningError(f"data._target_: {target.path!r} returns a {type(data).__name__}, not an explorer.data.Data")
     for note in data.notes:
         log.info("data: %s", note)
     return data
@@ -154,7 +152,9 @@ class Setup:
                 cache_dir=RESULTS / ".cache",
                 train=self._train,
             )
-            log.info("dense network: %s", "from the cache" if cached else f"trained for {self.config.training.epochs} epochs")
+            log.info(
+                "dense network: %s", "from the cache" if cached else f"trained for {self.config.training.epochs} epochs"
+            )
         return model.to(self.device)
 
     def _pretrained(self, *, hub: bool) -> nn.Module:
@@ -183,7 +183,9 @@ class Setup:
     def _train(self, model: nn.Module) -> None:
         training = self.config.training
         images = self.shuffled(training.batch_size, training.seed)
-        options = {key: getattr(training, key) for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")}
+        options = {
+            key: getattr(training, key) for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")
+        }
         train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
         model.cpu()
 

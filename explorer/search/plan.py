@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from explorer.search.ladder import Ladder, checked_ladder
+from explorer.search.metrics import checked_objectives
 from explorer.search.samplers import SAMPLERS, Observations
-from explorer.utils.checks import Ladder, checked_ladder, checked_number, checked_objectives
+from explorer.utils.checks import checked_number
 from spaces import PruningError, unknown
 
 __all__ = ["Plan"]

@@ -102,7 +102,7 @@ class Search:
         self.limits = space.constraints & budget
         self._executor = executor
         self._sampler, self._options = sampler, dict(options)
-        self._ladder = [row for row in ladder if self.limits.inside(space, row[None])[0]]
+        self._ladder = [row for row in ladder if space.inside(row[None], self.limits)[0]]
         self._rungs, self._eta = rungs, eta
         self._seed = seed
         none = Observations.none(len(space.axes), len(objectives))

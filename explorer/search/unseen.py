@@ -29,7 +29,7 @@ class Remaining:
         self._unseen: set[bytes] | None = None
         if space.size <= _ENUMERABLE:
             rows = space.rows(0, space.size)
-            self._feasible = rows[limits.inside(space, rows)]
+            self._feasible = rows[space.inside(rows, limits)]
             self._unseen = {row.tobytes() for row in self._feasible}
 
     def take(self, row: bytes) -> None:
@@ -54,7 +54,7 @@ class Remaining:
                 drawn = sample_inside(self._space, 256, rng, budget=self._limits, max_draws=1 << 20).rows
             except PruningError:
                 drawn = further[:0]
-            candidates = np.concatenate([further[self._limits.inside(self._space, further)], drawn])
+            candidates = np.concatenate([further[self._space.inside(further, self._limits)], drawn])
         unseen = np.array([row.tobytes() not in seen for row in candidates], dtype=bool)
         if not unseen.any():
             return None

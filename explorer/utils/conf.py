@@ -87,9 +87,7 @@ def run_section(name: str, given: Mapping[str, Any], *, refused: Collection[str]
     return _filled(name, defaults("run")[name], given, refused)
 
 
-def _filled(
-    group: str, known: Mapping[str, Any], given: Mapping[str, Any], refused: Collection[str]
-) -> dict[str, Any]:
+def _filled(group: str, known: Mapping[str, Any], given: Mapping[str, Any], refused: Collection[str]) -> dict[str, Any]:
     allowed = [key for key in known if key not in refused]
     for key in given:
         if key not in allowed:

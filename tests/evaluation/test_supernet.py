@@ -125,7 +125,7 @@ def test_cheapest_and_drawn_recipes_are_inside() -> None:
     sandwich = _Sandwich(model, space, limits, score(model, space.network), task=TASK, settings=SETTINGS, samples=2)
     sandwich.draw(np.random.default_rng(0))
     rows = np.concatenate([sandwich._rows, sandwich._cheapest[None]])
-    assert limits.inside(space, rows).all()
+    assert space.inside(rows, limits).all()
     free = _Sandwich(model, space, Budget(), score(model, space.network), task=TASK, settings=SETTINGS, samples=2)
     free.draw(np.random.default_rng(0))
     least = min(space.costs(space.rows(0, len(space)))["flops"])

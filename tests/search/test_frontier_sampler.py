@@ -184,7 +184,7 @@ def test_proposals_are_new_and_inside_the_limits(space, case, budget):
     past = past_of(space, space.sample(len(values), RNG(3)), values, budget=budget)
     row = proposed(past)
     assert row.tobytes() not in past.seen
-    assert past.limits.inside(space, row[None])[0]
+    assert space.inside(row[None], past.limits)[0]
 
 
 def test_features_are_joined_by_the_logarithm_of_flops(space):

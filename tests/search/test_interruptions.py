@@ -10,9 +10,9 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
-from explorer.problem import ladder_rows
 from explorer.search.history import History
 from explorer.search.jobs import Job, Result, attempt
+from explorer.search.ladder import ladder_rows
 from explorer.search.search import Search
 from explorer.search.storage import open_study
 from spaces import Budget

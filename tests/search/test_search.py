@@ -8,9 +8,9 @@ import numpy as np
 import optuna
 import pytest
 
-from explorer.problem import ladder_rows
 from explorer.search.executors import Inline
 from explorer.search.jobs import Job, OverBudgetError
+from explorer.search.ladder import ladder_rows
 from explorer.search.search import Search
 from explorer.search.storage import journal, open_study
 from spaces import Budget, PruningError, PruningSpace, Recipe
@@ -58,7 +58,7 @@ def test_no_recipe_twice_none_outside_and_exhausted_at_the_end(sampler):
     # a model-based sampler repeats itself many times before it gives up on what is left
     space, evaluate = make_space(2 if sampler == "gp" else 3), Evaluate()
     search = make_search(evaluate, space, sampler=sampler, budget={"flops": 0.4})
-    feasible = Budget.parse({"flops": 0.4}).inside(space, space.rows(0, space.size)).sum()
+    feasible = space.inside(space.rows(0, space.size), Budget.parse({"flops": 0.4})).sum()
     assert search.run(1000) == "exhausted"
     assert len(evaluate.asked) == len(set(evaluate.asked)) == len(search.records) == feasible
     costs = space.costs(np.array([record.row for record in search.records]))

@@ -91,7 +91,7 @@ class Recipes:
         return self._past.space.canonical(points)
 
     def allowed(self, points: Points) -> npt.NDArray[np.bool_]:
-        return self._past.limits.inside(self._past.space, points)
+        return self._past.space.inside(points, self._past.limits)
 
     def seen(self, point: Points) -> bool:
         return point.tobytes() in self._past.seen

@@ -24,7 +24,7 @@ from explorer.tracing.recorder import tensors_in
 from explorer.tracing.verification.masking import masked
 from explorer.tracing.verification.sifting import Item, sifted
 from explorer.utils.modules import run, without_fused_layers
-from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Run, first_line
+from spaces import BlockUnit, ChannelUnit, Dim, FixedBlock, FixedChannels, Network, PruningError, Span, first_line
 
 __all__ = ["verified"]
 
@@ -312,10 +312,10 @@ def _with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
     def dim(old: Dim) -> Dim:
         if old.units.isdisjoint(units):
             return old
-        runs = tuple(Run(None, 0, run.entries) if run.unit in units else run for run in old.runs)
-        if all(run.unit is None for run in runs):
-            return Dim((Run(None, 0, old.length),), reads=old.reads)
-        return replace(old, runs=runs)
+        spans = tuple(Span(None, 0, span.entries) if span.unit in units else span for span in old.spans)
+        if all(span.unit is None for span in spans):
+            return Dim((Span(None, 0, old.length),), reads=old.reads)
+        return replace(old, spans=spans)
 
     fixed = [FixedChannels(unit.name, unit.channels, bad[unit]) for unit in network.units if unit in bad]
     fixed_blocks = [FixedBlock(block.name, bad[block]) for block in network.blocks if block in bad]

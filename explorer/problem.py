@@ -17,10 +17,13 @@ from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
 from explorer.evaluation.budgets import LatencyLimit, split_budget
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import Features, features_of
 from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.meter import Meter
+from explorer.pruning.allocation import Allocated, allocate
 from explorer.pruning.criteria import Options, Scores, cached_scores
+from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor
@@ -28,7 +31,7 @@ from explorer.search.samplers import Observations
 from explorer.search.search import Search
 from explorer.tracing import trace
 from explorer.utils.checks import Ladder, checked_objectives
-from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
+from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside, unknown
 
 __all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]
 
@@ -45,8 +48,8 @@ class Problem:
     ----------
     space
         The recipes.
-    evaluator
-        Builds and measures sub-networks.
+    inherited
+        Makes sub-networks of inherited weights.
     scale
         Objectives and the reference of the hypervolume.
     limits
@@ -54,18 +57,18 @@ class Problem:
     dense
         The dense network's metrics and costs.
     criterion
-        What the evaluator's scores were made by.
-    evaluate
-        Measures the recipes that a search proposes.
+        What the pruner's scores were made by.
+    evaluator
+        Evaluates the recipes that a search proposes.
     """
 
     space: PruningSpace
-    evaluator: Evaluator
+    inherited: Inherited
     scale: Scale
     limits: Budget
     dense: Mapping[str, float]
     criterion: Options
-    evaluate: Inherited | Finetuned
+    evaluator: Inherited | Finetuned
 
     @classmethod
     def of(
@@ -83,7 +86,7 @@ class Problem:
         cache: Path | None = None,
         racing: bool = False,
         share: Share | None = None,
-        evaluate: Callable[[Evaluator], Inherited | Finetuned] = Inherited,
+        evaluator: Callable[[Inherited], Inherited | Finetuned] = lambda inherited: inherited,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
 
@@ -94,7 +97,7 @@ class Problem:
         space
             As in a space file, or bound to the module's Network.
         calibration, validation
-            Batches on the module's device; see `Evaluator`.
+            Batches on the module's device; see `Inherited` and `Meter`.
         budget, objectives, criterion
             As in the configuration.
         task
@@ -104,11 +107,11 @@ class Problem:
         cache
             A folder in which scores that need data are kept.
         racing
-            Whether evaluations may end early, see `Evaluator`.
+            Whether evaluations may end early, see `Meter`.
         share
             Trains weights that sub-networks inherit in place of the dense network's.
-        evaluate
-            Makes of the evaluator what measures recipes; inherited weights alone by default.
+        evaluator
+            Makes the evaluator that trains of the one of inherited weights; by default there is no training.
 
         Raises
         ------
@@ -129,23 +132,50 @@ class Problem:
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
         scores = cached_scores(module, space.network, options, batches=data, task=task, folder=cache)
-        evaluator = Evaluator(
+        inherited = Inherited.of(
             module,
             space.network,
             scores,
             calibration,
             validation,
             task,
-            latency if "latency" in objectives or latency != LatencyLimit() else None,
-            racing,
-            None if share is None else share(module, space, scores, task, limits),
+            latency=latency if "latency" in objectives or latency != LatencyLimit() else None,
+            racing=racing,
+            shared=None if share is None else share(module, space, scores, task, limits),
         )
         scale = Scale(objectives, task.reference, task.column)
-        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options, evaluate(evaluator))
+        dense = inherited.meter.dense() | space.dense
+        return cls(space, inherited, scale, limits, dense, options, evaluator(inherited))
+
+    @property
+    def meter(self) -> Meter:
+        """The meter of sub-networks."""
+        return self.inherited.meter
+
+    @property
+    def pruner(self) -> Pruner:
+        """The pruner of the weights that sub-networks inherit."""
+        return self.inherited.pruner
+
+    def timings(self, recipe: Recipe, *, batch: bool = True) -> dict[str, float]:
+        """Return a recipe's latencies, see `Meter.timings`."""
+        return self.meter.timings(*self.inherited.pruned(recipe), batch=batch)
+
+    def allocate(self, name: str, target: Mapping[str, Any], *, family: str | None = None) -> Allocated:
+        """Return the recipe by which an allocation reaches a target, see `explorer.pruning.allocation.allocate`."""
+        return allocate(
+            self.space,
+            self.pruner.scores,
+            name,
+            target,
+            family=family,
+            quadratic=self.criterion.row.quadratic,
+            timings=lambda recipe: self.timings(recipe, batch=False),
+        )
 
     def doubt(self) -> str | None:
         """Return a sentence for a dense network that is no better than a constant prediction, None for others."""
-        error, trivial = self.dense["error"], self.evaluator.task.trivial
+        error, trivial = self.dense["error"], self.meter.task.trivial
         if trivial is None or error < trivial:
             return None
         shown = self.scale.error
@@ -157,7 +187,7 @@ class Problem:
     @cached_property
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
-        return features_of(self.evaluator, self.space, self.evaluator.calibration)
+        return features_of(self.inherited, self.space, self.inherited.calibration)
 
     def search(
         self,
@@ -180,7 +210,7 @@ class Problem:
         return Search(
             study,
             self.space,
-            Inline(self.evaluate) if executor is None else executor,
+            Inline(self.evaluator) if executor is None else executor,
             objectives=self.scale.objectives,
             budget=self.limits,
             sampler=sampler,
@@ -188,7 +218,7 @@ class Problem:
             seed=seed,
             ladder=ladder_rows(self.space, ladder),
             dense=self.dense,
-            rungs=len(self.evaluate.rungs),
+            rungs=len(self.evaluator.rungs),
             eta=eta,
             reference=self.scale.reference,
             # measured when a sampler first asks for them

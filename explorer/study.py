@@ -23,12 +23,11 @@ from explorer.analysis.plots import pareto_figure
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
 from explorer.data import Batch, draw, head, moved
 from explorer.data.task import Task, classification
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.training import Settings
 from explorer.problem import Problem, named_space
-from explorer.pruning.allocation import allocate
-from explorer.pruning.criteria import Options, drawn
+from explorer.pruning.criteria import Options, scoring_batches
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
 from explorer.runs.baselines import evaluated
@@ -53,7 +52,7 @@ class Candidate:
 
     recipe: Recipe
     metrics: Mapping[str, Any]
-    evaluate: Inherited | Finetuned
+    evaluator: Inherited | Finetuned
     factory: str | None = None
 
     def __repr__(self) -> str:
@@ -66,10 +65,10 @@ class Candidate:
 
     def executed(self) -> Executed:
         """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
-        return self.evaluate.evaluator.executed(*self._masked())
+        return self.evaluator.meter.executed(*self._masked())
 
     def _masked(self) -> tuple[nn.Module, Masks]:
-        return self.evaluate.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluate.rungs) - 1)))
+        return self.evaluator.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluator.rungs) - 1)))
 
     def save(self, folder: str | Path) -> None:
         """Export the sub-network so that `explorer.load` gives it back.
@@ -85,9 +84,9 @@ class Candidate:
         from explorer.export.files import save
 
         metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
-        evaluator = self.evaluate.evaluator
-        example = head(evaluator.validation[0][0], 1)
-        network = evaluator.network
+        meter = self.evaluator.meter
+        example = head(meter.validation[0][0], 1)
+        network = meter.network
         facts = {"metrics": metrics}
         module, masks = self._masked()
         save(
@@ -144,7 +143,7 @@ class Study:
         """
         row = best_within(self.frontier, self.problem.dense, budget)
         recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
-        return Candidate(recipe, row.to_dict(), self.problem.evaluate, self.factory)
+        return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
 
     def allocate(self, allocation: str, *, family: str | None = None, **target: Any) -> Candidate:
         """Return the sub-network that a baseline allocation makes for a target, evaluated; it is no trial.
@@ -168,8 +167,8 @@ class Study:
         --------
         ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
         """
-        found = allocate(self.problem, allocation, target, family=family)
-        return Candidate(found.recipe, evaluated(self.problem, found), self.problem.evaluate, self.factory)
+        found = self.problem.allocate(allocation, target, family=family)
+        return Candidate(found.recipe, evaluated(self.problem, found), self.problem.evaluator, self.factory)
 
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""
@@ -298,15 +297,15 @@ def explore(
     device = device_of(module)
     calibration = [moved(batch, device) for batch in draw(train, calibration_batches, key="train")]
     kept = [moved(batch, device) for batch in draw(validation, key="validation")]
-    scored = [moved(batch, device) for batch in drawn(train, chosen)]
+    scored = [moved(batch, device) for batch in scoring_batches(train, chosen)]
     measured = _classes(kept) if task is None else task
 
-    def candidates(measured: Evaluator) -> Inherited | Finetuned:
+    def candidates(inherited: Inherited) -> Inherited | Finetuned:
         if "rungs" not in measure:
-            return Inherited(measured)
+            return inherited
         start = "scratch" if measure["name"] == "scratch" else "inherit"
         kept = None if folder is None else Path(folder)
-        return Finetuned(measured, train, settings, measure["rungs"], seed=seed, start=start, folder=kept)
+        return Finetuned(inherited, train, settings, measure["rungs"], seed=seed, start=start, folder=kept)
 
     problem = Problem.of(
         module,
@@ -319,7 +318,7 @@ def explore(
         task=measured,
         scored=scored,
         racing=measure["racing"],
-        evaluate=candidates,
+        evaluator=candidates,
     )
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
@@ -327,12 +326,12 @@ def explore(
     arguments += [contents(getattr(measured, field.name)) for field in fields(measured)]
     name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
     eta = measure.get("eta", 3)
-    for doubt in (problem.doubt(), rungs.doubt(trials, len(problem.evaluate.rungs), eta)):
+    for doubt in (problem.doubt(), rungs.doubt(trials, len(problem.evaluator.rungs), eta)):
         if doubt is not None:
             warnings.warn(doubt, stacklevel=2)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
-        running = make_executor(workers, problem.evaluate, folder=scratch, device=str(device))
+        running = make_executor(workers, problem.evaluator, folder=scratch, device=str(device))
         stack.callback(running.close)
         search = problem.search(
             open_study(storage, name, objectives),

@@ -13,10 +13,10 @@ from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.data import Batch
 from explorer.problem import Problem, named_space
-from explorer.pruning.allocation import allocate
 from explorer.pruning.criteria import CRITERIA, Options
 from explorer.runs.config import RESULTS, compose
 from explorer.runs.setup import Setup
+from explorer.search.jobs import Job
 from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
@@ -71,7 +71,7 @@ def criteria(config: dict[str, Any]) -> list[Figure]:
                 outcomes += list(_outcomes(problem, name, seed, options["ratios"], test))
             show(done, name)
     table = pd.DataFrame([asdict(outcome) for outcome in outcomes])
-    dense = problem.dense["error"], problem.evaluator.task.evaluate(problem.evaluator.model, test).error
+    dense = problem.dense["error"], problem.meter.task.evaluate(problem.meter.model, test).error
     _write(table, dense)
     return [
         Figure(f"{row['criterion']}, {row['allocation']}, {row['asked']:g} of the FLOPs: error", "", row["error"], "%")
@@ -121,9 +121,9 @@ def _outcomes(problem: Problem, name: str, seed: int, ratios: list[float], test:
     network, dense = problem.space.network, problem.space.dense
     for allocation in (*_COMMON, *_MAGNITUDE.get(name, ())):
         for ratio in ratios:
-            found = allocate(problem, allocation, {"flops": ratio})
-            error = problem.evaluator(found.recipe)["error"]
-            tested = problem.evaluator.task.evaluate(problem.evaluator.build(found.recipe), test).error
+            found = problem.allocate(allocation, {"flops": ratio})
+            error = problem.evaluator(Job(-1, found.recipe))["error"]
+            tested = problem.meter.task.evaluate(problem.inherited.build(found.recipe), test).error
             params = costs_of(network, found.recipe)["params"] / dense["params"]
             yield Outcome(name, allocation, ratio, seed, found.achieved, params, error, tested)
 

@@ -169,8 +169,8 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     dense = [f"{name} {value:.4g}" for name, value in sorted(problem.dense.items())]
     decides = [network, dense, axes, run["evaluator"]]
     key = hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:6]
-    kept = _Kept(problem.evaluate, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
-    return replace(problem, evaluate=kept), key  # type: ignore[arg-type]
+    kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
+    return replace(problem, evaluator=kept), key  # type: ignore[arg-type]
 
 
 def _curve(problem: Problem, sampler: str, seed: int, trials: int) -> pd.DataFrame:

@@ -152,14 +152,14 @@ class _Run:
     def _doubts(self) -> list[str]:
         from explorer.search.rungs import doubt
 
-        rungs, eta = len(self.problem.evaluate.rungs), self.config["evaluator"].get("eta", 3)
+        rungs, eta = len(self.problem.evaluator.rungs), self.config["evaluator"].get("eta", 3)
         doubts = [self.problem.doubt(), doubt(self.config["trials"], rungs, eta)]
         return [sentence for sentence in doubts if sentence is not None]
 
     @contextmanager
     def _executor(self, section: Mapping[str, Any]) -> Iterator[Executor]:
         folder, device = self.folder / "workers", str(self.setup.device)
-        executor = make_executor(section, self.problem.evaluate, folder=folder, device=device)
+        executor = make_executor(section, self.problem.evaluator, folder=folder, device=device)
         try:
             yield executor
         finally:
@@ -195,9 +195,9 @@ class _Run:
 
     def _final(self, study: Study) -> None:
         """Retrain frontier points, and forget what candidates were trained to but for the frontier."""
-        self.problem.evaluate.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
+        self.problem.evaluator.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
         if missing_final(self.folder, self.config):
-            finetuned = self.setup.finetuned(self.problem.evaluator, (self.config["final"]["epochs"],), None)
+            finetuned = self.setup.finetuned(self.problem.inherited, (self.config["final"]["epochs"],), None)
             retrain_frontier(self.folder, self.config, study, finetuned, list(self.setup.batches("test")))
 
     def _earlier(self) -> Observations:
@@ -276,8 +276,8 @@ class _Run:
         # a second Ctrl-C during the measurements leaves these
         write_outcome(self.folder, self.config, study, front, dense, "interrupted")
         front = self._with_latency(study, front)
-        evaluator = self.problem.evaluator
-        dense["test_error"] = evaluator.task.evaluate(evaluator.model, list(self.setup.batches("test"))).error
+        meter = self.problem.meter
+        dense["test_error"] = meter.task.evaluate(meter.model, list(self.setup.batches("test"))).error
         write_outcome(self.folder, self.config, study, front, dense, ended)
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
@@ -285,7 +285,7 @@ class _Run:
         with progress("latency of the frontier", len(front)) as show:
             for i, trial in enumerate(front["trial"]):
                 recipe = self.problem.space.recipe(study.records[trial].row)
-                measured.append(self.problem.evaluator.timings(recipe))
+                measured.append(self.problem.timings(recipe))
                 show(i + 1, "")
         columns = pd.DataFrame(measured, index=front.index)
         # where latency was an objective or a budget, what it was then stays

@@ -15,7 +15,7 @@ from torch import nn
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.data.task import Task, classification, prediction
 from explorer.evaluation.budgets import split_budget
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.supernet import supernet
 from explorer.evaluation.training import Epoch, Settings, train
@@ -280,21 +280,21 @@ class Setup:
             cache=RESULTS / ".cache",
             racing=evaluator["racing"],
             share=self._shared if config["supernet"]["epochs"] else None,
-            evaluate=lambda measured: self._evaluate(measured, folder),
+            evaluator=lambda inherited: self._evaluator(inherited, folder),
         )
 
-    def _evaluate(self, evaluator: Evaluator, folder: Path | None) -> Inherited | Finetuned:
-        """Return what measures candidates."""
+    def _evaluator(self, inherited: Inherited, folder: Path | None) -> Inherited | Finetuned:
+        """Return the evaluator of candidates."""
         section = self.config["evaluator"]
         if "rungs" not in section:
-            return Inherited(evaluator)
-        return self.finetuned(evaluator, section["rungs"], None if folder is None else folder / "checkpoints")
+            return inherited
+        return self.finetuned(inherited, section["rungs"], None if folder is None else folder / "checkpoints")
 
-    def finetuned(self, evaluator: Evaluator, rungs: Sequence[int], folder: Path | None) -> Finetuned:
+    def finetuned(self, inherited: Inherited, rungs: Sequence[int], folder: Path | None) -> Finetuned:
         """Return what trains sub-networks, and keeps what they were trained to in a folder."""
         section = self.config["finetuning"]
         return Finetuned(
-            evaluator,
+            inherited,
             self.shuffled(section["batch_size"], 0),
             Settings.of(section),
             rungs,

@@ -216,13 +216,13 @@ def test_a_named_multirun_is_one_folder_with_a_job_each(explore, folder):
 
 
 def test_ctrl_c_while_latency_is_measured_leaves_tables_and_is_made_good(explore, folder, monkeypatch):
-    from explorer.evaluation.evaluator import Evaluator
+    from explorer.evaluation.meter import Meter
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "timings", interrupted)
+        patch.setattr(Meter, "timings", interrupted)
         code, _, _ = explore("run", *QUICK, "name=late", "trials=3", "ladder=0")
     assert code == 130
     assert len(pd.read_csv(folder / "results/late/trials.csv")) == 3

@@ -21,14 +21,14 @@ from torch.utils._pytree import tree_leaves
 from explorer.data import Batch, draw, moved
 from explorer.data.task import Task, classification
 from explorer.evaluation.budgets import split_budget
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, SupernetSettings
 from explorer.evaluation.supernet import supernet as shared_weights
 from explorer.evaluation.training import Settings
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
-from explorer.pruning.criteria import Options, Scores, drawn
+from explorer.pruning.criteria import Options, Scores, scoring_batches
 from explorer.runs.warm_start import observations
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
@@ -182,7 +182,7 @@ def explore(
     name = _identity(module, problem, told, plan, budget)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
-        running = make_executor(workers, problem.evaluate, folder=scratch, device=str(device_of(module)))
+        running = make_executor(workers, problem.evaluator, folder=scratch, device=str(device_of(module)))
         stack.callback(running.close)
         study = open_study(storage, name, plan.objectives)
         search = problem.search(study, plan, executor=running, shared=storage is not None)
@@ -191,7 +191,7 @@ def explore(
     if ended == "timeout":
         # no further evaluation begins
         return found
-    rows = [problem.baseline(asked) for asked in told.baselines]
+    rows = [problem.baseline(asked)[0] for asked in told.baselines]
     return replace(
         found, baselines=pd.DataFrame(rows) if rows else None, final=told.retrained(found, train, test, plan.seed)
     )
@@ -235,10 +235,10 @@ class _Told:
             objectives=plan.objectives,
             criterion=self.criterion,
             task=_classes(kept) if task is None else task,
-            scored=[moved(batch, device) for batch in drawn(train, self.criterion)],
+            scored=[moved(batch, device) for batch in scoring_batches(train, self.criterion)],
             racing=self.evaluator.racing,
             share=partial(self._shared, train) if self.supernet.epochs else None,
-            evaluate=lambda measured: self._evaluate(measured, train, plan.seed, folder),
+            evaluator=lambda inherited: self._evaluator(inherited, train, plan.seed, folder),
         )
 
     def _shared(
@@ -256,18 +256,18 @@ class _Told:
             samples=self.supernet.samples,
         )
 
-    def _evaluate(
-        self, measured: Evaluator, train: Iterable[Any], seed: int, folder: Path | None
+    def _evaluator(
+        self, inherited: Inherited, train: Iterable[Any], seed: int, folder: Path | None
     ) -> Inherited | Finetuned:
         if not self.evaluator.trains:
-            return Inherited(measured)
-        return self._finetuned(measured, train, self.evaluator.rungs, seed, folder)
+            return inherited
+        return self._finetuned(inherited, train, self.evaluator.rungs, seed, folder)
 
     def _finetuned(
-        self, measured: Evaluator, train: Iterable[Any], rungs: Sequence[int], seed: int, folder: Path | None
+        self, inherited: Inherited, train: Iterable[Any], rungs: Sequence[int], seed: int, folder: Path | None
     ) -> Finetuned:
         start = "scratch" if self.evaluator.name == "scratch" else "inherit"
-        return Finetuned(measured, train, self.finetuning, rungs, seed=seed, start=start, folder=folder)
+        return Finetuned(inherited, train, self.finetuning, rungs, seed=seed, start=start, folder=folder)
 
     def retrained(
         self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int
@@ -275,9 +275,9 @@ class _Told:
         """Return the table of the frontier points that are retrained, None where none is asked for."""
         if not self.final.points or test is None:
             return None
-        measured = study.problem.evaluator
-        batches = [moved(batch, device_of(measured.model)) for batch in draw(test, key="test")]
-        finetuned = self._finetuned(measured, train, (self.final.epochs,), seed, None)
+        device = device_of(study.problem.meter.model)
+        batches = [moved(batch, device) for batch in draw(test, key="test")]
+        finetuned = self._finetuned(study.problem.inherited, train, (self.final.epochs,), seed, None)
         with TemporaryDirectory() as folder:
             return study.retrained(finetuned, self.final, batches, Path(folder))
 
@@ -376,7 +376,7 @@ def _classes(batches: Sequence[Batch]) -> Task:
 
 def _identity(module: nn.Module, problem: Problem, told: _Told, plan: Plan, budget: Mapping[str, Any] | None) -> str:
     """Return a study's name: a hash of all that its values depend on."""
-    space, task, batches = problem.space, problem.evaluator.task, problem.evaluator
+    space, task, scores = problem.space, problem.meter.task, problem.pruner.scores
     axes = [(axis.label, axis.choices) for axis in space.axes]
     lasting = replace(plan, trials=1, timeout=None, earlier=None)
     parts = [module, space.network.identity, axes, space.constraints, dict(budget or {}), lasting]
@@ -385,7 +385,10 @@ def _identity(module: nn.Module, problem: Problem, told: _Told, plan: Plan, budg
     digest = hashlib.sha256(repr(parts).encode())
     if plan.earlier is not None:
         digest.update(plan.earlier.rows.tobytes() + plan.earlier.values.tobytes())
-    for tensor in (*module.state_dict().values(), *tree_leaves([batches.calibration, batches.validation])):
+    for tensor in (
+        *module.state_dict().values(),
+        *tree_leaves([problem.inherited.calibration, problem.meter.validation, scores.channels, scores.weights]),
+    ):
         if not isinstance(tensor, torch.Tensor):
             digest.update(repr(tensor).encode())
             continue

@@ -18,11 +18,13 @@ from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
 from explorer.evaluation.budgets import LatencyLimit
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import Features, features_of
 from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.meter import Meter
 from explorer.pruning.allocation import Allocated, Baseline, allocate
 from explorer.pruning.criteria import Options, Scores, cached_scores
+from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor, Job, reason_of
@@ -32,7 +34,7 @@ from explorer.search.plan import Plan
 from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
-from spaces import Budget, PruningError, PruningSpace, costs_of, sample_inside
+from spaces import Budget, PruningError, PruningSpace, Recipe, costs_of, sample_inside
 
 __all__ = ["Problem", "refuse_empty"]
 
@@ -50,8 +52,8 @@ class Problem:
     ----------
     space
         The recipes.
-    evaluator
-        Builds and measures sub-networks.
+    inherited
+        Makes sub-networks of inherited weights.
     scale
         Objectives and the reference of the hypervolume.
     limits
@@ -59,18 +61,18 @@ class Problem:
     dense
         The dense network's metrics and costs.
     criterion
-        What the evaluator's scores were made by.
-    evaluate
-        Measures the recipes that a search proposes.
+        What the pruner's scores were made by.
+    evaluator
+        Evaluates the recipes that a search proposes.
     """
 
     space: PruningSpace
-    evaluator: Evaluator
+    inherited: Inherited
     scale: Scale
     limits: Budget
     dense: Mapping[str, float]
     criterion: Options
-    evaluate: Inherited | Finetuned
+    evaluator: Inherited | Finetuned
 
     @classmethod
     def of(
@@ -89,7 +91,7 @@ class Problem:
         cache: Path | None = None,
         racing: bool = False,
         share: Share | None = None,
-        evaluate: Callable[[Evaluator], Inherited | Finetuned] = Inherited,
+        evaluator: Callable[[Inherited], Inherited | Finetuned] = lambda inherited: inherited,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
 
@@ -100,7 +102,7 @@ class Problem:
         space
             As in a space file, or bound to the module's Network.
         calibration, validation
-            Batches on the module's device; see `Evaluator`.
+            Batches on the module's device; see `Inherited` and `Meter`.
         limits, latency
             The budget's exact and its measured part, see `explorer.evaluation.budgets`.
         objectives
@@ -114,11 +116,11 @@ class Problem:
         cache
             A folder in which scores that need data are kept.
         racing
-            Whether evaluations may end early, see `Evaluator`.
+            Whether evaluations may end early, see `Meter`.
         share
             Trains weights that sub-networks inherit in place of the dense network's.
-        evaluate
-            Makes of the evaluator what measures recipes; inherited weights alone by default.
+        evaluator
+            Makes the evaluator that trains of the one of inherited weights; by default there is no training.
 
         Raises
         ------
@@ -136,23 +138,50 @@ class Problem:
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
         scores = cached_scores(module, space.network, criterion, batches=data, task=task, folder=cache)
-        evaluator = Evaluator(
+        inherited = Inherited.of(
             module,
             space.network,
             scores,
             calibration,
             validation,
             task,
-            latency if "latency" in objectives or latency != LatencyLimit() else None,
-            racing,
-            None if share is None else share(module, space, scores, task, limits),
+            latency=latency if "latency" in objectives or latency != LatencyLimit() else None,
+            racing=racing,
+            shared=None if share is None else share(module, space, scores, task, limits),
         )
         scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
-        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, criterion, evaluate(evaluator))
+        dense = inherited.meter.dense() | space.dense
+        return cls(space, inherited, scale, limits, dense, criterion, evaluator(inherited))
+
+    @property
+    def meter(self) -> Meter:
+        """The meter of sub-networks."""
+        return self.inherited.meter
+
+    @property
+    def pruner(self) -> Pruner:
+        """The pruner of the weights that sub-networks inherit."""
+        return self.inherited.pruner
+
+    def timings(self, recipe: Recipe, *, batch: bool = True) -> dict[str, float]:
+        """Return a recipe's latencies, see `Meter.timings`."""
+        return self.meter.timings(*self.inherited.pruned(recipe), batch=batch)
+
+    def allocate(self, name: str, target: Mapping[str, Any], *, family: str | None = None) -> Allocated:
+        """Return the recipe by which an allocation reaches a target, see `explorer.pruning.allocation.allocate`."""
+        return allocate(
+            self.space,
+            self.pruner.scores,
+            name,
+            target,
+            family=family,
+            quadratic=self.criterion.row.quadratic,
+            timings=lambda recipe: self.timings(recipe, batch=False),
+        )
 
     def _no_better_than_chance(self) -> str | None:
         """Return a sentence for a dense network that is no better than a constant prediction, None for others."""
-        error, trivial = self.dense["error"], self.evaluator.task.trivial
+        error, trivial = self.dense["error"], self.meter.task.trivial
         if trivial is None or error < trivial:
             return None
         shown = self.scale.error
@@ -161,27 +190,29 @@ class Problem:
             f"({shown.text(trivial)}): is it trained, and are inputs normalised as they were then?"
         )
 
-    def baseline(self, asked: Baseline) -> dict[str, Any]:
-        """Return the row of a baseline: what was asked and achieved, the measured metrics and every cost.
+    def baseline(self, asked: Baseline) -> tuple[dict[str, Any], Allocated | None]:
+        """Return the row of an evaluated baseline, and its recipe.
 
-        That of one that fails has its ``reason`` in place of metrics.
+        The row of one that failed has its ``reason`` in place of metrics, and there is no recipe.
         """
         try:
-            found = allocate(self, asked.allocation, {asked.metric: asked.asked}, family=asked.family)
-            return {"baseline": asked.name, **self.allocated(found)}
+            found = self.allocate(asked.allocation, {asked.metric: asked.asked}, family=asked.family)
+            row = {"baseline": asked.name, **self.allocated(found)}
         except Exception as error:
             reason = reason_of(error)
             log.warning("%s failed: %s", asked.name, reason)
             plain = {"baseline": asked.name, "allocation": asked.allocation, "family": asked.family}
-            return {**plain, "target": asked.metric, "asked": asked.asked, "state": "FAIL", "reason": reason}
+            return {**plain, "target": asked.metric, "asked": asked.asked, "state": "FAIL", "reason": reason}, None
+        log.info("%s: %s, error %.4f", asked.name, found, row["error"])
+        return row, found
 
     def allocated(self, found: Allocated) -> dict[str, Any]:
         """Return the row of an allocated recipe: what was asked and achieved, measured metrics and every cost."""
         network, dense = self.space.network, self.space.dense
         begin = time.perf_counter()
         # at the last rung, as the best candidates
-        last = len(self.evaluate.rungs) - 1
-        metrics = self.evaluate(Job(-1, found.recipe, last, limited=False))
+        last = len(self.evaluator.rungs) - 1
+        metrics = self.evaluator(Job(-1, found.recipe, last, limited=False))
         row: dict[str, Any] = {
             "allocation": found.allocation,
             "family": found.family,
@@ -204,7 +235,7 @@ class Problem:
     @cached_property
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
-        return features_of(self.evaluator, self.space, self.evaluator.calibration)
+        return features_of(self.inherited, self.space, self.inherited.calibration)
 
     def search(
         self, study: optuna.Study, plan: Plan, *, executor: Executor | None = None, shared: bool = True
@@ -225,7 +256,7 @@ class Problem:
         return Search(
             study,
             self.space,
-            Inline(self.evaluate) if executor is None else executor,
+            Inline(self.evaluator) if executor is None else executor,
             objectives=plan.objectives,
             budget=self.limits,
             sampler=plan.sampler,
@@ -233,7 +264,7 @@ class Problem:
             seed=plan.seed,
             ladder=ladder_rows(self.space, plan.ladder),
             dense=self.dense,
-            rungs=len(self.evaluate.rungs),
+            rungs=len(self.evaluator.rungs),
             eta=plan.eta,
             earlier=plan.earlier,
             reference=self.scale.reference,
@@ -244,7 +275,7 @@ class Problem:
 
     def doubts(self, plan: Plan) -> list[str]:
         """Return sentences on what makes a study of this problem doubtful; none for most."""
-        found = [self._no_better_than_chance(), doubt(plan.trials, len(self.evaluate.rungs), plan.eta)]
+        found = [self._no_better_than_chance(), doubt(plan.trials, len(self.evaluator.rungs), plan.eta)]
         return [sentence for sentence in found if sentence is not None]
 
 

@@ -18,11 +18,9 @@ from explorer.data import Batch, head
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.problem import Problem
-from explorer.pruning.allocation import allocate
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
 from explorer.search.history import Record
-from explorer.search.ladder import Ladder, checked_ladder
 from explorer.search.metrics import METRICS
 from spaces import COSTS, Budget, PruningError, Recipe, unknown
 
@@ -35,7 +33,7 @@ class Candidate:
 
     recipe: Recipe
     metrics: Mapping[str, Any]
-    evaluate: Inherited | Finetuned
+    evaluator: Inherited | Finetuned
     factory: str | None = None
 
     def __repr__(self) -> str:
@@ -48,10 +46,10 @@ class Candidate:
 
     def executed(self) -> Executed:
         """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
-        return self.evaluate.evaluator.executed(*self._masked())
+        return self.evaluator.meter.executed(*self._masked())
 
     def _masked(self) -> tuple[nn.Module, Masks]:
-        return self.evaluate.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluate.rungs) - 1)))
+        return self.evaluator.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluator.rungs) - 1)))
 
     def save(self, folder: str | Path) -> None:
         """Export the sub-network so that `explorer.load` gives it back.
@@ -67,9 +65,9 @@ class Candidate:
         from explorer.export.files import save
 
         metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
-        evaluator = self.evaluate.evaluator
-        example = head(evaluator.validation[0][0], 1)
-        network = evaluator.network
+        meter = self.evaluator.meter
+        example = head(meter.validation[0][0], 1)
+        network = meter.network
         facts = {"metrics": metrics}
         module, masks = self._masked()
         save(
@@ -140,7 +138,7 @@ class Study:
         """
         row = best_within(self.frontier, self.problem.dense, budget)
         recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
-        return Candidate(recipe, row.to_dict(), self.problem.evaluate, self.factory)
+        return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
 
     def allocate(self, allocation: str, *, family: str | None = None, **target: Any) -> Candidate:
         """Return the sub-network that a baseline allocation makes for a target, evaluated; it is no trial.
@@ -164,8 +162,8 @@ class Study:
         --------
         ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
         """
-        found = allocate(self.problem, allocation, target, family=family)
-        return Candidate(found.recipe, self.problem.allocated(found), self.problem.evaluate, self.factory)
+        found = self.problem.allocate(allocation, target, family=family)
+        return Candidate(found.recipe, self.problem.allocated(found), self.problem.evaluator, self.factory)
 
     def retrained(
         self,

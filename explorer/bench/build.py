@@ -40,7 +40,7 @@ def build(config: dict[str, Any]) -> list[Figure]:
         recipe = Recipe.of({unit.name: ratio for unit in case.network.units})
         contestants: list[Callable[[], object]] = [
             partial(case.build, recipe),
-            _bare(case, case.ranking.kept(recipe)),
+            _bare(case, case.pruner.kept(recipe)),
             *_torch_pruning(model, case.example, ratio),
         ]
         ours, bare, *rest = interleaved(contestants, runs=config["repeats"], seconds=config["seconds"])
@@ -62,7 +62,7 @@ def build(config: dict[str, Any]) -> list[Figure]:
 def _bare(case: Case, kept: Kept) -> Callable[[], list[Tensor]]:
     """Return a function that makes the tensors of the sub-network and nothing else."""
     tensors = {**dict(case.model.named_parameters()), **dict(case.model.named_buffers())}
-    atoms = case.surgeon.atoms
+    atoms = case.pruner.surgeon.atoms
     alive = atoms.alive(kept)
     work: list[tuple[Tensor, list[tuple[int, Tensor]]]] = []
     for tensor in case.network.tensors:

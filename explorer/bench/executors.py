@@ -17,7 +17,7 @@ import torch
 from explorer.bench.cases import Case
 from explorer.bench.figures import Figure
 from explorer.data.task import classification
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.search.executors import make_executor
 from explorer.search.jobs import Evaluate, Executor, Job
 from explorer.search.search import Search
@@ -55,11 +55,13 @@ def _workers(config: dict[str, Any]) -> list[Figure]:
         calibration, validation = (
             [(torch.randn(size, *shape), torch.randint(10, (size,))) for _ in range(count)] for count in counts
         )
-        evaluator = Evaluator(case.model, case.network, case.scores, calibration, validation, classification(10))
+        evaluator = Inherited.of(
+            case.model, case.network, case.pruner.scores, calibration, validation, classification(10)
+        )
         with ExitStack() as stack:
             turns: list[Callable[[], object]] = []
             for workers, threads in ((2, 1), (1, 1), (1, cores)):
-                executor = stack.enter_context(_local(_inherit(evaluator), workers, threads))
+                executor = stack.enter_context(_local(evaluator, workers, threads))
                 search = _search(case.space, executor, config["seed"])
                 turns.append(partial(_further, search, options["candidates"]))
             two, one, wide = interleaved(turns, runs=options["turns"], seconds=float("inf"))
@@ -136,10 +138,6 @@ PARTS: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
     "recorded": _recorded,
 }
 """From a configuration to figures, by the name of what is measured."""
-
-
-def _inherit(evaluator: Evaluator) -> Evaluate:
-    return lambda job: evaluator(job.recipe)
 
 
 def _simulated(seconds: float, seed: int) -> Evaluate:

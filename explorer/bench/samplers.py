@@ -20,17 +20,21 @@ from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
-from explorer.problem import Problem, named_space
-from explorer.runs.config import RESULTS, compose
+from explorer.problem import Problem
+from explorer.runs.composing import compose
+from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.jobs import Job
+from explorer.search.plan import Plan
 from explorer.search.samplers import Observations, Parameters, Past, make_sampler
 from explorer.search.search import Record
 from explorer.search.storage import open_study
 from explorer.tracing import trace
+from explorer.utils.conf import named_section
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
+from explorer.utils.space_section import named_space
 from spaces import Budget, PruningSpace
 
 __all__ = ["SPACES", "samplers", "standings"]
@@ -42,7 +46,6 @@ SPACES: Mapping[str, tuple[str, ...]] = {
 }
 """The spaces, as overrides of conf/run.yaml; of ResNet-20 all but the digits."""
 
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {"nsga2": {"population_size": 20}, "tpe": {"multivariate": True}}
 _OURS = "frontier"
 # trials in which ours is to reach the best other's last median, by space; and how much further it is to get
 _TRIALS, _FURTHER = {"filter": 16, "mixed": 24, "digits": 24}, {"filter": 1.05}
@@ -163,19 +166,21 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     model = [] if space == "digits" else resnet20("samplers", options)
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
     (run,) = compose([*model, *SPACES[space], *size, "device=cpu"])
-    problem = Setup(run).problem()
+    problem = Setup(RunConfig.of(run)).problem()
     network, axes = problem.space.network.identity, repr(problem.space.axes)
     # the dense network's metrics stand for weights and data; not to the last bit
     dense = [f"{name} {value:.4g}" for name, value in sorted(problem.dense.items())]
     decides = [network, dense, axes, run["evaluator"]]
     key = hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:6]
-    kept = _Kept(problem.evaluate, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
-    return replace(problem, evaluate=kept), key  # type: ignore[arg-type]
+    kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
+    return replace(problem, evaluator=kept), key  # type: ignore[arg-type]
 
 
 def _curve(problem: Problem, sampler: str, seed: int, trials: int) -> pd.DataFrame:
     study = open_study(None, "samplers", problem.scale.objectives)
-    search = problem.search(study, sampler=sampler, options=_OPTIONS.get(sampler, {}), seed=seed, ladder=_LADDER)
+    options = named_section("sampler", sampler)["options"]
+    plan = Plan(problem.scale.objectives, sampler, options, seed, ladder=_LADDER, eta=3, trials=trials, timeout=None)
+    search = problem.search(study, plan)
     search.run(trials)
     return _table(search.records, problem)
 

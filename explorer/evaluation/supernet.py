@@ -18,13 +18,11 @@ from explorer.data.task import Task
 from explorer.evaluation.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
 from explorer.models.dense import dense_network
 from explorer.pruning.criteria import Scores
-from explorer.pruning.patterns import make_masks, weight_of
-from explorer.pruning.ranking import Ranking
-from explorer.pruning.surgery import Surgeon
+from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery.skeleton import copied
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of
-from spaces import Budget, PruningSpace, Recipe, sample_inside
+from spaces import Budget, PruningSpace, sample_inside
 
 __all__ = ["supernet"]
 
@@ -133,10 +131,9 @@ class _Sandwich:
         settings: Settings,
         samples: int,
     ) -> None:
-        self._model, self._space, self._limits, self._scores = model, space, limits, scores
+        self._model, self._space, self._limits = model, space, limits
         self._task, self._settings, self._samples = task, settings, samples
-        self._surgeon = Surgeon(model, space.network)
-        self._ranking = Ranking(space.network, scores.channels)
+        self._pruner = Pruner(model, space.network, scores)
         self._parameters = {name: value for name, value in model.named_parameters() if name in space.network.tensor}
 
     def draw(self, rng: np.random.Generator) -> None:
@@ -170,24 +167,13 @@ class _Sandwich:
 
     def _part(self, row: npt.NDArray[np.int16]) -> Callable[..., Any]:
         """Return a sub-network that computes with slices of the dense parameters, in train mode."""
-        network = self._space.network
         recipe = self._space.recipe(row)
-        kept = self._ranking.kept(recipe)
-        part = self._surgeon.build(kept, recipe.blocks).train()
-        there = dict(part.named_parameters())
+        part, masks = self._pruner(recipe)
+        part.train()
         # what a block took with it is not there
-        sliced = self._surgeon.sliced(
-            {name: self._parameters[name] for name in there if name in self._parameters}, kept
-        )
-        for name, (_, mask) in self._masks(recipe, kept).items():
-            layer = network.layer[name]
-            if layer.weight in sliced:
-                weight = sliced[layer.weight]
-                sliced[layer.weight] = weight * weight_of(network, layer, mask.keep, weight)
+        dense = {name: self._parameters[name] for name, _ in part.named_parameters() if name in self._parameters}
+        sliced = self._pruner.sliced(dense, recipe, masks)
         return lambda *args, **kwargs: functional_call(part, sliced, args, kwargs)
-
-    def _masks(self, recipe: Recipe, kept: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        return make_masks(self._surgeon, recipe, kept, self._scores.weights)
 
 
 def _digest(parts: Iterable[Mapping[str, Tensor]]) -> str:

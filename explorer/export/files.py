@@ -90,19 +90,19 @@ def export_run(
     problem = setup.problem(folder)
     if problem.space.network.identity != network.identity:
         raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
-    last = len(problem.evaluate.rungs) - 1
+    last = len(problem.evaluator.rungs) - 1
     rung = last if row is None else int(row.get("rung", last))
-    module, masks = problem.evaluate.masked(recipe, rung)
+    module, masks = problem.evaluator.masked(recipe, rung)
     # a file of another run may have the same name
     own = path.resolve().parent == (folder / "recipes").resolve()
     final = _retrained(folder, path.stem, module) if own else {}
-    test = problem.evaluator.task.evaluate(module, list(setup.batches("test")))
+    test = problem.meter.task.evaluate(module, list(setup.batches("test")))
     if row is None:
-        metrics = {**problem.evaluate(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}
+        metrics = {**problem.evaluator(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}
     else:
         metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
     if final:
-        metrics |= problem.evaluator.measured(module) | final
+        metrics |= problem.meter.measured(module) | final
     metrics |= {"test_error": test.error} | ({} if math.isnan(test.error_se) else {"test_error_se": test.error_se})
     target = out or folder / "export" / path.stem
     save(

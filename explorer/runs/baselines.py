@@ -17,7 +17,6 @@ from explorer.pruning.allocation import (
     ALLOCATIONS,
     TARGETS,
     Allocated,
-    allocate,
     allocated_family,
     allocation,
     check_target,
@@ -136,8 +135,8 @@ def evaluated(problem: Problem, found: Allocated) -> dict[str, Any]:
     network, dense = problem.space.network, problem.space.dense
     begin = time.perf_counter()
     # at the last rung, as the best candidates
-    last = len(problem.evaluate.rungs) - 1
-    metrics = problem.evaluate(Job(-1, found.recipe, last, limited=False))
+    last = len(problem.evaluator.rungs) - 1
+    metrics = problem.evaluator(Job(-1, found.recipe, last, limited=False))
     row: dict[str, Any] = {
         "allocation": found.allocation,
         "family": found.family,
@@ -186,7 +185,7 @@ def _row(folder: Path, baseline: _Baseline, problem: Problem) -> dict[str, Any]:
     """Return a baseline's row after writing its recipe; that of one that failed tells why."""
     target = {baseline.metric: baseline.asked}
     try:
-        found = allocate(problem, baseline.allocation, target, family=baseline.family)
+        found = problem.allocate(baseline.allocation, target, family=baseline.family)
         row = evaluated(problem, found)
     except Exception as error:
         reason = reason_of(error)

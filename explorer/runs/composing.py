@@ -93,9 +93,9 @@ def _readable(error: Exception, config: str) -> PruningError:
 def _no_key(config: str, key: str) -> PruningError:
     """Return what is wrong with a key: only other options of its group have it, or it is misspelt."""
     group, _, name = key.partition(".")
-    if group in GROUPS and name:
-        if having := [option for option in options_of(group) if name in defaults(f"{group}/{option}")]:
-            return PruningError(f"key: {key!r} is one of {group}={', '.join(having)} only")
+    options = options_of(group) if group in GROUPS and name else []
+    if having := [option for option in options if name in defaults(f"{group}/{option}")]:
+        return PruningError(f"key: {key!r} is one of {group}={', '.join(having)} only")
     return unknown("key", key, _keys(config, key))
 
 

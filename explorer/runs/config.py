@@ -20,7 +20,7 @@ from explorer.runs.validation import check_keys
 from explorer.search.executors import check_executor
 from explorer.search.plan import Plan
 from explorer.utils.checks import checked_number
-from explorer.utils.settings import checked, flag, number, parsed
+from explorer.utils.settings import checked, number, parsed
 from explorer.utils.space_section import space_of
 from spaces import Budget, PruningError, PruningSpace
 

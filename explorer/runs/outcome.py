@@ -133,7 +133,7 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
     from explorer.analysis.plots import MaskPanel
     from spaces import Gemm
 
-    space, evaluator = study.problem.space, study.problem.evaluator
+    space, pruner = study.problem.space, study.problem.pruner
     best: dict[str, tuple[tuple[int, float], int, str]] = {}
     for trial in front["trial"].astype(int):
         for layer, pattern in space.recipe(study.records[trial].row).weights:
@@ -143,7 +143,7 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
                 best[pattern.granularity] = (rank, trial, layer)
     panels = []
     for _, trial, layer in best.values():
-        pattern, mask = evaluator.masks(space.recipe(study.records[trial].row))[layer]
+        pattern, mask = pruner.masks(space.recipe(study.records[trial].row))[layer]
         kernel = Gemm.of(space.network, space.network.layer[layer]).kernel
         panels.append(MaskPanel.of(mask, pattern, kernel, layer=layer))
     return panels

@@ -163,7 +163,7 @@ class _Run:
         from explorer.search.executors import make_executor
 
         folder, device = self.folder.workers, str(self.setup.device)
-        executor = make_executor(section, self.problem.evaluate, folder=folder, device=device)
+        executor = make_executor(section, self.problem.evaluator, folder=folder, device=device)
         try:
             yield executor
         finally:
@@ -200,10 +200,10 @@ class _Run:
 
     def _final(self, study: Study) -> None:
         """Retrain frontier points, and forget what candidates were trained to but for the frontier."""
-        self.problem.evaluate.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
+        self.problem.evaluator.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
         asked = self.config.final
         if missing_final(self.folder, asked):
-            finetuned = self.setup.finetuned(self.problem.evaluator, (asked.epochs,), None)
+            finetuned = self.setup.finetuned(self.problem.inherited, (asked.epochs,), None)
             retrain_frontier(self.folder, asked, study, finetuned, list(self.setup.batches("test")))
 
     def _identity(self) -> str:
@@ -261,8 +261,8 @@ class _Run:
         # a second Ctrl-C during the measurements leaves these
         write_outcome(self.folder, study, front, dense, ended="interrupted", title=self._title(study))
         front = self._with_latency(study, front)
-        evaluator = self.problem.evaluator
-        dense["test_error"] = evaluator.task.evaluate(evaluator.model, list(self.setup.batches("test"))).error
+        meter = self.problem.meter
+        dense["test_error"] = meter.task.evaluate(meter.model, list(self.setup.batches("test"))).error
         write_outcome(self.folder, study, front, dense, ended=ended, title=self._title(study))
 
     def _title(self, study: Study) -> str:
@@ -274,7 +274,7 @@ class _Run:
         with progress("latency of the frontier", len(front)) as show:
             for i, trial in enumerate(front["trial"]):
                 recipe = self.problem.space.recipe(study.records[trial].row)
-                measured.append(self.problem.evaluator.timings(recipe))
+                measured.append(self.problem.timings(recipe))
                 show(i + 1, "")
         columns = pd.DataFrame(measured, index=front.index)
         # where latency was an objective or a budget, what it was then stays

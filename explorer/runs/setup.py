@@ -13,7 +13,7 @@ from torch import nn
 
 from explorer.data import Batch, Batches, Data, augmented, batches, moved
 from explorer.data.task import Task, classification
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.supernet import supernet
 from explorer.evaluation.training import Epoch, train
@@ -203,11 +203,11 @@ class Setup:
         size = self.config.evaluator.batch_size
         return batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
-    def problem(self, folder: Path | None = None) -> Problem:
+    def problem(self, checkpoints: Path | None = None) -> Problem:
         """Return the problem to search, with the dense network measured.
 
-        The space is made from the untrained model, so that a mistake in it costs no training. In the run's folder
-        what candidates were trained to is kept.
+        The space is made from the untrained model, so that a mistake in it costs no training. What
+        candidates were trained to is kept in a folder, if one is given.
         """
         config, evaluator = self.config, self.config.evaluator
         model = self.untrained()
@@ -234,20 +234,18 @@ class Setup:
             cache=RESULTS / ".cache",
             racing=evaluator.racing,
             share=self._shared if config.supernet.epochs else None,
-            evaluate=lambda measured: self._evaluate(measured, folder),
+            evaluator=lambda inherited: self._evaluator(inherited, checkpoints),
         )
 
-    def _evaluate(self, evaluator: Evaluator, folder: Path | None) -> Inherited | Finetuned:
-        """Return what measures candidates."""
+    def _evaluator(self, inherited: Inherited, checkpoints: Path | None) -> Inherited | Finetuned:
+        """Return the evaluator of candidates."""
         settings = self.config.evaluator
-        if not settings.trains:
-            return Inherited(evaluator)
-        return self.finetuned(evaluator, settings.rungs, None if folder is None else folder / "checkpoints")
+        return self.finetuned(inherited, settings.rungs, checkpoints) if settings.trains else inherited
 
-    def finetuned(self, evaluator: Evaluator, rungs: Sequence[int], folder: Path | None) -> Finetuned:
+    def finetuned(self, inherited: Inherited, rungs: Sequence[int], folder: Path | None) -> Finetuned:
         """Return what trains sub-networks, and keeps what they were trained to in a folder."""
         return Finetuned(
-            evaluator,
+            inherited,
             self.shuffled(self.config.finetuning_batch, 0),
             self.config.finetuning,
             rungs,

@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
 from explorer.tracing.recorder import Recorder, tensors_in
-from explorer.tracing.rules.recurrent import tie_states, without_fused_recurrence
+from explorer.tracing.rules.recurrent import tie_states
 from explorer.tracing.verification.verify import verified
-from explorer.utils.modules import left_as_it_was, run, without_fused_layers
+from explorer.utils.modules import left_as_it_was, run, without_fused_layers, without_fused_recurrence
 from spaces import FixedChannels, Network, PruningError, first_line
 
 __all__ = ["trace"]

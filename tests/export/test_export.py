@@ -22,6 +22,7 @@ from explorer.models import MODELS, build
 from explorer.pruning.criteria import score
 from explorer.pruning.ranking import Ranking
 from explorer.pruning.surgery import ChannelSlice, Surgeon
+from explorer.search.jobs import Job
 from explorer.tracing import trace
 from spaces import PruningError, PruningSpace, Recipe
 from tests.support.identities import fresh
@@ -69,7 +70,7 @@ def test_what_is_reported_is_what_the_built_module_does(study, digits):
     assert type(module) is type(digits[0])
     assert Task().evaluate(module, validation).error == best.metrics["error"]
     assert sum(p.numel() for p in module.parameters()) == best.metrics["params"]
-    again = study.problem.evaluator(best.recipe)
+    again = study.problem.evaluator(Job(-1, best.recipe))
     assert again["error"] == best.metrics["error"]
     reestimate_bn(module, train_batches[:10])
     assert Task().evaluate(module, validation).error == best.metrics["error"]

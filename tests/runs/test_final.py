@@ -15,7 +15,7 @@ from torch import nn
 
 from explorer import data
 from explorer.data.task import classification
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.training import Settings
 from explorer.pruning.criteria import score
@@ -63,7 +63,7 @@ def finetuned(digits: data.Data) -> Finetuned:
     calibration, validation = (
         list(data.batches(part, 200, mean=digits.mean, std=digits.std)) for part in (digits.train, digits.validation)
     )
-    evaluator = Evaluator(model, network, score(model, network), calibration, validation, classification(10))
+    evaluator = Inherited.of(model, network, score(model, network), calibration, validation, classification(10))
     batches = data.augmented(
         digits.train, 100, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=0, flip=False
     )
@@ -86,7 +86,7 @@ def test_means_and_spreads_are_those_of_single_trainings(finetuned, test_batches
     assert found.loc["dense", "flops_ratio"] == 1
     assert found["flops"].is_monotonic_decreasing
     assert (len(done), done[0]) == (9, (1, "dense, training 1 of 3"))
-    task = finetuned.evaluator.task
+    task = finetuned.meter.task
     for point, recipe in RECIPES.items():
         row = found.loc[point]
         # not the seed that chose the frontier
@@ -98,8 +98,8 @@ def test_means_and_spreads_are_those_of_single_trainings(finetuned, test_batches
         assert (row["n"], row["epochs"], row["reason"]) == (3, 2, None)
         # the weights kept are of the least validation error
         kept = [one for one in trainings if replace(one, folder=tmp_path).kept(recipe).name == row["weights"]]
-        errors = [task.evaluate(one.build(recipe), finetuned.evaluator.validation).error for one in trainings]
-        assert task.evaluate(kept[0].build(recipe), finetuned.evaluator.validation).error == min(errors)
+        errors = [task.evaluate(one.build(recipe), finetuned.meter.validation).error for one in trainings]
+        assert task.evaluate(kept[0].build(recipe), finetuned.meter.validation).error == min(errors)
         assert row["error"] == pytest.approx(sum(errors) / 3)
     assert {path.name for path in tmp_path.glob("*.safetensors")} == set(found["weights"])
     assert not list(tmp_path.glob("*.state"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from explorer.runs.config import compose
+from explorer.runs.composing import compose
 from explorer.runs.multirun import plan
 from tests.support.quick_runs import QUICK, table
 

@@ -127,7 +127,7 @@ def test_heads_and_widths_are_explored_exported_and_loaded(trained, loaders, cri
     assert front["error"].min() < 0.15
     best = study.best(flops=0.8)
     best.save(tmp_path)
-    (inputs, _), *_ = study.problem.evaluator.validation
+    (inputs, _), *_ = study.problem.meter.validation
     expected = best.build()(**inputs)["logits"]
     torch.testing.assert_close(explorer.load(tmp_path)(**inputs)["logits"], expected)
     small = explorer.load(tmp_path, model=Encoder())

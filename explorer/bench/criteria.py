@@ -15,7 +15,6 @@ from explorer.data import Batch
 from explorer.evaluation.budgets import LatencyLimit
 from explorer.problem import Problem
 from explorer.pruning.criteria import CRITERIA, Options
-from explorer.runs.composing import compose
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.jobs import Job
@@ -61,8 +60,8 @@ def criteria(config: dict[str, Any]) -> list[Figure]:
         If data or weights are not given or not there.
     """
     options = config["criteria"]
-    (run,) = compose([*resnet20("criteria", options), "device=cpu"])
-    setup = Setup(RunConfig.of(run))
+    run = RunConfig.composed([*resnet20("criteria", options), "device=cpu"])
+    setup = Setup(run)
     module = setup.dense()
     network = trace(module, setup.example("cpu"), name="resnet20")
     space = PruningSpace.from_config(network, named_space("filter"))

@@ -21,7 +21,6 @@ from explorer.bench.resnet20 import resnet20
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
 from explorer.problem import Problem
-from explorer.runs.composing import compose
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
@@ -165,12 +164,12 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     """Return the problem of a space, its evaluations kept, and what stands for it in names of files."""
     model = [] if space == "digits" else resnet20("samplers", options)
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
-    (run,) = compose([*model, *SPACES[space], *size, "device=cpu"])
-    problem = Setup(RunConfig.of(run)).problem()
+    run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
+    problem = Setup(run).problem()
     network, axes = problem.space.network.identity, repr(problem.space.axes)
     # the dense network's metrics stand for weights and data; not to the last bit
     dense = [f"{name} {value:.4g}" for name, value in sorted(problem.dense.items())]
-    decides = [network, dense, axes, run["evaluator"]]
+    decides = [network, dense, axes, run.given["evaluator"]]
     key = hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:6]
     kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
     return replace(problem, evaluator=kept), key  # type: ignore[arg-type]

@@ -15,7 +15,6 @@ import pandas as pd
 from explorer.bench.figures import Figure
 from explorer.bench.resnet20 import resnet20
 from explorer.problem import Problem
-from explorer.runs.composing import compose
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
@@ -102,10 +101,10 @@ def racing(config: dict[str, Any]) -> list[Figure]:
 
 def _setup(config: Mapping[str, Any], name: str, overrides: Sequence[str], seed: int, *, key: str = "rungs") -> Setup:
     if name == "digits":
-        (run,) = compose([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
-        return Setup(RunConfig.of(run))
-    (run,) = compose([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
-    setup = Setup(RunConfig.of(run))
+        run = RunConfig.composed([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
+        return Setup(run)
+    run = RunConfig.composed([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
+    setup = Setup(run)
     if setup.config.evaluator.trains:
         setup.data = replace(setup.data, train=setup.data.train.subset(range(_IMAGES)))
     return setup

@@ -14,7 +14,7 @@ from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Super
 from explorer.evaluation.training.settings import Settings
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options
-from explorer.runs.composing import Composed
+from explorer.runs.composing import Composed, compose
 from explorer.runs.identity import HUB, default_name, identity, model_name
 from explorer.runs.validation import check_keys
 from explorer.search.executors import check_executor
@@ -213,6 +213,27 @@ class RunConfig:
             parsed(StorageSettings, "storage", given["storage"]),
             given["device"],
         )
+
+    @classmethod
+    def composed(cls, overrides: Sequence[str], *, folder: Path | None = None) -> RunConfig:
+        """Return the configuration that Hydra overrides describe.
+
+        Parameters
+        ----------
+        overrides
+            ``key=value``, each of one value.
+        folder
+            Of further configuration files.
+
+        Raises
+        ------
+        PruningError
+            On any mistake, and if a key has several values.
+        """
+        configs = compose(overrides, folder=folder)
+        if len(configs) > 1:
+            raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
+        return cls.of(configs[0])
 
     @cached_property
     def identity(self) -> dict[str, Any]:

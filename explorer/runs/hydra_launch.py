@@ -63,10 +63,7 @@ def single(arguments: Sequence[str]) -> RunConfig:
         On any mistake, and if a key has several values.
     """
     overrides, folder = _split(arguments)
-    configs = compose([override for override in overrides if not override.startswith("hydra")], folder=folder)
-    if len(configs) > 1:
-        raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
-    return RunConfig.of(configs[0])
+    return RunConfig.composed([override for override in overrides if not override.startswith("hydra")], folder=folder)
 
 
 def launched(command: str, arguments: Sequence[str], *, as_json: bool = False) -> int:

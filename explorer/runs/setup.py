@@ -189,17 +189,22 @@ class Setup:
         train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
         model.cpu()
 
-    def batches(self, split: str, images: int | None = None, *, seed: int = 0) -> Batches:
-        """Return the unaugmented batches of a split, or of its first inputs; images are normalised.
+    def batches(self, split: str, images: int | None = None, *, seed: int | None = None) -> Batches:
+        """Return the unaugmented batches of a split; images are normalised.
 
-        A seed other than 0 draws so many inputs at random in place of the first.
+        Parameters
+        ----------
+        split
+            ``train``, ``validation`` or ``test``.
+        images
+            How many inputs; None, or more than there are, for all.
+        seed
+            Draws them at random; None takes the first.
         """
         part = getattr(self.data, split)
-        if seed:
-            rows = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
-            part = part.subset(rows[:images])
-        elif images is not None and images < len(part):
-            part = part.subset(range(images))
+        if images is not None and images < len(part):
+            drawn = None if seed is None else torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
+            part = part.subset(range(images) if drawn is None else drawn[:images])
         size = self.config.evaluator.batch_size
         return batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
@@ -219,12 +224,13 @@ class Setup:
         if evaluator.trains or config.supernet.epochs or config.final.points:
             config.finetuning.check(self.task)
         self.task.check(model, next(iter(self.batches("train", 2))))
-        calibration = self.batches("train", evaluator.calibration_batches * evaluator.batch_size)
+        seed = config.plan.seed
+        calibration = self.batches("train", evaluator.calibration_batches * evaluator.batch_size, seed=seed)
         return Problem.of(
             self.dense(),
             space,
             list(calibration),
-            list(self.batches("validation", evaluator.images)),
+            list(self.batches("validation", evaluator.images, seed=seed)),
             limits=config.limits,
             latency=config.latency,
             objectives=config.plan.objectives,

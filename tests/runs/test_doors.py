@@ -24,8 +24,9 @@ def setup(folder):
 def from_python(setup, **options) -> explorer.Study:
     made, module = setup
     size = made.config.evaluator.batch_size
-    train = list(made.batches("train", 2 * size))
-    validation = list(made.batches("validation", made.config.evaluator.images))
+    # the command draws its inputs by its seed
+    train = list(made.batches("train", 2 * size, seed=0))
+    validation = list(made.batches("validation", made.config.evaluator.images, seed=0))
     return explorer.explore(module, train, validation, calibration_batches=2, trials=10, **options)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.search.ladder import Ladder, checked_ladder
 from explorer.search.metrics import checked_objectives
-from explorer.search.samplers import SAMPLERS, Observations
 from explorer.utils.checks import checked_number
+from explorer.utils.conf import options_of
 from spaces import PruningError, unknown
+
+if TYPE_CHECKING:
+    # Optuna, which takes half a second to import, comes with it
+    from explorer.search.samplers import Observations
 
 __all__ = ["Plan"]
 
@@ -54,8 +58,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         checked_objectives(self.objectives)
-        if self.sampler not in SAMPLERS:
-            raise unknown("sampler", self.sampler, SAMPLERS)
+        if self.sampler not in options_of("sampler"):
+            raise unknown("sampler", self.sampler, options_of("sampler"))
         if not isinstance(self.options, Mapping):
             raise PruningError(f"sampler.options: {self.options!r}, allowed is a section of keys")
         checked_number("seed", self.seed, least=0)

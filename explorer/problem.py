@@ -169,13 +169,14 @@ class Problem:
         ladder: Ladder,
         executor: Executor | None = None,
         eta: float = 3,
-        earlier: Observations | None = None,
+        warm_start: Observations | None = None,
         shared: bool = True,
     ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds.
 
         Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted. A sampler
-        that can begins with what was measured `earlier`. A study that is `shared` may have other drivers.
+        that can begins with the observations of earlier studies, `warm_start`. A study that is `shared` may have other
+        drivers.
         """
         return Search(
             study,
@@ -193,7 +194,7 @@ class Problem:
             reference=self.scale.reference,
             # measured when a sampler first asks for them
             features=lambda rows: self.features(rows),
-            earlier=earlier,
+            warm_start=warm_start,
             shared=shared,
         )
 

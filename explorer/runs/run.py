@@ -126,7 +126,7 @@ class _Run:
                 ladder=config["ladder"],
                 executor=executor,
                 eta=config["evaluator"].get("eta", 3),
-                earlier=self._earlier(),
+                warm_start=self._warm_start(),
                 shared=self.storage is not None,
             )
             log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
@@ -200,7 +200,7 @@ class _Run:
             finetuned = self.setup.finetuned(self.problem.evaluator, (self.config["final"]["epochs"],), None)
             retrain_frontier(self.folder, self.config, study, finetuned, list(self.setup.batches("test")))
 
-    def _earlier(self) -> Observations:
+    def _warm_start(self) -> Observations:
         """Return what the sampler may begin with."""
         from explorer.runs.warm_start import earlier_runs
 

@@ -176,7 +176,7 @@ def explore(
         folder=None if folder is None else Path(folder),
     )
     check_reach(problem.space, told.baselines)
-    plan = replace(plan, earlier=_earlier(warm_start, problem.space, plan.objectives))
+    plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
         warnings.warn(doubt, stacklevel=2)
     name = _identity(module, problem, told, plan, budget)
@@ -378,13 +378,13 @@ def _identity(module: nn.Module, problem: Problem, told: _Told, plan: Plan, budg
     """Return a study's name: a hash of all that its values depend on."""
     space, task, scores = problem.space, problem.meter.task, problem.pruner.scores
     axes = [(axis.label, axis.choices) for axis in space.axes]
-    lasting = replace(plan, trials=1, timeout=None, earlier=None)
+    lasting = replace(plan, trials=1, timeout=None, warm_start=None)
     parts = [module, space.network.identity, axes, space.constraints, dict(budget or {}), lasting]
     parts += [told.evaluator, told.finetuning, told.supernet, told.criterion]
     parts += [contents(getattr(task, field.name)) for field in fields(task)]
     digest = hashlib.sha256(repr(parts).encode())
-    if plan.earlier is not None:
-        digest.update(plan.earlier.rows.tobytes() + plan.earlier.values.tobytes())
+    if plan.warm_start is not None:
+        digest.update(plan.warm_start.rows.tobytes() + plan.warm_start.values.tobytes())
     for tensor in (
         *module.state_dict().values(),
         *tree_leaves([problem.inherited.calibration, problem.meter.validation, scores.channels, scores.weights]),

@@ -266,7 +266,7 @@ class Problem:
             dense=self.dense,
             rungs=len(self.evaluator.rungs),
             eta=plan.eta,
-            earlier=plan.earlier,
+            warm_start=plan.warm_start,
             reference=self.scale.reference,
             # measured when a sampler first asks for them
             features=lambda rows: self.features(rows),

@@ -147,7 +147,7 @@ class _Run:
             network=self.problem.space.network.identity,
             data=self.setup.data.identity,
         )
-        return replace(plan, earlier=earlier)
+        return replace(plan, warm_start=earlier)
 
     def _say(self, plan: Plan, there: int) -> None:
         log.info("%s: %d of %d trials are there", self.folder, there, plan.trials)

@@ -37,7 +37,7 @@ class Plan:
         The best 1/`eta` of each rung are evaluated at the next.
     trials, timeout
         Recipes to evaluate, and minutes after which no further evaluation begins; None for no limit.
-    earlier
+    warm_start
         What earlier studies of the network measured, for a sampler that can begin with it.
 
     Raises
@@ -54,7 +54,7 @@ class Plan:
     eta: float
     trials: int
     timeout: float | None
-    earlier: Observations | None = None
+    warm_start: Observations | None = None
 
     def __post_init__(self) -> None:
         checked_objectives(self.objectives)

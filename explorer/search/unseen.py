@@ -1,4 +1,4 @@
-"""Remaining: the recipes inside the limits that were not evaluated yet."""
+"""Unseen: the recipes inside the limits that were not evaluated yet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from spaces import Budget, PruningError, PruningSpace, sample_inside
 
-__all__ = ["Remaining"]
+__all__ = ["Unseen"]
 
 _ENUMERABLE = 200_000
 
 
-class Remaining:
-    """What is left of a space, counted where it is small enough to list.
+class Unseen:
+    """The unseen recipes of a space inside the limits, counted where it is small enough to list.
 
     Parameters
     ----------

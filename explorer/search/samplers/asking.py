@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+
+from explorer.search.optuna_private import storage_of, with_storage
 
 __all__ = ["ask"]
 
@@ -36,8 +37,7 @@ def ask(
         That the trial will probably have.
     """
     kept: dict[str, Any] = {}
-    view = copy.copy(study)
-    view._storage = _Aside(study._storage, kept)  # type: ignore[assignment]
+    view = with_storage(study, _Aside(storage_of(study), kept))  # type: ignore[arg-type]
     view.sampler = sampler
     trial = FrozenTrial(
         number=number,

@@ -15,6 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from explorer.search.optuna_private import storage_id
 from explorer.utils.console import console
 from spaces import PruningError
 
@@ -162,7 +163,7 @@ def _twins(storage: BaseStorage, study: int, token: str) -> Iterator[int]:
     """Yield the trials that one creation made: one, or more where Optuna repeated it after a connection was lost."""
     for trial in storage.get_all_trials(study, deepcopy=False):
         if trial.system_attrs.get(_TOKEN) == token:
-            yield trial._trial_id
+            yield storage_id(trial)
 
 
 def _running() -> FrozenTrial:

@@ -59,14 +59,17 @@ class Evidence:
 
     @classmethod
     def of(cls, past: Past) -> Evidence:
-        """Return what a past knows: earlier studies first, and furthest away."""
-        parts = [(past.earlier, past.rungs - past.earlier.rungs), (past.observed, past.rungs - 1 - past.observed.rungs)]
+        """Return the evidence in a past: that of earlier studies first, and furthest away."""
+        parts = [
+            (past.warm_start, past.rungs - past.warm_start.rungs),
+            (past.observed, past.rungs - 1 - past.observed.rungs),
+        ]
         return cls(
             np.concatenate([seen.rows for seen, _ in parts]),
             np.concatenate([seen.values for seen, _ in parts]),
             np.concatenate([seen.error_se for seen, _ in parts]),
             np.concatenate([group for _, group in parts]),
-            np.repeat([False, True], [len(past.earlier.rows), len(past.observed.rows)]),
+            np.repeat([False, True], [len(past.warm_start.rows), len(past.observed.rows)]),
         )
 
 

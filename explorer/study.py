@@ -25,7 +25,7 @@ from explorer.data import Batch, draw, head, moved
 from explorer.data.task import Task, classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.training import Settings
+from explorer.evaluation.settings import Settings
 from explorer.problem import Problem, named_space
 from explorer.pruning.criteria import Options, scoring_batches
 from explorer.pruning.patterns import Masks

@@ -121,6 +121,11 @@ class Task:
         return f"{name} ({self.unit})" if self.unit else name
 
     @property
+    def classifies(self) -> bool:
+        """Whether the loss is torch's cross-entropy, which has label smoothing and takes logits."""
+        return self.loss is F.cross_entropy
+
+    @property
     def column(self) -> Metric:
         """The row of `METRICS` for what is minimised."""
         return replace(METRICS["error"], label=f"validation {self.label}", scale=100 if self.unit == "%" else 1)

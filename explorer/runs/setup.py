@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from explorer.data import Batch, Batches, Data, augmented, batches, moved
+from explorer.data import Batch, Batches, Data, moved
 from explorer.data.task import Task, classification, prediction
 from explorer.evaluation.budgets import split_budget
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.settings import Settings
 from explorer.evaluation.supernet import supernet
-from explorer.evaluation.training import Epoch, Settings, train
+from explorer.evaluation.training import Epoch, train
 from explorer.models import drop_unused, load_weights
 from explorer.models.dense import dense_network
 from explorer.problem import Problem, refuse_empty
@@ -217,7 +218,7 @@ class Setup:
 
     def shuffled(self, batch_size: int, seed: int) -> Batches:
         """Return the augmented batches of training."""
-        return augmented(
+        return Batches(
             self.data.train.to(self.device),
             batch_size,
             mean=self.mean,
@@ -231,8 +232,9 @@ class Setup:
     def _train(self, model: nn.Module) -> None:
         training = self.config["training"]
         images = self.shuffled(training["batch_size"], training["seed"])
-        options = {key: training[key] for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")}
-        train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
+        settings = Settings.of(training, "training")
+        epochs, device = training["epochs"], self.device
+        train(model.to(device), images, task=self.task, epochs=epochs, settings=settings, on_epoch=self.on_epoch)
         model.cpu()
 
     def batches(self, split: str, images: int | None = None, *, seed: int = 0) -> Batches:
@@ -247,7 +249,7 @@ class Setup:
         elif images is not None and images < len(part):
             part = part.subset(range(images))
         size = self.config["evaluator"]["batch_size"]
-        return batches(part, size, mean=self.mean, std=self.std, device=self.device)
+        return Batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
     def problem(self, folder: Path | None = None) -> Problem:
         """Return the problem to search, with the dense network measured.

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from explorer.evaluation.budgets import split_budget
+from explorer.evaluation.settings import Settings, checked_rungs
+from explorer.pruning.criteria.options import Options
 from explorer.runs.baselines import check_baselines
 from explorer.runs.config import GROUPS, HUB, Config, conf, default_name, options_of, space_of
 from explorer.search.executors import check_executor
@@ -119,9 +121,6 @@ def _check_sampler(section: Mapping[str, Any]) -> None:
 
 
 def _check_criterion(config: Config) -> None:
-    # the table's functions need torch, which takes seconds to import
-    from explorer.pruning.criteria import Options
-
     Options.of(config["criterion"]).check(space_of(config))
 
 
@@ -133,9 +132,6 @@ def check_evaluator(section: Mapping[str, Any]) -> None:
     PruningError
         If the rungs are no ascending numbers of epochs, or a value is out of range.
     """
-    # torch again
-    from explorer.evaluation.finetuning import checked_rungs
-
     if not isinstance(section["racing"], bool):
         raise PruningError(f"evaluator.racing: {section['racing']!r}, allowed is true or false")
     if "rungs" in section:
@@ -144,8 +140,6 @@ def check_evaluator(section: Mapping[str, Any]) -> None:
 
 
 def _check_finetuning(section: Mapping[str, Any]) -> None:
-    from explorer.evaluation.training import Settings
-
     Settings.of(section)
 
 

@@ -1,20 +1,27 @@
-"""Settings: how a network is trained, apart from how long and on what."""
+"""Settings of training: how a network is trained, and the rungs of epochs; they are checked without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import nn
-
-from explorer.data.task import Task
 from explorer.utils.checks import checked_number
 from spaces import PruningError, unknown
 
-__all__ = ["OPTIMIZERS", "PRECISIONS", "Settings"]
+if TYPE_CHECKING:
+    from explorer.data.task import Task
+
+__all__ = ["OPTIMIZERS", "PRECISIONS", "STARTS", "Settings", "checked_rungs"]
+
+OPTIMIZERS = ("adamw", "sgd")
+"""What makes steps of gradients, see `explorer.evaluation.training.optimization`."""
+
+PRECISIONS = ("auto", "bfloat16", "float32")
+"""What products are computed in, see `explorer.evaluation.training.optimization`."""
+
+STARTS = ("inherit", "scratch")
+"""What weights a training begins with."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Settings:
     Parameters
     ----------
     optimizer
-        A key of `OPTIMIZERS`.
+        One of `OPTIMIZERS`.
     learning_rate
         At the beginning of every stretch of epochs; falls to 0 along half a cosine.
     weight_decay
@@ -40,7 +47,7 @@ class Settings:
     ema
         Decay a step of the averaged weights that are evaluated in place of the last ones, in [0, 1); 0 for none.
     precision
-        A key of `PRECISIONS`.
+        One of `PRECISIONS`.
     """
 
     optimizer: str = "sgd"
@@ -82,7 +89,7 @@ class Settings:
         PruningError
             If it has no label smoothing.
         """
-        if self.label_smoothing and task.loss is not F.cross_entropy:
+        if self.label_smoothing and not task.classifies:
             raise PruningError(f"{key}.label_smoothing: {self.label_smoothing}, allowed is 0 for this task's loss")
 
 
@@ -98,34 +105,19 @@ _RULES: Mapping[str, dict[str, Any]] = {
 _SHARES = {"label_smoothing": "[0, 1)", "distillation": "[0, 1]", "ema": "[0, 1)"}
 
 
-def _sgd(parameters: Iterable[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameters,
-        settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=True,
+def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> None:
+    """Check that rungs are ascending numbers of epochs; fresh weights need one at least.
+
+    Raises
+    ------
+    PruningError
+        If they are anything else.
+    """
+    least = 1 if start == "scratch" else 0
+    whole = (
+        isinstance(rungs, Sequence)
+        and not isinstance(rungs, str)
+        and all(isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= least for epochs in rungs)
     )
-
-
-def _adamw(parameters: Iterable[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-OPTIMIZERS: Mapping[str, Callable[[Iterable[nn.Parameter], Settings], torch.optim.Optimizer]] = {
-    "adamw": _adamw,
-    "sgd": _sgd,
-}
-"""From a configuration's name to what makes an optimizer of parameters and settings."""
-
-
-def _half(device: torch.device, *, enabled: bool = True) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-PRECISIONS: Mapping[str, Callable[[torch.device], torch.autocast]] = {
-    "auto": lambda device: _half(device, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported()),
-    "bfloat16": _half,
-    "float32": lambda device: _half(device, enabled=False),
-}
-"""From a configuration's name to the context that products are computed in on a device; weights stay as they are."""
+    if not whole or not rungs or sorted(set(rungs)) != list(rungs):
+        raise PruningError(f"{key}: {rungs!r}, allowed is an ascending list of whole numbers of epochs >= {least}")

@@ -23,9 +23,8 @@ from explorer.data.task import Task, classification
 from explorer.evaluation.budgets import split_budget
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, SupernetSettings
+from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.evaluation.supernet import supernet as shared_weights
-from explorer.evaluation.training import Settings
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches

@@ -124,6 +124,10 @@ class Task:
         """The factor by which what is minimised is multiplied where it is shown."""
         return 100 if self.unit == "%" else 1
 
+    def classifies(self) -> bool:
+        """Whether the loss is torch's cross-entropy, which has label smoothing and takes logits."""
+        return self.loss is F.cross_entropy
+
     @property
     def reference(self) -> dict[str, float]:
         """What the trivial predictor reaches, by column."""

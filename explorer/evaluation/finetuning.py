@@ -12,10 +12,10 @@ from torch import nn
 
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.meter import Meter
+from explorer.evaluation.settings import STARTS, Settings, checked_rungs
 from explorer.evaluation.training import (
     Checkpoints,
     Epoch,
-    Settings,
     Trainer,
     epoch_of,
     is_out_of_memory,
@@ -29,9 +29,7 @@ from explorer.search.jobs import Job
 from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
 
-__all__ = ["STARTS", "Finetuned", "checked_rungs"]
-
-STARTS = ("inherit", "scratch")
+__all__ = ["Finetuned"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,24 +203,6 @@ class Finetuned:
         network = self.meter.network
         parts = [network.identity, recipe.canonical(network).to_dict(), asdict(self.settings)]
         return f"{seed_of(*parts, list(self.rungs), self.seed, self.start):016x}"
-
-
-def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> None:
-    """Check that rungs are ascending numbers of epochs; fresh weights need one at least.
-
-    Raises
-    ------
-    PruningError
-        If they are anything else.
-    """
-    least = 1 if start == "scratch" else 0
-    whole = (
-        isinstance(rungs, Sequence)
-        and not isinstance(rungs, str)
-        and all(isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= least for epochs in rungs)
-    )
-    if not whole or not rungs or sorted(set(rungs)) != list(rungs):
-        raise PruningError(f"{key}: {rungs!r}, allowed is an ascending list of whole numbers of epochs >= {least}")
 
 
 def _epochs(facts: Mapping[str, Any]) -> list[Epoch]:

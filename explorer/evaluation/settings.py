@@ -1,22 +1,127 @@
-"""How candidates are measured and trained, as sections of the configuration say it."""
+"""How networks are measured and trained, as sections of the configuration say it; checked without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
+from explorer.utils.checks import checked_number
 from explorer.utils.settings import flag, number, parsed, word
-from spaces import PruningError
+from spaces import PruningError, unknown
 
-__all__ = ["EVALUATORS", "EvaluatorSettings", "FinalSettings", "SupernetSettings", "checked_rungs"]
+if TYPE_CHECKING:
+    from explorer.data.task import Task
+
+__all__ = [
+    "EVALUATORS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "STARTS",
+    "EvaluatorSettings",
+    "FinalSettings",
+    "Settings",
+    "SupernetSettings",
+    "checked_rungs",
+]
 
 EVALUATORS = ("inherit", "finetune", "scratch")
 """How a candidate comes by its weights."""
 
 
+OPTIMIZERS = ("adamw", "sgd")
+"""What makes steps of gradients, see `explorer.evaluation.training.optimization`."""
+
+PRECISIONS = ("auto", "bfloat16", "float32")
+"""What products are computed in, see `explorer.evaluation.training.optimization`."""
+
+STARTS = ("inherit", "scratch")
+"""What weights a training begins with."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained; the defaults are those of dense networks.
+
+    Parameters
+    ----------
+    optimizer
+        One of `OPTIMIZERS`.
+    learning_rate
+        At the beginning of every stretch of epochs; falls to 0 along half a cosine.
+    weight_decay
+        As torch's SGD and AdamW define it.
+    momentum
+        Of SGD (Nesterov's); AdamW has its own.
+    label_smoothing
+        Of cross-entropy, in [0, 1); other losses have none.
+    distillation
+        Weight of the distance to the teacher's outputs in the loss, in [0, 1]; the task's own loss has the rest.
+    temperature
+        By which logits are divided before they are compared with the teacher's.
+    ema
+        Decay a step of the averaged weights that are evaluated in place of the last ones, in [0, 1); 0 for none.
+    precision
+        One of `PRECISIONS`.
+    """
+
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    label_smoothing: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 4.0
+    ema: float = 0.0
+    precision: str = "float32"
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any], key: str = "finetuning") -> Settings:
+        """Return the settings that a section of a configuration gives; what it gives of anything else is left out.
+
+        Raises
+        ------
+        PruningError
+            If a value is not one of those allowed.
+        """
+        for name, allowed in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+            if name in section and str(section[name]) not in allowed:
+                raise unknown(f"{key}.{name}", str(section[name]), allowed)
+        for name, rule in _RULES.items():
+            if name in section:
+                checked_number(f"{key}.{name}", section[name], **{"least": 0, "whole": False} | rule)
+        for name, words in _SHARES.items():
+            if name in section and (section[name] > 1 or (section[name] == 1 and words == "[0, 1)")):
+                raise PruningError(f"{key}.{name}: {section[name]!r}, allowed is a number in {words}")
+        known = [field.name for field in fields(cls)]
+        return cls(**{name: value for name, value in section.items() if name in known})
+
+    def check(self, task: Task, key: str = "finetuning") -> None:
+        """Check that a task's loss knows what the settings ask for.
+
+        Raises
+        ------
+        PruningError
+            If it has no label smoothing.
+        """
+        if self.label_smoothing and not task.classifies:
+            raise PruningError(f"{key}.label_smoothing: {self.label_smoothing}, allowed is 0 for this task's loss")
+
+
+_RULES: Mapping[str, dict[str, Any]] = {
+    "learning_rate": {"above": True},
+    "weight_decay": {},
+    "momentum": {"above": True},
+    "label_smoothing": {},
+    "distillation": {},
+    "temperature": {"above": True},
+    "ema": {},
+}
+_SHARES = {"label_smoothing": "[0, 1)", "distillation": "[0, 1]", "ema": "[0, 1)"}
+
+
 def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> None:
-    """Check that rungs are ascending numbers of epochs; fresh weights (``scratch``) need one at least.
+    """Check that rungs are ascending numbers of epochs; fresh weights need one at least.
 
     Raises
     ------

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from explorer.data.task import Task
-from explorer.evaluation.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
+from explorer.evaluation.settings import Settings
+from explorer.evaluation.training import Epoch, Trainer, distance, epoch_of, precision_of, seed_of, seeded
 from explorer.models.dense import dense_network
 from explorer.pruning.criteria import Scores
 from explorer.pruning.pruner import Pruner
@@ -150,14 +151,14 @@ class _Sandwich:
         rows = [self._cheapest, *self._rows[self._rng.integers(len(self._rows), size=self._samples)]]
         task, settings, share = self._task, self._settings, 1 / (1 + len(rows))
         smoothing = {"label_smoothing": settings.label_smoothing} if settings.label_smoothing else {}
-        with PRECISIONS[settings.precision](device_of(self._model)):
+        with precision_of(settings, device_of(self._model)):
             wanted = task.forward(self._model, inputs)
             loss = task.loss(wanted, targets, **smoothing) * share
         loss.backward()
         total = loss.detach()
         wanted = torch.utils._pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, wanted)
         for row in rows:
-            with PRECISIONS[settings.precision](device_of(self._model)):
+            with precision_of(settings, device_of(self._model)):
                 own = task.forward(cast(nn.Module, self._part(row)), inputs)
                 loss = distance(task, own, wanted, temperature=settings.temperature) * share
             # one after the other: only one graph at a time takes memory

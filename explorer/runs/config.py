@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.evaluation.budgets import LatencyLimit, split_budget
-from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, SupernetSettings
-from explorer.evaluation.training.settings import Settings
+from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options
 from explorer.runs.composing import Composed, compose
@@ -110,6 +109,13 @@ class TrainingSettings:
     weight_decay: float = number(0, whole=False)
     label_smoothing: float = number(0, whole=False)
     seed: int = number(0)
+
+    @property
+    def settings(self) -> Settings:
+        """How an epoch is trained."""
+        return Settings(
+            learning_rate=self.learning_rate, weight_decay=self.weight_decay, label_smoothing=self.label_smoothing
+        )
 
 
 def _url(key: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.data import Batch, Batches, Data, augmented, batches, moved
+from explorer.data import Batch, Batches, Data, moved
 from explorer.data.task import Task, classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
@@ -169,7 +169,7 @@ class Setup:
 
     def shuffled(self, batch_size: int, seed: int) -> Batches:
         """Return the augmented batches of training."""
-        return augmented(
+        return Batches(
             self.data.train.to(self.device),
             batch_size,
             mean=self.mean,
@@ -183,10 +183,14 @@ class Setup:
     def _train(self, model: nn.Module) -> None:
         training = self.config.training
         images = self.shuffled(training.batch_size, training.seed)
-        options = {
-            key: getattr(training, key) for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")
-        }
-        train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
+        train(
+            model.to(self.device),
+            images,
+            task=self.task,
+            epochs=training.epochs,
+            settings=training.settings,
+            on_epoch=self.on_epoch,
+        )
         model.cpu()
 
     def batches(self, split: str, images: int | None = None, *, seed: int | None = None) -> Batches:
@@ -206,7 +210,7 @@ class Setup:
             drawn = None if seed is None else torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
             part = part.subset(range(images) if drawn is None else drawn[:images])
         size = self.config.evaluator.batch_size
-        return batches(part, size, mean=self.mean, std=self.std, device=self.device)
+        return Batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
     def problem(self, checkpoints: Path | None = None) -> Problem:
         """Return the problem to search, with the dense network measured.

@@ -19,7 +19,8 @@ from explorer.data import Batch
 from explorer.data.task import Task, classification, regression
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.training import Settings, distance, epoch_of
+from explorer.evaluation.settings import Settings
+from explorer.evaluation.training import distance, epoch_of
 from explorer.pruning.criteria import Scores, score
 from explorer.pruning.patterns import gemm_of
 from explorer.runs.composing import compose
@@ -44,7 +45,7 @@ class Network10(nn.Sequential):
 
 @pytest.fixture(scope="module")
 def digits() -> data.Data:
-    return data.load("digits")
+    return data.load_digits()
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +53,15 @@ def evaluator(digits: data.Data) -> Inherited:
     torch.manual_seed(0)
     model = Network10()
     network = trace(model, torch.zeros(1, 1, 8, 8))
-    batches = list(data.batches(digits.validation, 100, mean=digits.mean, std=digits.std))
-    calibration = list(data.batches(digits.train.subset(range(200)), 100, mean=digits.mean, std=digits.std))
+    batches = list(data.Batches(digits.validation, 100, mean=digits.mean, std=digits.std))
+    calibration = list(data.Batches(digits.train.subset(range(200)), 100, mean=digits.mean, std=digits.std))
     return Inherited.of(model, network, score(model, network), calibration, batches, classification(10))
 
 
 @pytest.fixture(scope="module")
 def batches(digits: data.Data) -> data.Batches:
     part = digits.train.subset(range(128))
-    return data.augmented(part, 32, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False)
+    return data.Batches(part, 32, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False)
 
 
 def mixed(network: Network) -> Recipe:
@@ -175,7 +176,7 @@ class _Scaled(nn.Module):
 def test_parameters_of_unknown_origin_are_shuffled(digits) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), _Scaled(), nn.Linear(8, 10))
     network = trace(model, torch.zeros(1, 1, 8, 8))
-    batches = list(data.batches(digits.validation, 397, mean=digits.mean, std=digits.std))
+    batches = list(data.Batches(digits.validation, 397, mean=digits.mean, std=digits.std))
     evaluator = Inherited.of(model, network, score(model, network), batches, batches, classification(10))
     settings = Settings(learning_rate=1e-9, weight_decay=0.0)
     module = tuned(evaluator, batches, settings, start="scratch", rungs=(1,)).build(Recipe.of({}))
@@ -292,7 +293,7 @@ class _OutOfMemory(nn.Module):
 def test_memory_that_runs_out_is_one_line(digits, batches) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), _OutOfMemory(), nn.Linear(8, 10))
     network = trace(model, torch.zeros(1, 1, 8, 8))
-    inputs = list(data.batches(digits.validation, 397, mean=digits.mean, std=digits.std))
+    inputs = list(data.Batches(digits.validation, 397, mean=digits.mean, std=digits.std))
     evaluator = Inherited.of(model, network, score(model, network), inputs, inputs, classification(10))
     with pytest.raises(PruningError, match=r"^out of memory: CUDA out of memory. Tried to allocate 2 GiB$"):
         tuned(evaluator, batches, rungs=(1,))(Job(0, Recipe.of({})))
@@ -389,13 +390,13 @@ def _long(evaluator: Inherited, pairs: list[Batch], settings: Settings) -> nn.Mo
 def test_training_pays_on_a_trained_network(digits, folder: Path) -> None:
     torch.manual_seed(0)
     model = models.build("resnet_digits")
-    augmented = data.augmented(
+    augmented = data.Batches(
         digits.train, 64, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False
     )
     network = trace(model, torch.zeros(1, 1, 8, 8))
     space = PruningSpace.from_config(network, named_space("filter"))
     recipe = space.recipe(space.uniform(0.5))
-    inputs = list(data.batches(digits.validation, 100, mean=digits.mean, std=digits.std))
+    inputs = list(data.Batches(digits.validation, 100, mean=digits.mean, std=digits.std))
     evaluator = Inherited.of(model, network, score(model, network), inputs[:2], inputs, classification(10))
     trained = tuned(evaluator, augmented, Settings(learning_rate=0.05), rungs=(0, 3))
     errors = [trained(Job(0, recipe, rung))["error"] for rung in (0, 1)]
@@ -408,9 +409,9 @@ def test_attention_and_dropped_blocks_train(digits, start) -> None:
     model = models.build("vit_digits")
     network = trace(model, torch.zeros(1, 1, 8, 8))
     space = PruningSpace.from_config(network, named_space("mixed"))
-    inputs = list(data.batches(digits.validation, 200, mean=digits.mean, std=digits.std))
+    inputs = list(data.Batches(digits.validation, 200, mean=digits.mean, std=digits.std))
     evaluator = Inherited.of(model, network, score(model, network), inputs[:1], inputs, classification(10))
-    pairs = list(data.batches(digits.train.subset(range(320)), 32, mean=digits.mean, std=digits.std))
+    pairs = list(data.Batches(digits.train.subset(range(320)), 32, mean=digits.mean, std=digits.std))
     trained = tuned(evaluator, pairs, Settings("adamw", 0.003), rungs=(12,), start=start)
     recipes = map(space.recipe, space.sample(200, np.random.default_rng(0), "axes"))
     recipe = next(recipe for recipe in recipes if recipe.channels and recipe.weights and recipe.blocks)

@@ -14,8 +14,9 @@ from torch import nn
 from explorer import data
 from explorer.data.task import classification, regression
 from explorer.evaluation.evaluator import Inherited
+from explorer.evaluation.settings import Settings
 from explorer.evaluation.supernet import _Sandwich, supernet
-from explorer.evaluation.training import Settings, train
+from explorer.evaluation.training import train
 from explorer.pruning.criteria import score
 from explorer.search.jobs import Job
 from explorer.tracing import trace
@@ -58,12 +59,12 @@ CHOICES = {
 
 @pytest.fixture(scope="module")
 def digits() -> data.Data:
-    return data.load("digits")
+    return data.load_digits()
 
 
 @pytest.fixture(scope="module")
 def batches(digits: data.Data) -> data.Batches:
-    return data.augmented(
+    return data.Batches(
         digits.train, 64, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False
     )
 
@@ -135,7 +136,7 @@ def test_cheapest_and_drawn_recipes_are_inside() -> None:
 
 def test_sub_networks_that_inherit_shared_weights_are_better(digits, batches) -> None:
     model = network()
-    train(model, batches, task=TASK, epochs=4)
+    train(model, batches, task=TASK, epochs=4, settings=Settings())
     space = space_of(model)
     scores = score(model, space.network)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -144,7 +145,7 @@ def test_sub_networks_that_inherit_shared_weights_are_better(digits, batches) ->
     shared = supernet(model, space, batches, epochs=4, **options)
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    inputs = list(data.batches(digits.validation, 200, mean=digits.mean, std=digits.std))
+    inputs = list(data.Batches(digits.validation, 200, mean=digits.mean, std=digits.std))
     errors = []
     for module in (model, shared):
         evaluator = Inherited.of(module, space.network, scores, inputs[:1], inputs, TASK)

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import explorer
-from explorer.data import batches, load_digits
+from explorer.data import Batches, load_digits
 from explorer.data.task import Task
+from explorer.evaluation.settings import Settings
 from explorer.evaluation.training import reestimate_bn, train
 from explorer.models import MODELS, build
 from explorer.pruning.criteria import score
@@ -35,11 +36,11 @@ EIGHTHS = config([i / 8 for i in range(1, 9)])
 def digits():
     data = load_digits()
     train_batches, validation = (
-        list(batches(split, 100, mean=data.mean, std=data.std)) for split in (data.train, data.validation)
+        list(Batches(split, 100, mean=data.mean, std=data.std)) for split in (data.train, data.validation)
     )
     torch.manual_seed(0)
     model = build("resnet_digits")
-    train(model, train_batches, task=Task(), epochs=3)
+    train(model, train_batches, task=Task(), epochs=3, settings=Settings())
     return model, train_batches, validation
 
 

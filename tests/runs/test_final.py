@@ -17,7 +17,7 @@ from explorer import data
 from explorer.data.task import classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.training import Settings
+from explorer.evaluation.settings import Settings
 from explorer.pruning.criteria import score
 from explorer.runs.final import retrain, telling
 from explorer.tracing import trace
@@ -52,7 +52,7 @@ def test_more_points_keep_more(values: list[tuple[float, float]], points: int) -
 
 @pytest.fixture(scope="module")
 def digits() -> data.Data:
-    return data.load("digits")
+    return data.load_digits()
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,10 @@ def finetuned(digits: data.Data) -> Finetuned:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     network = trace(model, torch.zeros(1, 1, 8, 8))
     calibration, validation = (
-        list(data.batches(part, 200, mean=digits.mean, std=digits.std)) for part in (digits.train, digits.validation)
+        list(data.Batches(part, 200, mean=digits.mean, std=digits.std)) for part in (digits.train, digits.validation)
     )
     evaluator = Inherited.of(model, network, score(model, network), calibration, validation, classification(10))
-    batches = data.augmented(
+    batches = data.Batches(
         digits.train, 100, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=0, flip=False
     )
     return Finetuned(evaluator, batches, Settings(learning_rate=0.05), rungs=(0, 7), seed=3)
@@ -72,7 +72,7 @@ def finetuned(digits: data.Data) -> Finetuned:
 
 @pytest.fixture(scope="module")
 def test_batches(digits: data.Data) -> list[data.Batch]:
-    return list(data.batches(digits.test, 200, mean=digits.mean, std=digits.std))
+    return list(data.Batches(digits.test, 200, mean=digits.mean, std=digits.std))
 
 
 def table(finetuned: Finetuned, test_batches: list[data.Batch], folder: Path, **options: Any) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["device_of", "left_as_it_was", "modes_restored", "run", "without_fused_layers"]
+__all__ = ["device_of", "left_as_it_was", "modes_restored", "run", "without_fused_layers", "without_fused_recurrence"]
 
 
 def run(model: nn.Module, example: Any) -> Any:
@@ -66,3 +66,16 @@ def without_fused_layers() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def without_fused_recurrence(model: nn.Module) -> Iterator[None]:
+    """Keep torch's LSTMs from one kernel that hides every product."""
+    backend: Any = torch.backends.mkldnn
+    before = backend.enabled
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+        backend.enabled = False
+    try:
+        yield
+    finally:
+        backend.enabled = before

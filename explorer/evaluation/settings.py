@@ -165,7 +165,7 @@ class EvaluatorSettings:
     calibration_batches: int = number(1)
     images: int | None = number(1, optional=True)
     racing: bool = flag()
-    rungs: tuple[int, ...] = ()
+    rungs: tuple[int, ...]
     eta: float = number(1, whole=False, above=True)
 
     @classmethod

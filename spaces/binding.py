@@ -17,7 +17,7 @@ __all__ = ["bind"]
 
 
 def bind(network: Network, file: SpaceFile) -> tuple[tuple[Axis, ...], tuple[tuple[str, str], ...]]:
-    """Return the axes that a space file makes of a network, and (name or glob, reason) of what it matched in vain.
+    """Return the axes that a space file makes of a network, and (name or glob, reason) of its matches in vain.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def bind(network: Network, file: SpaceFile) -> tuple[tuple[Axis, ...], tuple[tup
 
 
 class _Binding:
-    """Makes axes, and notes which entries were used and what they matched in vain."""
+    """Makes axes, and notes which entries were used and which of their matches were in vain."""
 
     def __init__(self, network: Network, file: SpaceFile) -> None:
         self.network = network

@@ -205,7 +205,7 @@ def dense_costs(network: Network) -> dict[str, int]:
 
 
 def _values(network: Network, axis: Axis) -> list[Any]:
-    """Return what the choices of an axis are in a cost: steps kept, 1 or 0 for a block, or patterns."""
+    """Return the factors that the choices of an axis are in a cost: steps kept, 1 or 0 for a block, or patterns."""
     if axis.part == "channels":
         return [kept_steps(ratio, network.unit[axis.name].steps) for ratio in axis.choices]  # type: ignore[arg-type]
     return list(axis.choices)

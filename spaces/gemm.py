@@ -1,4 +1,4 @@
-"""A layer's weight seen as GEMM matrices: their sizes, which patterns they allow, and what a pattern keeps."""
+"""A layer's weight seen as GEMM matrices: their sizes, the patterns they allow, the entries that patterns keep."""
 
 from __future__ import annotations
 

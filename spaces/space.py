@@ -285,7 +285,7 @@ class PruningSpace:
 
     @cached_property
     def families(self) -> Mapping[str, Mapping[int, str]]:
-        """What recipes can be made of uniformly, and the places of its axes with what it is called there.
+        """The families in which a uniform ratio makes sense, each with the places of its axes and its name there.
 
         ``channels``, ``blocks``, and every kind of pattern that some weight can choose besides others. Weights without
         such a choice are ``weights``, whatever their only kind.

@@ -47,7 +47,7 @@ class SpaceFile:
 
     @classmethod
     def parse(cls, config: Any) -> SpaceFile:
-        """Return what a space file says.
+        """Return the entries and constraints of a parsed space file.
 
         Raises
         ------

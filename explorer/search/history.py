@@ -1,4 +1,4 @@
-"""History: what a study's finished proposals say, one record an evaluated recipe."""
+"""History: the finished proposals of a study, made into one record an evaluated recipe."""
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ class History:
         slow = [known.excess for known in self.known.values() if known.excess is not None]
         if len(slow) < least_slow:
             return None
-        return f"budget: the latency of all {len(slow)} recipes that were measured is over it, by {min(slow):.0%} at the least"
+        return (
+            f"budget: the latency of all {len(slow)} recipes that were measured is over it, "
+            f"by {min(slow):.0%} at the least"
+        )
 
     @property
     def observed(self) -> Observations:
@@ -177,7 +180,7 @@ class History:
         return [float(known[OBJECTIVES[objective]]) for objective in self._objectives]
 
     def bar(self, ratios: Mapping[str, float], rung: int) -> float | None:
-        """Return the least error at a rung of what costs no more; None where that is nothing, or can't be told.
+        """Return the least error at a rung among the recipes that cost no more; None where it can't be told.
 
         It can where the objectives are the error and costs that are counted.
         """

@@ -178,7 +178,7 @@ class Search:
     def _advance(
         self, trials: int, deadline: float | None, on_record: Callable[[list[Record]], None] | None
     ) -> str | None:
-        """Begin what there is room for and take in what ends; return why nothing is left to do, if so."""
+        """Begin and end evaluations as there is room for; return why the search ended, if it did."""
         ended, over = None, False
         while ended is None and len(self._pending) < self._executor.slots:
             over = deadline is not None and time.monotonic() > deadline
@@ -206,7 +206,7 @@ class Search:
             raise PruningError(reason)
 
     def _sync(self) -> None:
-        """Take in what other drivers did."""
+        """Take in the proposals that other drivers finished."""
         for number, proposal in self._trials.sync():
             self._remember(number, proposal)
 
@@ -253,7 +253,7 @@ class Search:
         return None
 
     def _promotions(self, claims: set[Claim]) -> list[tuple[Row, int]]:
-        """Return what may be evaluated at a further rung, at the highest first."""
+        """Return the rows that may be evaluated at a further rung, with that rung, the highest first."""
         observed = self._history.observed
         found = []
         for rung in reversed(range(self._rungs - 1)):
@@ -321,7 +321,7 @@ class Search:
         self._executor.submit(Job(number, self.space.recipe(pending.row), pending.rung, bar))
 
     def _end(self, job: Job, result: Result) -> None:
-        """Tell what came of an evaluation."""
+        """Tell the outcome of an evaluation."""
         self._finish(job.number, self._outcome(self._pending.pop(job.number), result))
 
     def _outcome(self, pending: _Pending, result: Result) -> Proposal:

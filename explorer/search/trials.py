@@ -65,7 +65,7 @@ class Trials:
 
     @contextmanager
     def driven(self) -> Iterator[None]:
-        """Say that this process drives the study, and abandon what it has not finished at the end."""
+        """Say that this process drives the study, and abandon its unfinished trials at the end."""
         with Driver(self._study) as self._driver:
             try:
                 yield
@@ -145,7 +145,7 @@ class Trials:
         return self._count - len(self._abandoned)
 
     def propose(self, sampler: BaseSampler) -> tuple[Row, dict[str, Any]]:
-        """Return the row that a sampler proposes for the next trial, and what it wants to be kept with it."""
+        """Return the row that a sampler proposes for the next trial, and the attributes that it keeps there."""
         params, kept = ask(self._study, sampler, self.parameters.distributions, self._count)
         return self.parameters.row(params), kept
 
@@ -163,7 +163,7 @@ class Trials:
         rung
             Where it is evaluated.
         kept
-            What its sampler wants to be kept with it.
+            Attributes that its sampler keeps with it.
         """
         attributes = {"driver": self._driver.identity, "source": source, "rung": rung, "claim": row.tolist()}
         template = optuna.trial.create_trial(
@@ -181,7 +181,7 @@ class Trials:
         return number
 
     def finish(self, number: int, proposal: Proposal) -> bool:
-        """Write what came of an open trial, and tell the study; return whether it counts.
+        """Write the proposal of an open trial with its outcome, and tell the study; return whether it counts.
 
         It does not where other drivers took this one for dead, as after a machine was suspended: they do it again.
 
@@ -190,7 +190,7 @@ class Trials:
         number
             The trial's.
         proposal
-            What it keeps.
+            Of the trial, with its outcome.
         """
         identifier = self._open[number]
         try:

@@ -38,7 +38,7 @@ class Unseen:
             self._unseen.discard(row)
 
     def exhausted(self, running: Set[bytes]) -> bool:
-        """Tell whether nothing is left but what is under evaluation, as far as that is known."""
+        """Tell whether every unseen recipe is under evaluation, as far as that is known."""
         return self._unseen is not None and len(self._unseen) <= len(running) and self._unseen <= running
 
     def nearest(

@@ -21,7 +21,7 @@ _NONE = -1
 def ask(
     study: optuna.Study, sampler: BaseSampler, distributions: Mapping[str, BaseDistribution], number: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the parameters that a sampler proposes, and what it wants to be kept with the trial.
+    """Return the parameters that a sampler proposes, and the attributes that it keeps with the trial.
 
     `optuna.Study.ask` writes a trial and then each of its parameters: a hundred writes in a large space.
 
@@ -75,7 +75,7 @@ def _only(distribution: BaseDistribution) -> float:
 
 
 class _Aside:
-    """A storage that keeps what is written of the trial that is not there yet."""
+    """A storage that keeps the attributes of the trial that is not there yet."""
 
     def __init__(self, storage: optuna.storages.BaseStorage, kept: dict[str, Any]) -> None:
         self._storage = storage

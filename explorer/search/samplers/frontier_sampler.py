@@ -15,9 +15,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from explorer.search.samplers.acquisition import Aim, Evidence, propose
+from explorer.search.samplers.distributions import Distributions
 from explorer.search.samplers.domains import Points, Recipes
 from explorer.search.samplers.past import Past
-from explorer.search.samplers.plain import Distributions
 from explorer.search.samplers.sequence import RowSampler
 
 __all__ = ["FrontierSampler", "frontier"]

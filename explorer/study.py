@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,6 @@ import torch
 from matplotlib.figure import Figure
 from optuna.storages import BaseStorage
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from explorer.analysis.plots import pareto_figure
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
@@ -39,7 +37,7 @@ from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.search.storage import open_study
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition, fingerprint
 from explorer.utils.modules import device_of
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
@@ -323,7 +321,7 @@ def explore(
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
     arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed, measure, settings]
-    arguments += [contents(getattr(measured, field.name)) for field in fields(measured)]
+    arguments += [definition(getattr(measured, field.name)) for field in fields(measured)]
     name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
     eta = measure.get("eta", 3)
     for doubt in (problem.doubt(), rungs.doubt(trials, len(problem.evaluator.rungs), eta)):
@@ -383,12 +381,5 @@ def _classes(batches: Sequence[Batch]) -> Task:
 def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arguments: Sequence[Any]) -> str:
     """Return a study's name: a hash of all that its values depend on."""
     axes = [(axis.label, axis.choices) for axis in problem.space.axes]
-    text = repr([module, problem.space.network.identity, axes, problem.space.constraints, *arguments])
-    digest = hashlib.sha256(text.encode())
-    for tensor in (*module.state_dict().values(), *tree_leaves(batches)):
-        if not isinstance(tensor, torch.Tensor):
-            digest.update(repr(tensor).encode())
-            continue
-        # as bytes: numpy knows no bfloat16
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return f"exploration-{digest.hexdigest()[:16]}"
+    text = [repr(module), problem.space.network.identity, axes, problem.space.constraints]
+    return f"exploration-{fingerprint(text, arguments, module.state_dict(), batches)}"

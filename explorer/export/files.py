@@ -28,7 +28,7 @@ from explorer.runs.validation import validate
 from explorer.search.jobs import Job
 from explorer.study import best_within
 from explorer.utils.files import atomic
-from explorer.utils.modules import run
+from explorer.utils.modules import run, tensors_of
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.granularity import kept_steps
 
@@ -178,7 +178,7 @@ def save(
             raise PruningError(f"masks: none for {name}, and the recipe has a pattern for it")
     if factory is None and example is None:
         raise PruningError("export: a model without an import path needs an example input to be exported as a program")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors_of(module).items()}
     encodings = {}
     for name, (pattern, mask) in masks.items():
         layer = network.layer[name]
@@ -305,14 +305,10 @@ def _skeleton(record: Mapping[str, Any]) -> nn.Module:
     return build_model(record["factory"], record["arguments"]) if own else model
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
 def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Put tensors into their places; tied ones stay tied."""
     replaced: dict[int, torch.Tensor] = {}
-    for name, old in _tensors(module).items():
+    for name, old in tensors_of(module).items():
         new = tensors.get(name)
         if new is None or new.shape != old.shape:
             found = "nothing" if new is None else list(new.shape)

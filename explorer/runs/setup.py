@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from explorer.data import Batch, Batches, Data, moved
-from explorer.data.task import Task, classification, prediction
+from explorer.data.task import Task, classification
 from explorer.evaluation.budgets import split_budget
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
@@ -21,7 +20,7 @@ from explorer.evaluation.settings import Settings
 from explorer.evaluation.supernet import supernet
 from explorer.evaluation.training import Epoch, train
 from explorer.models import drop_unused, load_weights
-from explorer.models.dense import dense_network
+from explorer.models.trained import trained_network
 from explorer.problem import Problem, refuse_empty
 from explorer.pruning.criteria import Options, Scores
 from explorer.runs.baselines import check_reach
@@ -29,7 +28,7 @@ from explorer.runs.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition
 from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
 
@@ -194,10 +193,8 @@ class Setup:
             training = self.config["training"]
             section = {**self.config["model"], **code_of(self.config["model"])}
             key = {"model": {**section, "arguments": self.arguments}, "data": self.data.identity}
-            if (self.task.loss, self.task.prediction) != (F.cross_entropy, prediction):
-                # what it is trained for; networks that were kept before there were tasks are classifiers
-                key["task"] = [contents(self.task.loss), contents(self.task.prediction)]
-            model, cached = dense_network(
+            key["task"] = [definition(self.task.loss), definition(self.task.prediction)]
+            model, cached = trained_network(
                 self.untrained,
                 key=key | {"mean": self.mean, "std": self.std, "training": training},
                 cache_dir=RESULTS / ".cache",

@@ -237,7 +237,7 @@ def _export(arguments: list[str]) -> int:
         raise PruningError(f"recipe: it is given, and so is --{next(iter(budget))}, allowed is one of them")
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
-    from explorer.export.files import export_run
+    from explorer.runs.export import export_run
     from explorer.utils.console import console
 
     target = export_run(given.folder, budget, given.out, recipe_file=given.recipe)

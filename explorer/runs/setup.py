@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import Settings
 from explorer.evaluation.supernet import supernet
 from explorer.evaluation.training import Epoch, train
-from explorer.models import drop_unused, load_weights
+from explorer.models import load_weights
+from explorer.models.factory import build_model, without_unused
 from explorer.models.trained import trained_network
 from explorer.problem import Problem, refuse_empty
 from explorer.pruning.criteria import Options, Scores
@@ -32,7 +33,7 @@ from explorer.utils.fingerprints import definition
 from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
 
-__all__ = ["Setup", "build_model", "load_data", "load_task"]
+__all__ = ["Setup", "load_data", "load_task"]
 
 log = logging.getLogger(__name__)
 
@@ -100,43 +101,6 @@ def _offered(factory: Callable[..., Any], data: Data) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name in names and value is not None}
 
 
-def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """Return a freshly initialised model; the global random state is left as it was.
-
-    Parameters
-    ----------
-    target
-        Import path of the factory.
-    arguments
-        The factory's; ``drop_unused`` is none of them, but the shape of an image on which every module has to run.
-    seed
-        Of the initial weights.
-
-    Raises
-    ------
-    PruningError
-        If the factory refuses the arguments or returns no module.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        given = {key: value for key, value in arguments.items() if key != "drop_unused"}
-        model = called("model", locate("model._target_", target), given)
-    if not isinstance(model, nn.Module):
-        raise PruningError(f"model._target_: {target!r} returns a {type(model).__name__}, not a torch module")
-    if "drop_unused" in arguments:
-        _drop_unused(model, arguments["drop_unused"])
-    return model
-
-
-def _drop_unused(model: nn.Module, shape: Sequence[int]) -> None:
-    try:
-        dropped = drop_unused(model, torch.zeros(1, *shape))
-    except Exception as error:
-        line = first_line(error)
-        raise PruningError(f"model.drop_unused: forward raised {type(error).__name__}: {line}") from error
-    log.info("model: without %s, which run in training only", ", ".join(dropped) or "nothing")
-
-
 @dataclass
 class Setup:
     """The objects that a configuration names, made when they are first needed.
@@ -187,7 +151,7 @@ class Setup:
             if weights != HUB:
                 load_weights(model, weights)
             if "drop_unused" in self.arguments:
-                _drop_unused(model, self.arguments["drop_unused"])
+                without_unused(model, self.arguments["drop_unused"])
             log.info("dense network: weights from %s; they may have seen the validation images", weights)
         else:
             training = self.config["training"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor
+from explorer.search.metrics import METRICS, Metric
 from explorer.search.samplers import Observations
 from explorer.search.search import Search
 from explorer.tracing import trace
 from explorer.utils.checks import Ladder, checked_objectives
 from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside, unknown
 
-__all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]
+__all__ = ["Problem", "error_metric", "ladder_rows", "named_space", "refuse_empty"]
 
 
 Share = Callable[[nn.Module, PruningSpace, Scores, Task, Budget], nn.Module]
@@ -143,7 +144,7 @@ class Problem:
             racing=racing,
             shared=None if share is None else share(module, space, scores, task, limits),
         )
-        scale = Scale(objectives, task.reference, task.column)
+        scale = Scale(objectives, task.reference, error_metric(task))
         dense = inherited.meter.dense() | space.dense
         return cls(space, inherited, scale, limits, dense, options, evaluator(inherited))
 
@@ -226,6 +227,11 @@ class Problem:
             earlier=earlier,
             shared=shared,
         )
+
+
+def error_metric(task: Task) -> Metric:
+    """Return the row of `METRICS` for the metric that a task minimises on validation."""
+    return replace(METRICS["error"], label=f"validation {task.label}", scale=100 if task.unit == "%" else 1)
 
 
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:

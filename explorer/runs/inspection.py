@@ -11,6 +11,7 @@ from rich.table import Table
 
 from explorer.analysis.facts import network_facts, space_facts
 from explorer.evaluation.budgets import split_budget
+from explorer.problem import error_metric
 from explorer.runs.config import Config, space_of
 from explorer.runs.setup import Setup
 from explorer.tracing import trace
@@ -74,7 +75,7 @@ def _measured(setup: Setup, model: Any) -> dict[str, Any]:
         split: {"error": result.error, "error_se": None if result.error_se != result.error_se else result.error_se}
         for split, result in found.items()
     }
-    return {"label": setup.task.label, "scale": setup.task.column.scale, **errors}
+    return {"label": setup.task.label, "scale": error_metric(setup.task).scale, **errors}
 
 
 def _print_network(facts: Facts) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,6 @@ import pandas as pd
 import torch
 from optuna.storages import BaseStorage
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from explorer.data import Batch, draw, moved
 from explorer.data.task import Task, classification
@@ -38,7 +36,7 @@ from explorer.search.storage import open_study
 from explorer.study import Study
 from explorer.utils.checks import checked_number
 from explorer.utils.conf import chosen, defaults, named_section, run_section
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition, fingerprint
 from explorer.utils.instantiate import called, locate
 from explorer.utils.modules import device_of
 from explorer.utils.settings import parsed
@@ -377,20 +375,9 @@ def _identity(module: nn.Module, problem: Problem, told: _Told, plan: Plan, budg
     """Return a study's name: a hash of all that its values depend on."""
     space, task, scores = problem.space, problem.meter.task, problem.pruner.scores
     axes = [(axis.label, axis.choices) for axis in space.axes]
-    lasting = replace(plan, trials=1, timeout=None, warm_start=None)
-    parts = [module, space.network.identity, axes, space.constraints, dict(budget or {}), lasting]
-    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion]
-    parts += [contents(getattr(task, field.name)) for field in fields(task)]
-    digest = hashlib.sha256(repr(parts).encode())
-    if plan.warm_start is not None:
-        digest.update(plan.warm_start.rows.tobytes() + plan.warm_start.values.tobytes())
-    for tensor in (
-        *module.state_dict().values(),
-        *tree_leaves([problem.inherited.calibration, problem.meter.validation, scores.channels, scores.weights]),
-    ):
-        if not isinstance(tensor, torch.Tensor):
-            digest.update(repr(tensor).encode())
-            continue
-        # as bytes: numpy knows no bfloat16
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return f"exploration-{digest.hexdigest()[:16]}"
+    parts: list[Any] = [repr(module), module.state_dict(), space.network.identity, axes, space.constraints]
+    parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
+    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, scores.channels, scores.weights]
+    parts += [definition(getattr(task, field.name)) for field in fields(task)]
+    parts += [problem.inherited.calibration, problem.meter.validation]
+    return f"exploration-{fingerprint(*parts)}"

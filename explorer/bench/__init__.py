@@ -10,9 +10,9 @@ from explorer.bench.costs import costs
 from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
-from explorer.bench.figures import Figure, show, write
+from explorer.bench.measured import Measured, show, write
+from explorer.bench.rungs_and_racing import PROBLEMS, racing, rungs
 from explorer.bench.samplers import SPACES, samplers
-from explorer.bench.saving import PROBLEMS, racing, rungs
 from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
@@ -28,7 +28,7 @@ from spaces.granularity import checked_ratio
 
 __all__ = ["BENCHES", "run_bench"]
 
-BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
+BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "build": build,
     "costs": costs,
     "criteria": criteria,

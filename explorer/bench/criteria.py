@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.data import Batch
 from explorer.evaluation.budgets import LatencyLimit
@@ -47,7 +47,7 @@ class Outcome:
     test_error: float
 
 
-def criteria(config: dict[str, Any]) -> list[Figure]:
+def criteria(config: dict[str, Any]) -> list[Measured]:
     """Return the validation error of every criterion at every share of the FLOPs; write a table of all that is known.
 
     ``results/bench/criteria-resnet20.csv`` has one row an `Outcome`, the .md file beside it their means. Weights are
@@ -76,7 +76,9 @@ def criteria(config: dict[str, Any]) -> list[Figure]:
     dense = problem.dense["error"], problem.meter.task.evaluate(problem.meter.model, test).error
     _write(table, dense)
     return [
-        Figure(f"{row['criterion']}, {row['allocation']}, {row['asked']:g} of the FLOPs: error", "", row["error"], "%")
+        Measured(
+            f"{row['criterion']}, {row['allocation']}, {row['asked']:g} of the FLOPs: error", "", row["error"], "%"
+        )
         for _, row in summary(table).iterrows()
     ]
 

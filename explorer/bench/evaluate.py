@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.bench.cases import Case
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.data.task import classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.search.jobs import Job
@@ -22,7 +22,7 @@ __all__ = ["evaluate"]
 Batches = list[tuple[Tensor, Tensor]]
 
 
-def evaluate(config: dict[str, Any]) -> list[Figure]:
+def evaluate(config: dict[str, Any]) -> list[Measured]:
     """Return the time of evaluating random recipes over bare forward passes of the same batches.
 
     The bare passes run modules built before, batch norm in train mode on the calibration batches and all in eval
@@ -52,7 +52,7 @@ def evaluate(config: dict[str, Any]) -> list[Figure]:
             )
             what = f"{name} at {shape[-1]}, random recipe {number}: time"
             value = ours.median / bare.median
-            figures.append(Figure(what, "bare forward passes", value, at_most=1.1, ours=ours, theirs=bare))
+            figures.append(Measured(what, "bare forward passes", value, at_most=1.1, ours=ours, theirs=bare))
     return figures
 
 

@@ -16,7 +16,7 @@ import torch
 
 from explorer.analysis.plots import save
 from explorer.analysis.plots.samplers import median_curves, samplers_figure
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
@@ -53,7 +53,7 @@ _LADDER = 8
 _ASKED = 500
 
 
-def samplers(config: dict[str, Any]) -> list[Figure]:
+def samplers(config: dict[str, Any]) -> list[Measured]:
     """Return how many trials the frontier sampler needs to reach the best other's median, and where it ends.
 
     Every finished curve is kept as ``results/bench/samplers/SPACE-KEY-SAMPLER-SEED.csv``, one row a trial, and not run
@@ -118,18 +118,18 @@ def standings(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["space", "sampler", "final", "best_other", "ratio", "needed"])
 
 
-def _figures(table: pd.DataFrame) -> Iterator[Figure]:
+def _figures(table: pd.DataFrame) -> Iterator[Measured]:
     for _, row in table.iterrows():
         space, sampler = row["space"], row["sampler"]
-        yield Figure(f"{space}: {sampler}, hypervolume at the end", "", row["final"], "")
+        yield Measured(f"{space}: {sampler}, hypervolume at the end", "", row["final"], "")
         if sampler == _OURS and not np.isnan(row["best_other"]):
-            yield Figure(
+            yield Measured(
                 f"{space}: trials to the best other's last median", "", row["needed"], "trials", at_most=_TRIALS[space]
             )
-            yield Figure(f"{space}: hypervolume at the end", "best other", row["ratio"], at_least=_FURTHER.get(space))
+            yield Measured(f"{space}: hypervolume at the end", "best other", row["ratio"], at_least=_FURTHER.get(space))
 
 
-def _ask(seed: int) -> Figure:
+def _ask(seed: int) -> Measured:
     """Return how long a proposal takes in the space of ResNet-56's channels after 500 made-up trials.
 
     It is the processor's time, since what else runs on the machine says nothing of the sampler.
@@ -157,7 +157,7 @@ def _ask(seed: int) -> Figure:
         seconds.append(time.process_time() - begin)
     # the first one fits the kernel's parameters, for all that follow
     case = f"ask after {_ASKED} trials, ResNet-56 ({len(space.axes)} axes); with a fit {1000 * seconds[0]:.0f} ms"
-    return Figure(case, "", 1000 * float(np.median(seconds[1:])), "ms", at_most=300)
+    return Measured(case, "", 1000 * float(np.median(seconds[1:])), "ms", at_most=300)
 
 
 def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,11 +16,11 @@ from torch.func import functional_call
 from explorer.data.task import Task
 from explorer.evaluation.settings import Settings
 from explorer.evaluation.training import Epoch, Trainer, distance, epoch_of, precision_of, seed_of, seeded
-from explorer.models.dense import dense_network
+from explorer.models.trained import trained_network
 from explorer.pruning.criteria import Scores
 from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery.skeleton import copied
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition, fingerprint
 from explorer.utils.modules import device_of
 from spaces import Budget, PruningSpace, sample_inside
 
@@ -112,10 +111,10 @@ def supernet(
         "space": [axes, str(space.constraints), str(limits)],
         "data": data,
         "network": space.network.identity,
-        "task": [contents(task.loss), contents(task.prediction)],
-        "tensors": _digest([module.state_dict(), scores.channels, scores.weights]),
+        "task": [definition(task.loss), definition(task.prediction)],
+        "tensors": fingerprint(module.state_dict(), scores),
     }
-    return dense_network(lambda: copied(module), key=key, cache_dir=folder, train=fit)[0]
+    return trained_network(lambda: copied(module), key=key, cache_dir=folder, train=fit)[0]
 
 
 class _Sandwich:
@@ -175,13 +174,3 @@ class _Sandwich:
         dense = {name: self._parameters[name] for name, _ in part.named_parameters() if name in self._parameters}
         sliced = self._pruner.sliced(dense, recipe, masks)
         return lambda *args, **kwargs: functional_call(part, sliced, args, kwargs)
-
-
-def _digest(parts: Iterable[Mapping[str, Tensor]]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        for name, value in sorted(part.items()):
-            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            # as bytes: numpy knows no bfloat16
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -18,8 +18,8 @@ from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.supernet import supernet
 from explorer.evaluation.training import Epoch, train
 from explorer.models import load_weights
-from explorer.models.build import build_model, without_unused
-from explorer.models.dense import dense_network
+from explorer.models.factory import build_model, without_unused
+from explorer.models.trained import trained_network
 from explorer.problem import Problem, refuse_empty
 from explorer.pruning.allocation import check_reach
 from explorer.pruning.criteria import Scores
@@ -28,7 +28,7 @@ from explorer.runs.identity import HUB, code_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition
 from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
 
@@ -144,9 +144,9 @@ class Setup:
         else:
             section = self.config.given["model"]
             made = {**section, **code_of(section), "arguments": self.arguments}
-            task = [contents(self.task.loss), contents(self.task.prediction)]
+            task = [definition(self.task.loss), definition(self.task.prediction)]
             key = {"model": made, "data": self.data.identity, "task": task}
-            model, cached = dense_network(
+            model, cached = trained_network(
                 self.untrained,
                 key=key | {"mean": self.mean, "std": self.std, "training": self.config.given["training"]},
                 cache_dir=RESULTS / ".cache",

@@ -15,7 +15,7 @@ from explorer import data, models
 from explorer.data.task import Task
 from explorer.evaluation import training
 from explorer.evaluation.settings import Settings
-from explorer.models.dense import dense_network
+from explorer.models.trained import trained_network
 from spaces.errors import PruningError
 
 TASK = Task()
@@ -268,7 +268,7 @@ class _Trainer:
 
 
 def _get(path: Path, trainer: _Trainer, **key: object) -> tuple[nn.Module, bool]:
-    return dense_network(_net, key={"model": "net", "seed": 0} | key, cache_dir=path / "a" / "b", train=trainer)
+    return trained_network(_net, key={"model": "net", "seed": 0} | key, cache_dir=path / "a" / "b", train=trainer)
 
 
 def test_second_call_loads(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_training_that_fails_leaves_no_network(tmp_path: Path) -> None:
         raise PruningError("training: the loss became nan")
 
     with pytest.raises(PruningError, match="nan"):
-        dense_network(_net, key={}, cache_dir=tmp_path, train=fail)
+        trained_network(_net, key={}, cache_dir=tmp_path, train=fail)
     assert {file.suffix for file in tmp_path.iterdir()} <= {".lock"}
 
 

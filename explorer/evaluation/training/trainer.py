@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from explorer.data import Batch, moved, size_of
 from explorer.data.task import Task
 from explorer.evaluation.settings import Settings
-from explorer.evaluation.training.averaging import Average, tensors_of
+from explorer.evaluation.training.averaging import Average
 from explorer.evaluation.training.distillation import distance
 from explorer.evaluation.training.optimization import optimizer_of, precision_of
-from explorer.utils.modules import device_of
+from explorer.utils.modules import device_of, tensors_of
 from spaces.errors import PruningError, first_line
 
 __all__ = ["Epoch", "Trainer", "train"]

@@ -1,4 +1,4 @@
-"""Models built from an import path, as a configuration or an exported file names them."""
+"""Models by the import path of their factory."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.
 
 
 def without_unused(model: nn.Module, shape: Sequence[int]) -> None:
-    """Take out of a model, in place, what does not run on an image of a shape.
+    """Drop the modules of a model that do not run on an image of a shape.
 
     Raises
     ------
     PruningError
-        If it does not run.
+        If the model cannot take such an image.
     """
     try:
         dropped = drop_unused(model, torch.zeros(1, *shape))

@@ -18,7 +18,9 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
             _record(found, f"{name}.{attribute}", value, 4)
     for kind in {kind for module in model.modules() for kind in type(module).__mro__}:
         for attribute, value in vars(kind).items():
-            found[f"{kind.__qualname__}:{attribute}"] = id(value)
+            # a cache of Python's copying
+            if attribute != "__slotnames__":
+                found[f"{kind.__qualname__}:{attribute}"] = id(value)
     found["torch"], found["python"] = torch.get_rng_state().clone(), random.getstate()
     found["numpy"] = str(np.random.get_state())  # noqa: NPY002
     return found

@@ -26,6 +26,7 @@ from explorer.tracing.verification.masking import masked
 from spaces import Network, PruningError, Recipe, costs_of
 from tests.support import foreign
 from tests.support.identities import counted, random_kept, random_recipe
+from tests.support.snapshots import changed, snapshot
 
 _DECLARED = None if foreign.missing("torchvision") else foreign.declare_operators()
 ZOO = listed()
@@ -60,7 +61,9 @@ EVERY = [(library, name) for library, entries in ZOO.items() for name in entries
 @pytest.mark.parametrize(("library", "name"), [*_cases(FAST), *_cases(EVERY, pytest.mark.slow)])
 def test_traced_built_and_run(library: str, name: str) -> None:
     model, example = built(library, name, ZOO[library][name])
+    before = snapshot(model)
     network = trace(model, example)
+    assert not changed(before, snapshot(model))
     assert prunable_share(network) >= FEW.get(name, 0.5)
     large = sum(parameter.numel() for parameter in model.parameters()) > 1e8
     rng = np.random.default_rng(0)

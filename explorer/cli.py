@@ -91,8 +91,9 @@ def _complain(error: Exception) -> int:
 
 def _hydra(command: str, arguments: list[str]) -> int:
     """Check the configuration of every job, then let Hydra run them; return the worst exit code."""
+    from explorer.analysis.multirun_folder import MultirunFolder
     from explorer.runs.config import RESULTS, compose, sweep_name
-    from explorer.runs.multirun import check_launcher, jobs_view, plan
+    from explorer.runs.multirun import check_launcher, plan
     from explorer.runs.validation import validate
     from spaces import PruningError, unknown
 
@@ -115,7 +116,7 @@ def _hydra(command: str, arguments: list[str]) -> int:
             validate(config)
         if told:
             root = RESULTS / sweep_name(configs, chosen)
-            plan(root, configs, chosen)
+            plan(MultirunFolder(root), configs, chosen)
     # jobs on other machines see what is below the working folder
     with tempfile.TemporaryDirectory(
         prefix=".multirun-", dir=RESULTS.resolve() if root.is_dir() and told else None
@@ -135,12 +136,15 @@ def _hydra(command: str, arguments: list[str]) -> int:
             _launch([*ordered, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."] if multirun else ordered)
         finally:
             if told and root.is_dir():
+                from explorer.analysis.views import jobs_view
                 from explorer.runs.multirun_frontiers import gather
                 from explorer.utils.console import console
 
-                gather(root)
-                console.print(jobs_view(root))
-                console.print(f"jobs: {root / 'jobs.csv'}", soft_wrap=True)
+                multirun_folder = MultirunFolder(root)
+                gather(multirun_folder)
+                with multirun_folder.jobs() as rows:
+                    console.print(jobs_view(rows.values()))
+                console.print(f"jobs: {multirun_folder.jobs_file}", soft_wrap=True)
         codes = [int(line.split()[0]) for line in failures.read_text().splitlines()] if failures.exists() else []
     return max(codes, default=0)
 
@@ -209,10 +213,11 @@ def _work(config: dict[str, Any], *, sweep: bool) -> None:
 
         inspect_model(config, as_json=os.environ["EXPLORE_JSON"] == "1")
         return
+    from explorer.analysis.multirun_folder import MultirunFolder
     from explorer.runs.multirun import reported
     from explorer.runs.run import execute
 
-    with reported(root, config) if sweep else nullcontext():
+    with reported(MultirunFolder(root), config) if sweep else nullcontext():
         execute(config, root)
 
 
@@ -237,10 +242,11 @@ def _export(arguments: list[str]) -> int:
         raise PruningError(f"recipe: it is given, and so is --{next(iter(budget))}, allowed is one of them")
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
-    from explorer.export.files import export_run
+    from explorer.analysis.run_folder import RunFolder
+    from explorer.runs.export import export_run
     from explorer.utils.console import console
 
-    target = export_run(given.folder, budget, given.out, recipe_file=given.recipe)
+    target = export_run(RunFolder(given.folder), budget, given.out, recipe_file=given.recipe)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
     return 0
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -20,9 +19,11 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from explorer.analysis.plots import pareto_figure
+from explorer.analysis.selection import best_within
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
 from explorer.data import Batch, draw, head, moved
 from explorer.data.task import Task, classification
+from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.evaluator import Evaluator, Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.training import Settings
@@ -31,7 +32,6 @@ from explorer.pruning.allocation import allocate
 from explorer.pruning.criteria import Options, drawn
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
-from explorer.runs.baselines import evaluated
 from explorer.runs.config import named_section, run_section
 from explorer.runs.validation import check_evaluator
 from explorer.search import rungs
@@ -42,9 +42,9 @@ from explorer.search.storage import open_study
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
 from explorer.utils.fingerprints import contents
 from explorer.utils.modules import device_of
-from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
+from spaces import PruningError, PruningSpace, Recipe, unknown
 
-__all__ = ["Candidate", "Study", "best_within", "explore"]
+__all__ = ["Candidate", "Study", "explore"]
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,12 @@ class Study:
         ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
         """
         found = allocate(self.problem, allocation, target, family=family)
-        return Candidate(found.recipe, evaluated(self.problem, found), self.problem.evaluate, self.factory)
+        return Candidate(
+            found.recipe,
+            evaluated(self.problem.evaluate, self.problem.space, found),
+            self.problem.evaluate,
+            self.factory,
+        )
 
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""
@@ -177,25 +182,6 @@ class Study:
         if x not in costs or x not in self.trials:
             raise unknown("x", x, [cost for cost in costs if cost in self.trials])
         return pareto_figure(self.trials, self.problem.dense, self.problem.scale, x=x)
-
-
-def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping[str, Any]) -> pd.Series:
-    """Return the row of least error of a frontier table within a budget.
-
-    Raises
-    ------
-    PruningError
-        If no row is within it; the message tells the cheapest.
-    """
-    limits = Budget.parse(budget)
-    excess = limits.excess({name: front[name].to_numpy(dtype=float) for name in COSTS}, dense)
-    inside = np.all([np.ones(len(front)), *(value <= 0 for value in excess.values())], axis=0)
-    if not inside.any():
-        metric = limits.bounds[0][0] if limits.bounds else "flops"
-        reach = f"the frontier begins at {front[f'{metric}_ratio'].min():.4g} of dense" if len(front) else "it is empty"
-        raise PruningError(f"{metric}: no frontier point is within {dict(budget)}, {reach}")
-    chosen = front[inside]
-    return chosen.loc[chosen["error"].idxmin()]
 
 
 def explore(

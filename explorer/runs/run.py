@@ -16,17 +16,15 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import yaml
 
-from explorer.runs.baselines import evaluate_baselines, missing_baselines
-from explorer.runs.config import Config, default_name, differences, identity
-from explorer.runs.final import missing_final, retrain_frontier
+from explorer.analysis.run_folder import RunFolder
+from explorer.runs.baselines import Baseline, asked_baselines, evaluate_baselines, missing_baselines
+from explorer.runs.config import Config, default_name, differences, identity, model_name
+from explorer.runs.final import Final, missing_final, retrain_frontier
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
 from explorer.search.executors import check_installed, make_executor
 from explorer.search.storage import journal, open_study, redacted, shared_storage
-from explorer.search.storage.storages import driving
 from explorer.utils.console import console, progress
-from explorer.utils.files import atomic
 from spaces import PruningError
 
 if TYPE_CHECKING:
@@ -64,21 +62,24 @@ def execute(config: Config, root: Path) -> Path:
     KeyboardInterrupt
         After the tables are written.
     """
-    folder = root / default_name(config)
+    folder = RunFolder(root / default_name(config))
     _refuse_other(folder, config)
-    summary = _summary(folder)
+    summary = folder.summary()
     # at a timeout recipes may wait for further rungs
     left = summary is None or summary["ended"] in ("interrupted", "timeout")
     enough = summary is not None and summary["trials"] >= config["trials"] and not left
     finished = summary is not None and (enough or summary["ended"] == "exhausted")
-    if summary is not None and finished and not missing_baselines(folder, config) and not missing_final(folder, config):
+    asked, final = _asked_baselines(config), Final.of(config["final"])
+    # a file that is not there or damaged is made again
+    finished = finished and not folder.damaged()
+    if summary is not None and finished and not missing_baselines(folder, asked) and not missing_final(folder, final):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
-        return folder
+        return folder.path
     check_installed(config["executor"])
-    if folder.exists():
+    if folder.there:
         # before anything long is loaded
-        with driving(folder):
+        with folder.lock():
             pass
     with _early_log() as early:
         return _Run(config, folder).drive(early, finished=finished)
@@ -87,7 +88,7 @@ def execute(config: Config, root: Path) -> Path:
 class _Run:
     """One process's work on one run's folder."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: RunFolder) -> None:
         from explorer.runs.setup import Setup
 
         self.config, self.folder = config, folder
@@ -102,7 +103,7 @@ class _Run:
                 on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"),
                 on_shared_epoch=lambda e: share(e.number, f"loss {e.loss:.3f}"),
             )
-            self.problem = self.setup.problem(folder)
+            self.problem = self.setup.problem(folder.checkpoints)
 
     def drive(self, early: MemoryHandler, *, finished: bool) -> Path:
         """Search, write everything, evaluate baselines; return the folder.
@@ -114,19 +115,21 @@ class _Run:
         config = self.config
         # a finished run needs no workers
         section = {"name": "inline"} if finished else config["executor"]
-        logged = _logging_to(self.folder / "run.log", early)
-        with driving(self.folder), logged, _interruptible(), self._executor(section) as executor:
+        logged = _logging_to(self.folder.log, early)
+        with self.folder.lock(), logged, _interruptible(), self._executor(section) as executor:
+            storage = self.storage or journal(self.folder.journal)
+            # refuses a study of another configuration, where that is no longer in its file
+            study = open_study(storage, self.folder.name, config["objectives"], identity=self._identity())
             self._write_config()
-            storage = self.storage or journal(self.folder / "study.journal")
             search = self.problem.search(
-                open_study(storage, self.folder.name, config["objectives"], identity=self._identity()),
+                study,
                 sampler=config["sampler"]["name"],
                 options=config["sampler"]["options"],
                 seed=config["seed"],
                 ladder=config["ladder"],
                 executor=executor,
                 eta=config["evaluator"].get("eta", 3),
-                earlier=self._earlier(),
+                earlier=self._measured_before(),
                 shared=self.storage is not None,
             )
             log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
@@ -147,7 +150,7 @@ class _Run:
             finally:
                 if search.records:
                     show_outcome(self.folder)
-        return self.folder
+        return self.folder.path
 
     def _doubts(self) -> list[str]:
         from explorer.search.rungs import doubt
@@ -158,7 +161,7 @@ class _Run:
 
     @contextmanager
     def _executor(self, section: Mapping[str, Any]) -> Iterator[Executor]:
-        folder, device = self.folder / "workers", str(self.setup.device)
+        folder, device = self.folder.workers, str(self.setup.device)
         executor = make_executor(section, self.problem.evaluate, folder=folder, device=device)
         try:
             yield executor
@@ -187,25 +190,27 @@ class _Run:
 
     def _baselines(self, study: Study) -> None:
         """Evaluate the baselines that are not there, and draw them."""
-        if missing_baselines(self.folder, self.config):
+        asked = _asked_baselines(self.config)
+        if missing_baselines(self.folder, asked):
             try:
-                evaluate_baselines(self.folder, self.config, self.problem)
+                evaluate_baselines(self.folder, asked, self.problem)
             finally:
-                write_pareto(self.folder, self.config, study)
+                write_pareto(self.folder, study, self._title(study))
 
     def _final(self, study: Study) -> None:
         """Retrain frontier points, and forget what candidates were trained to but for the frontier."""
         self.problem.evaluate.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
-        if missing_final(self.folder, self.config):
-            finetuned = self.setup.finetuned(self.problem.evaluator, (self.config["final"]["epochs"],), None)
-            retrain_frontier(self.folder, self.config, study, finetuned, list(self.setup.batches("test")))
+        asked = Final.of(self.config["final"])
+        if missing_final(self.folder, asked):
+            finetuned = self.setup.finetuned(self.problem.evaluator, (asked.epochs,), None)
+            retrain_frontier(self.folder, asked, study, finetuned, list(self.setup.batches("test")))
 
-    def _earlier(self) -> Observations:
-        """Return what the sampler may begin with."""
-        from explorer.runs.warm_start import earlier_runs
+    def _measured_before(self) -> Observations:
+        """Return the measurements of other runs that the sampler begins with."""
+        from explorer.runs.warm_start import measured_before
 
         space, data = self.problem.space, self.setup.data.identity
-        return earlier_runs(
+        return measured_before(
             [Path(folder) for folder in self.config["sampler"].get("warm_start", [])],
             space,
             self.config["objectives"],
@@ -249,9 +254,8 @@ class _Run:
             "torch": str(torch.__version__),
             "machine": platform.machine(),
         }
-        path = self.folder / "config.yaml"
-        if path.exists():
-            stored = yaml.safe_load(path.read_text())["facts"]
+        if (there := self.folder.config()) is not None:
+            stored = there["facts"]
             lines = differences(
                 {k: stored[k] for k in ("data_identity", "network")},
                 {k: facts[k] for k in ("data_identity", "network")},
@@ -260,25 +264,25 @@ class _Run:
                 raise PruningError(
                     f"name: {str(self.folder)!r} holds a run on other data or another network ({lines[0]})"
                 )
-        # through JSON, so that the file repeats shared values instead of referring to them
-        record = json.loads(json.dumps(config | {"identity": identity(self.config), "facts": facts}, default=str))
-        with atomic(path) as temporary:
-            temporary.write_text(yaml.safe_dump(record, sort_keys=False))
-        with atomic(self.folder / "network.yaml") as temporary:
-            self.problem.space.network.save(temporary)
+        self.folder.write_config(config | {"identity": identity(self.config), "facts": facts})
+        self.folder.write_network(self.problem.space.network)
 
     def _write(self, study: Study, ended: str) -> None:
         """Write everything, then measure what is measured once, at the end, and write it again with that."""
         front, dense = study.frontier, dict(self.problem.dense)
         if ended == "interrupted":
-            write_outcome(self.folder, self.config, study, front, dense, ended)
+            write_outcome(self.folder, study, front, dense, ended=ended, title=self._title(study))
             return
         # a second Ctrl-C during the measurements leaves these
-        write_outcome(self.folder, self.config, study, front, dense, "interrupted")
+        write_outcome(self.folder, study, front, dense, ended="interrupted", title=self._title(study))
         front = self._with_latency(study, front)
         evaluator = self.problem.evaluator
         dense["test_error"] = evaluator.task.evaluate(evaluator.model, list(self.setup.batches("test"))).error
-        write_outcome(self.folder, self.config, study, front, dense, ended)
+        write_outcome(self.folder, study, front, dense, ended=ended, title=self._title(study))
+
+    def _title(self, study: Study) -> str:
+        """Return the title of the plots."""
+        return f"{model_name(self.config)} on {self.config['data']['name']}, {len(study.records)} trials"
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
         measured = []
@@ -292,18 +296,14 @@ class _Run:
         return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
 
 
-def _summary(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return None
+def _asked_baselines(config: Config) -> list[Baseline]:
+    return asked_baselines(config["baselines"], config["baseline_targets"], config["baseline_family"])
 
 
-def _refuse_other(folder: Path, config: Config) -> None:
+def _refuse_other(folder: RunFolder, config: Config) -> None:
     """Raise if the folder holds a run of another configuration."""
-    try:
-        stored = yaml.safe_load((folder / "config.yaml").read_text())
-    except OSError:
+    if (stored := folder.config()) is None:
+        # the study itself says whose it is
         return
     lines = differences(stored["identity"], json.loads(json.dumps(identity(config), default=str)))
     if lines:

@@ -23,7 +23,7 @@ from explorer.models import drop_unused, load_weights
 from explorer.models.dense import dense_network
 from explorer.problem import Problem, refuse_empty
 from explorer.pruning.criteria import Options, Scores
-from explorer.runs.baselines import check_reach
+from explorer.runs.baselines import asked_baselines, check_reach
 from explorer.runs.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
@@ -249,11 +249,11 @@ class Setup:
         size = self.config["evaluator"]["batch_size"]
         return batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
-    def problem(self, folder: Path | None = None) -> Problem:
+    def problem(self, checkpoints: Path | None = None) -> Problem:
         """Return the problem to search, with the dense network measured.
 
-        The space is made from the untrained model, so that a mistake in it costs no training. In the run's folder
-        what candidates were trained to is kept.
+        The space is made from the untrained model, so that a mistake in it costs no training. The
+        networks that candidates are trained to are kept in `checkpoints`.
         """
         config, evaluator = self.config, self.config["evaluator"]
         model = self.untrained()
@@ -261,7 +261,8 @@ class Setup:
         space = PruningSpace.from_config(network, space_of(config))
         limits, _ = split_budget(config["budget"])
         refuse_empty(space, limits)
-        check_reach(config, space)
+        family = config["baseline_family"]
+        check_reach(asked_baselines(config["baselines"], config["baseline_targets"], family), space, family)
         self._try_sampler(space, limits)
         if "rungs" in evaluator or config["supernet"]["epochs"] or config["final"]["points"]:
             Settings.of(config["finetuning"]).check(self.task)
@@ -280,15 +281,15 @@ class Setup:
             cache=RESULTS / ".cache",
             racing=evaluator["racing"],
             share=self._shared if config["supernet"]["epochs"] else None,
-            evaluate=lambda measured: self._evaluate(measured, folder),
+            evaluate=lambda measured: self._evaluate(measured, checkpoints),
         )
 
-    def _evaluate(self, evaluator: Evaluator, folder: Path | None) -> Inherited | Finetuned:
+    def _evaluate(self, evaluator: Evaluator, checkpoints: Path | None) -> Inherited | Finetuned:
         """Return what measures candidates."""
         section = self.config["evaluator"]
         if "rungs" not in section:
             return Inherited(evaluator)
-        return self.finetuned(evaluator, section["rungs"], None if folder is None else folder / "checkpoints")
+        return self.finetuned(evaluator, section["rungs"], checkpoints)
 
     def finetuned(self, evaluator: Evaluator, rungs: Sequence[int], folder: Path | None) -> Finetuned:
         """Return what trains sub-networks, and keeps what they were trained to in a folder."""

@@ -68,7 +68,7 @@ def validate(config: Config) -> None:
     checked_objectives(config["objectives"])
     checked_ladder(config["ladder"])
     split_budget(config["budget"])
-    check_baselines(config)
+    check_baselines(config["baselines"], config["baseline_targets"], config["baseline_family"])
     _check_model(config["model"])
     PruningSpace.check(space_of(config))
     _check_criterion(config)

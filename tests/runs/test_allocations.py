@@ -20,15 +20,17 @@ from torch import nn
 import explorer
 from explorer import models
 from explorer.analysis.plots import BASELINES, pareto_data
+from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.tables import Scale
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
+from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.evaluator import Evaluator
 from explorer.problem import named_space
 from explorer.pruning.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
 from explorer.pruning.allocation.landing import SLACK
 from explorer.pruning.criteria import CRITERIA, Scores, score
-from explorer.runs.baselines import evaluated, missing_baselines
+from explorer.runs.baselines import asked_baselines, missing_baselines
 from explorer.runs.config import compose, default_name, sweep_name
 from explorer.runs.validation import validate
 from explorer.tracing import trace
@@ -397,8 +399,8 @@ def test_baselines_change_no_name():
 def test_baselines_of_two_tiles_are_two(tmp_path):
     names = set()
     for width in (4, 8):
-        more = ["baselines=[uniform]", "baseline_targets.flops=[.5]", f"baseline_family='tile(width={width})'"]
-        names |= {baseline.name for baseline in missing_baselines(tmp_path, compose(more)[0])}
+        asked = asked_baselines(["uniform"], {"flops": [0.5]}, f"tile(width={width})")
+        names |= {baseline.name for baseline in missing_baselines(RunFolder(tmp_path), asked)}
     assert names == {"baseline-uniform-tile-width-4-flops-0.5", "baseline-uniform-tile-width-8-flops-0.5"}
 
 
@@ -501,7 +503,8 @@ def test_budgets_do_not_hold_for_baselines():
     recipe = problem.space[3]
     with pytest.raises(PruningError, match="over the budget"):
         problem.evaluator(recipe)
-    assert evaluated(problem, Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe))["latency_ms"] > 0
+    found = Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe)
+    assert evaluated(problem.evaluate, problem.space, found)["latency_ms"] > 0
 
 
 def test_a_pareto_plot_shows_baselines_that_have_what_it_shows():

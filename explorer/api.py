@@ -16,6 +16,7 @@ import torch
 from optuna.storages import BaseStorage
 from torch import nn
 
+from explorer.analysis.tables import observations
 from explorer.data import Batch, draw, moved
 from explorer.data.task import Task, classification
 from explorer.evaluation.budgets import split_budget
@@ -26,7 +27,6 @@ from explorer.evaluation.supernet import supernet as shared_weights
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
-from explorer.runs.warm_start import observations
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.ladder import Ladder

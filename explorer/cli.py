@@ -136,9 +136,12 @@ def _export(arguments: list[str]) -> int:
         raise PruningError(f"recipe: it is given, and so is --{next(iter(budget))}, allowed is one of them")
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
+    from explorer.analysis.run_folder import RunFolder
     from explorer.runs.export import export_run
+    from explorer.utils.console import console
 
-    export_run(given.folder, budget, given.out, recipe_file=given.recipe, allow=given.allow)
+    target = export_run(RunFolder(given.folder), budget, given.out, recipe_file=given.recipe, allow=given.allow)
+    console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from torch import nn
 from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
+from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.budgets import LatencyLimit
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import Features, features_of
@@ -27,14 +27,14 @@ from explorer.pruning.criteria import Options, Scores, cached_scores
 from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
-from explorer.search.jobs import Executor, Job, reason_of
+from explorer.search.jobs import Executor, reason_of
 from explorer.search.ladder import ladder_rows
 from explorer.search.metrics import error_metric
 from explorer.search.plan import Plan
 from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
-from spaces import Budget, PruningError, PruningSpace, Recipe, costs_of, sample_inside
+from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
 __all__ = ["Problem", "refuse_empty"]
 
@@ -197,7 +197,7 @@ class Problem:
         """
         try:
             found = self.allocate(asked.allocation, {asked.metric: asked.asked}, family=asked.family)
-            row = {"baseline": asked.name, **self.allocated(found)}
+            row = {"baseline": asked.name, **evaluated(self.evaluator, self.space, found)}
         except Exception as error:
             reason = reason_of(error)
             log.warning("%s failed: %s", asked.name, reason)
@@ -205,32 +205,6 @@ class Problem:
             return {**plain, "target": asked.metric, "asked": asked.asked, "state": "FAIL", "reason": reason}, None
         log.info("%s: %s, error %.4f", asked.name, found, row["error"])
         return row, found
-
-    def allocated(self, found: Allocated) -> dict[str, Any]:
-        """Return the row of an allocated recipe: what was asked and achieved, measured metrics and every cost."""
-        network, dense = self.space.network, self.space.dense
-        begin = time.perf_counter()
-        # at the last rung, as the best candidates
-        last = len(self.evaluator.rungs) - 1
-        metrics = self.evaluator(Job(-1, found.recipe, last, limited=False))
-        row: dict[str, Any] = {
-            "allocation": found.allocation,
-            "family": found.family,
-            "target": found.metric,
-            "asked": found.asked,
-            "achieved": found.achieved,
-            "level": found.level,
-            "state": "COMPLETE",
-            **metrics,
-        }
-        if found.quartiles is not None:
-            row |= {"achieved_q1": found.quartiles[0], "achieved_q3": found.quartiles[1]}
-        costs = costs_of(network, found.recipe)
-        for name, cost in costs.items():
-            row |= {name: cost, f"{name}_ratio": cost / dense[name]}
-        mcb = costs["flops"] / costs["params"]
-        row |= {"mcb": mcb, "rho": mcb / (dense["flops"] / dense["params"]), "seconds": time.perf_counter() - begin}
-        return row | {"granularity": found.recipe.granularity(network)}
 
     @cached_property
     def features(self) -> Features:

@@ -7,24 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
 from explorer.analysis.plots import pareto_figure
+from explorer.analysis.run_folder import RunFolder
+from explorer.analysis.selection import best_within, chosen_trials
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
 from explorer.data import Batch, head
+from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.retraining import retrain
+from explorer.evaluation.settings import FinalSettings
 from explorer.problem import Problem
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
-from spaces import COSTS, Budget, PruningError, Recipe, unknown
+from spaces import Recipe, unknown
 
-__all__ = ["Candidate", "Study", "best_within"]
+__all__ = ["Candidate", "Study"]
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,12 @@ class Study:
         ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
         """
         found = self.problem.allocate(allocation, target, family=family)
-        return Candidate(found.recipe, self.problem.allocated(found), self.problem.evaluator, self.factory)
+        return Candidate(
+            found.recipe,
+            evaluated(self.problem.evaluator, self.problem.space, found),
+            self.problem.evaluator,
+            self.factory,
+        )
 
     def retrained(
         self,
@@ -188,11 +197,8 @@ class Study:
         on_training
             Called after each training with how many are done and what was trained.
         """
-        front = self.frontier
-        recipes = {
-            point_name(front, place): self.problem.space.recipe(self.records[front["trial"][place]].row)
-            for place in chosen_points(front, asked.points)
-        }
+        space, trials = self.problem.space, chosen_trials(self.frontier, asked.points)
+        recipes = {RunFolder.point(trial): space.recipe(self.records[trial].row) for trial in trials}
         return retrain(
             finetuned, recipes, test, seeds=asked.seeds, epochs=asked.epochs, folder=folder, on_training=on_training
         )
@@ -203,22 +209,3 @@ class Study:
         if x not in costs or x not in self.trials:
             raise unknown("x", x, [cost for cost in costs if cost in self.trials])
         return pareto_figure(self.trials, self.problem.dense, self.problem.scale, x=x)
-
-
-def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping[str, Any]) -> pd.Series:
-    """Return the row of least error of a frontier table within a budget.
-
-    Raises
-    ------
-    PruningError
-        If no row is within it; the message tells the cheapest.
-    """
-    limits = Budget.parse(budget)
-    excess = limits.excess({name: front[name].to_numpy(dtype=float) for name in COSTS}, dense)
-    inside = np.all([np.ones(len(front)), *(value <= 0 for value in excess.values())], axis=0)
-    if not inside.any():
-        metric = limits.bounds[0][0] if limits.bounds else "flops"
-        reach = f"the frontier begins at {front[f'{metric}_ratio'].min():.4g} of dense" if len(front) else "it is empty"
-        raise PruningError(f"{metric}: no frontier point is within {dict(budget)}, {reach}")
-    chosen = front[inside]
-    return chosen.loc[chosen["error"].idxmin()]

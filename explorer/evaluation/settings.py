@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from explorer.utils.checks import checked_number
-from explorer.utils.settings import flag, number, parsed, word
+from explorer.utils.settings import checked, flag, number, parsed, word
 from spaces import PruningError, unknown
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class EvaluatorSettings:
     calibration_batches: int = number(1)
     images: int | None = number(1, optional=True)
     racing: bool = flag()
-    rungs: tuple[int, ...]
+    rungs: tuple[int, ...] = checked(lambda key, value: checked_rungs(value, start="finetune", key=key))
     eta: float = number(1, whole=False, above=True)
 
     @classmethod
@@ -179,7 +179,7 @@ class EvaluatorSettings:
         """
         # without training there is one rung, and nothing to promote
         settings = parsed(cls, "evaluator", {"rungs": [0], "eta": 3, **section})
-        checked_rungs(section.get("rungs", [0]), start=settings.name)
+        checked_rungs(settings.rungs, start=settings.name)
         return settings
 
     @property

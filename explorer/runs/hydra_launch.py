@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from explorer.analysis.multirun_folder import MultirunFolder
 from explorer.runs.composing import Composed, compose
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.utils.conf import conf
-from explorer.utils.console import complain
+from explorer.utils.console import complain, console
 from spaces import PruningError, unknown
 
 __all__ = ["asked_of_hydra", "launched", "single"]
@@ -95,30 +96,35 @@ def launched(command: str, arguments: Sequence[str], *, as_json: bool = False) -
     configs = compose(chosen, folder=folder)
     if len(configs) > 1 and not flags & _MULTIRUN:
         raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
-    parsed = [RunConfig.of(config) for config in configs]
+    for config in configs:
+        RunConfig.of(config)
     if flags & {"--cfg", "-c"} or not flags & _MULTIRUN:
         return _hydra(arguments, overrides)
     if command == "inspect":
         return _jobs(command, arguments, overrides, RESULTS, as_json=as_json)
-    return _multirun(arguments, overrides, parsed, chosen)
+    return _multirun(arguments, overrides, configs, chosen)
 
 
 def _multirun(
-    arguments: Sequence[str], overrides: Sequence[str], configs: Sequence[RunConfig], chosen: Sequence[str]
+    arguments: Sequence[str], overrides: Sequence[str], configs: Sequence[Composed], chosen: Sequence[str]
 ) -> int:
     """Run the jobs of a multirun; its tables are written and shown however it ends."""
+    from explorer.analysis.views import jobs_view
     from explorer.runs.identity import sweep_name
-    from explorer.runs.multirun import plan, show_jobs
+    from explorer.runs.multirun import plan
     from explorer.runs.multirun_frontiers import gather
 
-    root = RESULTS / sweep_name([config.given for config in configs], chosen)
-    plan(root, configs, chosen)
+    folder = MultirunFolder(RESULTS / sweep_name(configs, chosen))
+    # its name is the multirun's, jobs are named by their choices
+    plan(folder, [RunConfig.of(config | {"name": None}) for config in configs], chosen)
     try:
-        return _jobs("run", arguments, overrides, root)
+        return _jobs("run", arguments, overrides, folder.path)
     finally:
-        if root.is_dir():
-            gather(root)
-            show_jobs(root)
+        if folder.path.is_dir():
+            gather(folder)
+            with folder.jobs() as rows:
+                console.print(jobs_view(rows.values()))
+            console.print(f"jobs: {folder.jobs_file}", soft_wrap=True)
 
 
 def _jobs(
@@ -202,5 +208,5 @@ def _work(given: Composed) -> None:
     from explorer.runs.multirun import reported
     from explorer.runs.run import execute
 
-    with reported(root, config):
+    with reported(MultirunFolder(root), config):
         execute(config, root)

@@ -20,19 +20,30 @@ from torch import nn
 import explorer
 from explorer import models
 from explorer.analysis.plots import BASELINES, pareto_data
+from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.tables import Scale
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
+from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.evaluator import Inherited
-from explorer.pruning.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
+from explorer.pruning.allocation import (
+    ALLOCATIONS,
+    Allocated,
+    FreeAxis,
+    FreeSpace,
+    allocate,
+    allocated_family,
+    asked_baselines,
+)
 from explorer.pruning.allocation.landing import SLACK
 from explorer.pruning.criteria import CRITERIA, Scores, score
-from explorer.runs.baselines import evaluated, missing_baselines
+from explorer.runs.baselines import missing_baselines
 from explorer.runs.composing import compose
 from explorer.runs.config import RunConfig
 from explorer.runs.identity import default_name, sweep_name
 from explorer.search.jobs import Job
 from explorer.tracing import trace
+from explorer.utils.conf import run_section
 from explorer.utils.space_section import named_space
 from spaces import COSTS, Network, PruningError, PruningSpace, Recipe, costs_of
 from tests.support.quick_runs import QUICK, table
@@ -404,8 +415,8 @@ def test_baselines_change_no_name():
 def test_baselines_of_two_tiles_are_two(tmp_path):
     names = set()
     for width in (4, 8):
-        more = ["baselines=[uniform]", "baseline_targets.flops=[.5]", f"baseline_family='tile(width={width})'"]
-        names |= {baseline.name for baseline in missing_baselines(tmp_path, compose(more)[0])}
+        asked = asked_baselines(["uniform"], run_section("baseline_targets", {"flops": [0.5]}), f"tile(width={width})")
+        names |= {baseline.name for baseline in missing_baselines(RunFolder(tmp_path), asked)}
     assert names == {"baseline-uniform-tile-width-4-flops-0.5", "baseline-uniform-tile-width-8-flops-0.5"}
 
 
@@ -506,7 +517,8 @@ def test_budgets_do_not_hold_for_baselines():
     recipe = problem.space[3]
     with pytest.raises(PruningError, match="over the budget"):
         problem.evaluator(Job(-1, recipe))
-    assert evaluated(problem, Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe))["latency_ms"] > 0
+    found = Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe)
+    assert evaluated(problem.evaluator, problem.space, found)["latency_ms"] > 0
 
 
 def test_a_pareto_plot_shows_baselines_that_have_what_it_shows():

@@ -1,4 +1,4 @@
-"""Where a study is kept, and who drives it."""
+"""Where a study is kept."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
@@ -23,35 +22,10 @@ from optuna.study import StudyDirection
 from explorer.search.storage.reconnecting import opened, reconnecting
 from spaces import PruningError, first_line
 
-__all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]
+__all__ = ["journal", "open_study", "redacted", "shared_storage"]
 
 _ANSWER = 10.0
 _TRIES = 10
-
-
-@contextmanager
-def driving(folder: Path) -> Iterator[None]:
-    """Create a run's folder and hold its lock, which dies with the process.
-
-    Raises
-    ------
-    PruningError
-        If another process holds it, or the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PruningError(
-            f"name: another process is driving the run in {str(folder)!r}; wait for it or stop it"
-        ) from None
-    except OSError as error:
-        raise PruningError(f"name: the folder {str(folder)!r} can't be written: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def journal(path: Path) -> BaseStorage:

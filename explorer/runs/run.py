@@ -22,7 +22,7 @@ from explorer.runs.baselines import evaluate_baselines, missing_baselines
 from explorer.runs.config import Config, default_name, differences, identity
 from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
-from explorer.search.executors import check_installed, make_executor
+from explorer.search.executors import check_installed, make_executor, worker_threads
 from explorer.search.storage import journal, open_study, redacted, shared_storage
 from explorer.search.storage.storages import driving
 from explorer.utils.console import console, progress
@@ -245,7 +245,7 @@ class _Run:
             "mean": list(self.setup.mean),
             "std": list(self.setup.std),
             "hypervolume_reference": dict(zip(config["objectives"], self.problem.scale.reference, strict=True)),
-            "threads": torch.get_num_threads(),
+            "threads": worker_threads(config["executor"], str(self.setup.device)) or torch.get_num_threads(),
             "torch": str(torch.__version__),
             "machine": platform.machine(),
         }

@@ -264,7 +264,7 @@ def test_a_regression_is_explored_exported_and_loaded(structure: str, tmp_path) 
     torch.testing.assert_close(loaded(a, b), expected)
     assert best.metrics["error"] == pytest.approx(float((expected[120:] - targets[120:]).square().mean()))
     # what a user reads of a study: the latency is measured of keyword arguments too
-    assert best.evaluate.evaluator.timings(best.recipe)["latency_ms"] > 0
+    assert study.problem.timings(best.recipe)["latency_ms"] > 0
 
 
 def test_targets_that_are_no_classes_need_a_task() -> None:

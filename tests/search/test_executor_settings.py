@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from explorer.bench import run_bench
-from explorer.runs.config import conf
 from explorer.search.executors import EXECUTORS, check_executor, make_executor, worker_threads
 from explorer.search.jobs import Job
+from explorer.utils.conf import conf
 from spaces import PruningError, Recipe
 from tests.search.test_executors import INLINE, LOCAL, RAY, SLURM
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from explorer.pruning.surgery import Kept, Surgeon
 from explorer.pruning.surgery.stand_ins import SmallerAttention
 from explorer.tracing import trace
-from explorer.tracing.recorder import tensors_in
+from explorer.tracing.tape import tensors_in
 from explorer.tracing.verification.masking import masked
 from spaces import Network, Recipe, costs_of
 from tests.support.identities import (

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.pruning.surgery.atoms import Atoms, Kept
-from explorer.pruning.surgery.attributes import sizes
+from explorer.pruning.surgery.attributes import size_attributes
 from explorer.pruning.surgery.skeleton import Skeleton
 from explorer.pruning.surgery.stand_ins import ChannelSlice, Skip, swapped
 from spaces import Dim, Network, PruningError, Span
@@ -63,7 +63,7 @@ class Surgeon:
         self._skeleton = Skeleton(model, [dense for _, dense, _ in self._plan])
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
-        self._sizes = sizes(model, network)
+        self._sizes = size_attributes(model, network)
         self._blocks = {block.name: (modules[block.name], block.returns) for block in network.blocks}
 
     def __reduce__(self) -> tuple[type[Surgeon], tuple[nn.Module, Network]]:

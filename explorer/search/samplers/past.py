@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,12 @@ class Observations:
         """Return no observations, of a space with so many axes."""
         rows = np.empty((0, axes), dtype=np.int16)
         return cls(rows, np.empty((0, objectives)), np.empty(0), np.empty(0, dtype=np.intp))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Observations]) -> Observations:
+        """Return the observations of one part after the other, of the same space; `parts` is not empty."""
+        columns = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
+        return cls(*map(np.concatenate, columns))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a study is kept, and who drives it."""
+"""Where a study is kept."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
@@ -20,35 +18,10 @@ from explorer.search.storage.journal_file import journal
 from explorer.search.storage.reconnecting import opened, reconnecting
 from spaces import PruningError, first_line
 
-__all__ = ["driving", "open_study", "redacted", "shared_storage"]
+__all__ = ["open_study", "redacted", "shared_storage"]
 
 _ANSWER = 10.0
 _TRIES = 10
-
-
-@contextmanager
-def driving(folder: Path) -> Iterator[None]:
-    """Create a run's folder and hold its lock, which dies with the process.
-
-    Raises
-    ------
-    PruningError
-        If another process holds it, or the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PruningError(
-            f"name: another process is driving the run in {str(folder)!r}; wait for it or stop it"
-        ) from None
-    except OSError as error:
-        raise PruningError(f"name: the folder {str(folder)!r} can't be written: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def shared_storage(url: str) -> BaseStorage:

@@ -24,6 +24,7 @@ from explorer.data.task import Task, classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import Settings
+from explorer.evaluation.training import identity_of
 from explorer.problem import Problem, named_space
 from explorer.pruning.criteria import Options, scoring_batches
 from explorer.pruning.patterns import Masks
@@ -37,7 +38,7 @@ from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.search.storage import open_study
 from explorer.utils.checks import Ladder, checked_ladder, checked_number
-from explorer.utils.fingerprints import definition, fingerprint
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.modules import device_of
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
 
@@ -321,7 +322,9 @@ def explore(
     if options is None:
         options = {"multivariate": True} if sampler == "tpe" else {}
     arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed, measure, settings]
-    arguments += [definition(getattr(measured, field.name)) for field in fields(measured)]
+    arguments += [fingerprint(getattr(measured, field.name)) for field in fields(measured)]
+    if "rungs" in measure:
+        arguments.append(identity_of(train))
     name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
     eta = measure.get("eta", 3)
     for doubt in (problem.doubt(), rungs.doubt(trials, len(problem.evaluator.rungs), eta)):
@@ -381,5 +384,5 @@ def _classes(batches: Sequence[Batch]) -> Task:
 def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arguments: Sequence[Any]) -> str:
     """Return a study's name: a hash of all that its values depend on."""
     axes = [(axis.label, axis.choices) for axis in problem.space.axes]
-    text = [repr(module), problem.space.network.identity, axes, problem.space.constraints]
-    return f"exploration-{fingerprint(text, arguments, module.state_dict(), batches)}"
+    space = [problem.space.network.identity, axes, problem.space.constraints]
+    return f"exploration-{fingerprint(module, space, arguments, batches)}"

@@ -18,7 +18,7 @@ from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import Settings
 from explorer.evaluation.supernet import supernet
-from explorer.evaluation.training import Epoch, train
+from explorer.evaluation.training import Epoch, identity_of, train
 from explorer.models import load_weights
 from explorer.models.factory import build_model, without_unused
 from explorer.models.trained import trained_network
@@ -29,7 +29,7 @@ from explorer.runs.config import HUB, RESULTS, Config, code_of, space_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
-from explorer.utils.fingerprints import definition
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
 
@@ -157,7 +157,8 @@ class Setup:
             training = self.config["training"]
             section = {**self.config["model"], **code_of(self.config["model"])}
             key = {"model": {**section, "arguments": self.arguments}, "data": self.data.identity}
-            key["task"] = [definition(self.task.loss), definition(self.task.prediction)]
+            key["task"] = fingerprint(self.task.loss, self.task.prediction)
+            key["augmentation"] = [self.data.crop, self.data.flip]
             model, cached = trained_network(
                 self.untrained,
                 key=key | {"mean": self.mean, "std": self.std, "training": training},
@@ -271,7 +272,7 @@ class Setup:
         section, finetuning = self.config["supernet"], self.config["finetuning"]
         settings = Settings.of({**finetuning, "learning_rate": section["learning_rate"]})
         images = self.shuffled(finetuning["batch_size"], 0)
-        named = f"{self.data.identity} {self.mean} {self.std} {finetuning['batch_size']}"
+        named = identity_of(images)
         return supernet(
             module,
             space,

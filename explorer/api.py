@@ -24,6 +24,7 @@ from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.evaluation.supernet import supernet as shared_weights
+from explorer.evaluation.training import identity_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
@@ -36,7 +37,7 @@ from explorer.search.storage import open_study
 from explorer.study import Study
 from explorer.utils.checks import checked_number
 from explorer.utils.conf import chosen, defaults, named_section, run_section
-from explorer.utils.fingerprints import definition, fingerprint
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import called, locate
 from explorer.utils.modules import device_of
 from explorer.utils.settings import parsed
@@ -176,7 +177,7 @@ def explore(
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
         warnings.warn(doubt, stacklevel=2)
-    name = _identity(module, problem, told, plan, budget)
+    name = _identity(module, problem, told, plan, budget, train)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         running = make_executor(workers, problem.evaluator, folder=scratch, device=str(device_of(module)))
@@ -371,13 +372,21 @@ def _classes(batches: Sequence[Batch]) -> Task:
     return classification(max(int(y.max()) for y in labels) + 1)
 
 
-def _identity(module: nn.Module, problem: Problem, told: _Told, plan: Plan, budget: Mapping[str, Any] | None) -> str:
+def _identity(
+    module: nn.Module,
+    problem: Problem,
+    told: _Told,
+    plan: Plan,
+    budget: Mapping[str, Any] | None,
+    train: Iterable[Any],
+) -> str:
     """Return a study's name: a hash of all that its values depend on."""
-    space, task, scores = problem.space, problem.meter.task, problem.pruner.scores
+    space, task = problem.space, problem.meter.task
     axes = [(axis.label, axis.choices) for axis in space.axes]
-    parts: list[Any] = [repr(module), module.state_dict(), space.network.identity, axes, space.constraints]
-    parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
-    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, scores.channels, scores.weights]
-    parts += [definition(getattr(task, field.name)) for field in fields(task)]
-    parts += [problem.inherited.calibration, problem.meter.validation]
+    parts: list[Any] = [module, space.network.identity, axes, space.constraints, dict(budget or {})]
+    parts += [replace(plan, trials=1, timeout=None), told.evaluator, told.finetuning, told.supernet, told.criterion]
+    parts += [getattr(task, field.name) for field in fields(task)]
+    parts += [problem.pruner.scores, problem.inherited.calibration, problem.meter.validation]
+    if told.evaluator.trains or told.supernet.epochs:
+        parts.append(identity_of(train))
     return f"exploration-{fingerprint(*parts)}"

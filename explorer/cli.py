@@ -214,10 +214,11 @@ def _work(config: dict[str, Any], *, sweep: bool) -> None:
         inspect_model(config, as_json=os.environ["EXPLORE_JSON"] == "1")
         return
     from explorer.analysis.multirun_folder import MultirunFolder
+    from explorer.runs.config import default_name
     from explorer.runs.multirun import reported
     from explorer.runs.run import execute
 
-    with reported(MultirunFolder(root), config) if sweep else nullcontext():
+    with reported(MultirunFolder(root), default_name(config)) if sweep else nullcontext():
         execute(config, root)
 
 

@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "study.journal"
 
     @property
+    def trials_file(self) -> Path:
+        """The trials table as other runs begin with it."""
+        return self.path / "trials.parquet"
+
+    @property
     def log(self) -> Path:
         """The log."""
         return self.path / "run.log"

@@ -12,7 +12,7 @@ import pandas as pd
 from explorer.search.frontier import hypervolume
 from spaces import COSTS, Budget, PruningError
 
-__all__ = ["best_within", "telling"]
+__all__ = ["best_within", "chosen_trials", "telling"]
 
 
 def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping[str, Any]) -> pd.Series:
@@ -56,3 +56,9 @@ def telling(values: npt.ArrayLike, points: int) -> list[int]:
         rest = [place for place in range(len(left)) if place not in chosen]
         chosen.append(max(rest, key=lambda place: hypervolume(left[[*chosen, place]], reference)))
     return sorted(chosen)
+
+
+def chosen_trials(front: pd.DataFrame, points: int) -> list[int]:
+    """Return the trials of so many points of a frontier that tell most of it, cheapest first."""
+    places = telling(front[["error", "flops_ratio"]].to_numpy(), points)
+    return [int(front["trial"].iloc[place]) for place in places]

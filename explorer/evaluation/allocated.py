@@ -14,13 +14,13 @@ from spaces import PruningSpace, costs_of
 __all__ = ["evaluated"]
 
 
-def evaluated(evaluate: Inherited | Finetuned, space: PruningSpace, found: Allocated) -> dict[str, Any]:
+def evaluated(evaluator: Inherited | Finetuned, space: PruningSpace, found: Allocated) -> dict[str, Any]:
     """Return the row of an allocated recipe: its target, asked and achieved, its metrics and every cost."""
     network, dense = space.network, space.dense
     begin = time.perf_counter()
     # at the last rung, as the best candidates
-    last = len(evaluate.rungs) - 1
-    metrics = evaluate(Job(-1, found.recipe, last, limited=False))
+    last = len(evaluator.rungs) - 1
+    metrics = evaluator(Job(-1, found.recipe, last, limited=False))
     row: dict[str, Any] = {
         "allocation": found.allocation,
         "family": found.family,

@@ -73,7 +73,7 @@ def retrain(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PruningError(f"final: {str(folder)!r} can't be written ({error.strerror})") from None
-    network, done, rows = finetuned.evaluator.network, 0, []
+    network, done, rows = finetuned.meter.network, 0, []
     dense = dense_costs(network)
     for point, recipe in {DENSE: Recipe.of({}), **recipes}.items():
         trainings = [
@@ -119,8 +119,8 @@ def _measured(training: Finetuned, recipe: Recipe, test: Sequence[Batch]) -> dic
 
 def _metrics(training: Finetuned, recipe: Recipe, test: Sequence[Batch]) -> dict[str, float]:
     module, history = training.trained(recipe)
-    error = training.evaluator.task.evaluate(module, training.evaluator.validation).error
-    tested = training.evaluator.task.evaluate(module, test)
+    meter = training.meter
+    error, tested = meter.task.evaluate(module, meter.validation).error, meter.task.evaluate(module, test)
     return {"error": error, "test_error": tested.error, "test_loss": tested.loss, "train_loss": history[-1].loss}
 
 

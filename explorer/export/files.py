@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.utils._pytree import tree_map
 
+from explorer.export.program import Program, save_program
+from explorer.models.factory import build_model
 from explorer.pruning.patterns import Mask, Masks, gemm_of, put_on, weight_of
 from explorer.pruning.sparse import execute
 from explorer.pruning.sparse.encoding import decode, encode
 from explorer.pruning.surgery import Surgeon
-from explorer.runs.setup import build_model
 from explorer.utils.files import atomic
-from explorer.utils.modules import run
+from explorer.utils.modules import tensors_of
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe
 from spaces.granularity import kept_steps
 
-__all__ = ["Program", "load", "save"]
-
-log = logging.getLogger("explorer")
+__all__ = ["load", "save"]
 
 
 def save(
@@ -73,7 +70,7 @@ def save(
             raise PruningError(f"masks: none for {name}, and the recipe has a pattern for it")
     if factory is None and example is None:
         raise PruningError("export: a model without an import path needs an example input to be exported as a program")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors_of(module).items()}
     encodings = {}
     for name, (pattern, mask) in masks.items():
         layer = network.layer[name]
@@ -94,7 +91,7 @@ def save(
         with atomic(folder / "network.yaml") as temporary:
             network.save(temporary)
         if factory is None:
-            _save_program(module, example, folder / "program.pt2")
+            save_program(module, example, folder / "program.pt2")
         with atomic(folder / "model.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1, default=_number) + "\n")
     except OSError as error:
@@ -175,23 +172,6 @@ def _decode(
         tensors[layer.weight] = weight_of(network, layer, gemm, weight).contiguous()
 
 
-class Program(nn.Module):
-    """An exported program as a module for inference; it has no training mode."""
-
-    def __init__(self, program: nn.Module) -> None:
-        super().__init__()
-        self.program = program
-        self.training = False
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.program(*args, **kwargs)
-
-    def train(self, mode: bool = True) -> Program:
-        if mode:
-            raise PruningError("a program cannot be trained: explorer.load(folder, model=skeleton) gives the module")
-        return self
-
-
 def _skeleton(record: Mapping[str, Any]) -> nn.Module:
     """Return the dense model without storage, or with it where its constructor makes tensors of its own."""
     with torch.device("meta"):
@@ -200,14 +180,10 @@ def _skeleton(record: Mapping[str, Any]) -> nn.Module:
     return build_model(record["factory"], record["arguments"]) if own else model
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
 def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Put tensors into their places; tied ones stay tied."""
     replaced: dict[int, torch.Tensor] = {}
-    for name, old in _tensors(module).items():
+    for name, old in tensors_of(module).items():
         new = tensors.get(name)
         if new is None or new.shape != old.shape:
             found = "nothing" if new is None else list(new.shape)
@@ -218,39 +194,6 @@ def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) 
             for key, value in own.items():
                 if value is not None:
                     own[key] = replaced[id(value)]  # type: ignore[assignment]
-
-
-def _save_program(module: nn.Module, example: Any, path: Path) -> None:
-    args, kwargs = _arguments(_repeated(example, 2))
-    batch = {0: torch.export.Dim.AUTO}
-    shapes = tree_map(lambda leaf: batch if isinstance(leaf, torch.Tensor) and leaf.dim() else None, (args, kwargs))
-    # arguments by position come first, as the signature has them
-    program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes[1] or shapes[0])
-    try:
-        with torch.no_grad():
-            run(program.module(), _repeated(example, 3))
-    except Exception:
-        # the model's code made a number of the batch's size
-        log.warning("the exported program takes one input at a time; load(folder, model=skeleton) takes batches")
-        program = torch.export.export(module, *_arguments(_repeated(example, 1)))
-    with atomic(path) as temporary:
-        torch.export.save(program, temporary)
-
-
-def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return a model's inputs as positional and keyword arguments."""
-    if isinstance(inputs, dict):
-        return (), inputs
-    return inputs if isinstance(inputs, tuple) else (inputs,), {}
-
-
-def _repeated(example: Any, count: int) -> Any:
-    """Return a batch of so many times one input: of a batch of one a program would know that there is one only."""
-
-    def repeated(leaf: Any) -> Any:
-        return torch.cat([leaf] * count) if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf
-
-    return tree_map(repeated, example)
 
 
 def _number(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from explorer.analysis.selection import best_within
 from explorer.analysis.tables import without_choices
 from explorer.evaluation.training import Checkpoints
 from explorer.export.files import save
+from explorer.runs.config import RunConfig
 from explorer.runs.setup import Setup
-from explorer.runs.validation import validate
 from explorer.search.jobs import Job
 from spaces import PruningError, Recipe, costs_of
 
@@ -24,7 +24,12 @@ __all__ = ["export_run"]
 
 
 def export_run(
-    folder: RunFolder, budget: Mapping[str, Any], out: Path | None = None, *, recipe_file: Path | None = None
+    folder: RunFolder,
+    budget: Mapping[str, Any],
+    out: Path | None = None,
+    *,
+    recipe_file: Path | None = None,
+    allow: Sequence[str] = (),
 ) -> Path:
     """Export the sub-network of least validation error within a budget of a run, and return its folder.
 
@@ -41,6 +46,9 @@ def export_run(
         Where to; by default ``export/`` in the run's folder, named by the trial or the file.
     recipe_file
         A recipe to export instead, such as a baseline's: ``recipes/baseline-global-flops-0.5.yaml``.
+    allow
+        Modules whose functions the run's configuration may name, besides this project's and those of torchvision, timm
+        and transformers: a folder that somebody else made runs none of its code.
 
     Raises
     ------
@@ -63,29 +71,29 @@ def export_run(
         raise PruningError(f"recipe: {str(path)!r} can't be read ({error})") from None
     given = {key: value for key, value in config.items() if key not in ("identity", "facts")}
     try:
-        validate(given)
+        run = RunConfig.of(given)
     except PruningError as error:
         raise PruningError(
             f"folder: the configuration of {str(folder)!r} can't be used here any more ({error})"
         ) from None
-    setup = Setup(given)
+    setup = Setup(run)
     if setup.data.identity != config["facts"]["data_identity"]:
         raise PruningError(f"data: it is not what the run in {str(folder)!r} was made with")
     problem = setup.problem(folder.checkpoints)
     if problem.space.network.identity != network.identity:
         raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
-    last = len(problem.evaluate.rungs) - 1
+    last = len(problem.evaluator.rungs) - 1
     rung = last if row is None else int(row.get("rung", last))
-    module, masks = problem.evaluate.masked(recipe, rung)
+    module, masks = problem.evaluator.masked(recipe, rung)
     # a file of another run may have the same name
     final = _retrained(folder, path.stem, module) if folder.has_recipe(path) else {}
-    test = problem.evaluator.task.evaluate(module, list(setup.batches("test")))
+    test = problem.meter.task.evaluate(module, list(setup.batches("test")))
     if row is None:
-        metrics = {**problem.evaluate(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}
+        metrics = {**problem.evaluator(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}
     else:
         metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
     if final:
-        metrics |= problem.evaluator.measured(module) | final
+        metrics |= problem.meter.measured(module) | final
     metrics |= {"test_error": test.error} | ({} if math.isnan(test.error_se) else {"test_error_se": test.error_se})
     target = out or folder.export(path.stem)
     save(
@@ -94,7 +102,7 @@ def export_run(
         network,
         target,
         masks=masks,
-        factory=config["model"]["_target_"],
+        factory=run.model.factory.path,
         arguments=setup.arguments,
         example=setup.example(setup.device),
         facts={"mean": list(setup.mean), "std": list(setup.std), "metrics": metrics},

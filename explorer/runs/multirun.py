@@ -10,7 +10,8 @@ from typing import Any
 
 from explorer.analysis.multirun_folder import BUDGETS, MultirunFolder, error_column
 from explorer.analysis.run_folder import RunFolder
-from explorer.runs.config import Config, default_name, swept
+from explorer.runs.composing import swept
+from explorer.runs.config import RunConfig
 from explorer.utils.console import console
 from spaces import PruningError
 
@@ -42,7 +43,7 @@ def check_launcher(overrides: Sequence[str]) -> None:
             raise PruningError(f"hydra/launcher: {name!r} needs pip install 'pruning-spaces[multirun]'")
 
 
-def plan(folder: MultirunFolder, configs: Sequence[Config], overrides: Sequence[str]) -> None:
+def plan(folder: MultirunFolder, configs: Sequence[RunConfig], overrides: Sequence[str]) -> None:
     """Write the table of the jobs that a multirun is about to make, or to continue, after those that are there.
 
     Parameters
@@ -55,16 +56,17 @@ def plan(folder: MultirunFolder, configs: Sequence[Config], overrides: Sequence[
     keys = [key.lstrip("+") for key in swept(overrides)]
     with folder.jobs() as rows:
         for config in configs:
-            name = default_name(config | {"name": None})
-            choices = " ".join(f"{key}={_value(config, key)}" for key in keys)
+            name = config.name
+            choices = " ".join(f"{key}={_value(config.given, key)}" for key in keys)
             before = rows.get(name, {"seconds": 0.0})
-            rows[name] = before | {"job": name, "choices": choices, "seed": config["seed"], "state": "waiting"}
+            rows[name] = before | {"job": name, "choices": choices, "seed": config.plan.seed, "state": "waiting"}
             rows[name] |= _found(folder.job(name))
 
 
 @contextmanager
-def reported(folder: MultirunFolder, name: str) -> Iterator[None]:
+def reported(folder: MultirunFolder, config: RunConfig) -> Iterator[None]:
     """Say that a job begins and how it ends, and keep both in the table of jobs."""
+    name = config.name
     with folder.jobs() as rows:
         _row(rows, name)["state"] = _BEGUN
         line = f"job {list(rows).index(name) + 1} of {len(rows)}: {rows[name]['choices'] or name}"

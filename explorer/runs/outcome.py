@@ -112,7 +112,7 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
     from explorer.analysis.plots import MaskPanel
     from spaces import Gemm
 
-    space, evaluator = study.problem.space, study.problem.evaluator
+    space, pruner = study.problem.space, study.problem.pruner
     best: dict[str, tuple[tuple[int, float], int, str]] = {}
     for trial in front["trial"].astype(int):
         for layer, pattern in space.recipe(study.records[trial].row).weights:
@@ -122,7 +122,7 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
                 best[pattern.granularity] = (rank, trial, layer)
     panels = []
     for _, trial, layer in best.values():
-        pattern, mask = evaluator.masks(space.recipe(study.records[trial].row))[layer]
+        pattern, mask = pruner.masks(space.recipe(study.records[trial].row))[layer]
         kernel = Gemm.of(space.network, space.network.layer[layer]).kernel
         base = None if mask.base is None else mask.base.cpu().numpy()
         panels.append(MaskPanel.of(mask.keep.cpu().numpy(), pattern, kernel, base=base, layer=layer))

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.tables import observations
-from explorer.runs.config import differences
+from explorer.runs.identity import differences
 from explorer.search.samplers import Observations
 from spaces import PruningError, PruningSpace
 
@@ -63,9 +61,4 @@ def measured_before(
         if lines := differences(there, json.loads(json.dumps(here, default=str))):
             raise PruningError(f"sampler.warm_start: {str(folder)!r} measured something else ({lines[0]})")
         found.append(observations(trials, space, objectives))
-    return Observations(
-        np.concatenate([part.rows for part in found]),
-        np.concatenate([part.values for part in found]),
-        np.concatenate([part.error_se for part in found]),
-        np.concatenate([part.rungs for part in found]),
-    )
+    return Observations.joined(found)

@@ -9,10 +9,16 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["console", "progress"]
+__all__ = ["complain", "console", "progress"]
 
 # a file or a pipe has no width of its own, and wrapped tables are hard to read there
 console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def complain(error: Exception) -> int:
+    """Print a mistake of the user's in one line, and return its exit code."""
+    print(f"explore: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 @contextmanager

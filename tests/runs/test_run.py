@@ -14,9 +14,10 @@ import yaml
 
 import explorer
 from explorer.analysis.multirun_folder import MultirunFolder
-from explorer.runs.config import compose, default_name, identity, sweep_name
+from explorer.runs.composing import compose
+from explorer.runs.config import RunConfig
+from explorer.runs.identity import default_name, identity, sweep_name
 from explorer.runs.multirun_frontiers import gather
-from explorer.runs.validation import validate
 from spaces import Network, Recipe
 from tests.support.quick_runs import QUICK, table
 from tests.support.run_folders import write_run
@@ -209,13 +210,13 @@ def test_a_named_multirun_is_one_folder_with_a_job_each(explore, folder):
 
 
 def test_ctrl_c_while_latency_is_measured_leaves_tables_and_is_made_good(explore, folder, monkeypatch):
-    from explorer.evaluation.evaluator import Evaluator
+    from explorer.evaluation.meter import Meter
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "timings", interrupted)
+        patch.setattr(Meter, "timings", interrupted)
         code, _, _ = explore("run", *QUICK, "name=late", "trials=3", "ladder=0")
     assert code == 130
     assert len(pd.read_csv(folder / "results/late/trials.csv")) == 3
@@ -248,7 +249,7 @@ def test_sweep_names_ignore_the_values_of_swept_keys():
     "group", ["model", "data", "space", "criterion", "evaluator", "sampler", "executor", "storage"]
 )
 def test_every_option_of_every_group_composes(group):
-    from explorer.runs.config import conf
+    from explorer.utils.conf import conf
 
     needed = {"custom": f"{group}._target_=a.B", "rdb": "storage.url=sqlite://", "file": "space.path=x.yaml"}
     needed |= dict.fromkeys(("timm", "torchvision", "transformers"), "model.architecture=x")
@@ -258,7 +259,7 @@ def test_every_option_of_every_group_composes(group):
         # a run on another library's model is named by its architecture
         assert config[group]["name"] in (path.stem, "x")
         if path.stem not in ("file",):
-            validate(config)
+            RunConfig.of(config)
 
 
 def test_importing_is_quick_in_what_it_imports():

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
 from explorer.search.storage.reconnecting import opened, reconnecting
@@ -60,8 +60,8 @@ def shared_storage(url: str) -> BaseStorage:
     Parameters
     ----------
     url
-        A database as SQLAlchemy names it; ``host:port`` of Optuna's gRPC proxy; ``redis://...``; or the path of a
-        file, ``*.journal``.
+        A database as SQLAlchemy names it; ``host:port`` of Optuna's gRPC proxy; or the path of a file,
+        ``*.journal``.
 
     Raises
     ------
@@ -113,13 +113,11 @@ def _proxy(url: str) -> BaseStorage:
 
 
 _KINDS = (
-    (r"rediss?://", "redis"),
     (r"(grpc://)?([^/:@]+|\[[0-9a-fA-F:]+\]):\d+$", "grpc"),
     (r".*\.journal$", "journal"),
     (r"", "rdb"),
 )
 _OPEN: dict[str, Callable[[str], BaseStorage]] = {
-    "redis": lambda url: JournalStorage(JournalRedisBackend(url)),
     "grpc": _proxy,
     "rdb": _database,
     "journal": lambda url: journal(Path(url)),
@@ -127,8 +125,8 @@ _OPEN: dict[str, Callable[[str], BaseStorage]] = {
 
 
 _ALLOWED = (
-    "allowed: host:port of a gRPC proxy; a URL such as sqlite:///study.db, postgresql+psycopg://USER@HOST/DATABASE "
-    "or redis://HOST; or a path *.journal"
+    "allowed: host:port of a gRPC proxy; a URL such as sqlite:///study.db or postgresql+psycopg://USER@HOST/DATABASE; "
+    "or a path *.journal"
 )
 # SQLAlchemy's, for what is no URL and for a database it does not know
 _UNKNOWN = ("ArgumentError", "NoSuchModuleError")
@@ -137,8 +135,7 @@ _UNKNOWN = ("ArgumentError", "NoSuchModuleError")
 def _reason(error: Exception, kind: str, url: str) -> str:
     """Return why a storage can't be opened, in one line and without its password."""
     if isinstance(error, ImportError):
-        needed = {"redis": "redis", "grpc": "'pruning-spaces[grpc]'"}.get(kind, "'pruning-spaces[rdb]'")
-        return f"its driver is missing: pip install {needed}"
+        return f"its driver is missing: pip install 'pruning-spaces[{kind}]'"
     if type(error).__name__ in _UNKNOWN:
         return _ALLOWED
     line = first_line(error).replace(url, redacted(url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 _ROUNDS, _PARENTS, _DRAWN = 12, 48, 512
 # covariances with what was measured that a proposal may take: parents are fewer where much was
 _WORK, _LEAST_PARENTS = 2_000_000, 12
+# how many candidates may share the first place, and by which share of its gain they may be behind
+_TIED, _TIE = 8, 0.1
 
 
 def propose(
@@ -30,7 +33,7 @@ def propose(
     rng: np.random.Generator,
     memo: MutableMapping[str, Any],
 ) -> Points | None:
-    """Return the point (axes,) that is expected to raise the hypervolume most, None where none was found.
+    """Return a point (axes,) that is expected to raise the hypervolume most, None where none was found.
 
     Parameters
     ----------
@@ -65,7 +68,10 @@ def _maximised(
     parents: int,
     rng: np.random.Generator,
 ) -> Points | None:
-    """Return the unseen point of greatest gain that an evolution from the front and from drawn points finds."""
+    """Return an unseen point of the greatest gains that an evolution from the front and from drawn points finds.
+
+    It is one of a few, taken at random, whose gains are next to the greatest.
+    """
     met: set[bytes] = set()
     pool = _unmet(domain, np.concatenate([front, drawn]), met)
     if not len(pool):
@@ -82,7 +88,10 @@ def _maximised(
         if len(fresh):
             pool, values = np.concatenate([pool, fresh]), np.concatenate([values, gain(fresh)])
     order = np.argsort(-values, kind="stable")
-    return next((pool[i] for i in order if not domain.seen(pool[i])), None)
+    first = list(itertools.islice((i for i in order if not domain.seen(pool[i])), _TIED))
+    # the model cannot tell them apart, and seeds should not agree on one
+    tied = [i for i in first if values[i] >= (1 - _TIE) * values[first[0]]]
+    return pool[rng.choice(tied)] if tied else None
 
 
 def _unmet(domain: Domain, points: Points, met: set[bytes]) -> Points:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -123,7 +124,11 @@ class Problem:
         limits, latency = split_budget(budget)
         options = Options.of(criterion)
         options.check(space)
-        task.check(module, validation[0])
+        for key, batches in (("validation", validation), ("train", calibration)):
+            with _blamed(key):
+                task.check(module, batches[0])
+        with _blamed("validation"):
+            task.check_targets(validation)
         task = task.referred(module, calibration, validation)
         if isinstance(space, PruningSpace):
             # says what is missing where the space is of another network
@@ -145,8 +150,11 @@ class Problem:
             shared=None if share is None else share(module, space, scores, task, limits),
         )
         scale = Scale(objectives, task.reference, error_metric(task))
-        dense = inherited.meter.dense() | space.dense
-        return cls(space, inherited, scale, limits, dense, options, evaluator(inherited))
+        made, dense = evaluator(inherited), inherited.meter.dense()
+        task.check_direction(dense)
+        if isinstance(made, Finetuned):
+            made.check()
+        return cls(space, inherited, scale, limits, dense | space.dense, options, made)
 
     @property
     def meter(self) -> Meter:
@@ -227,6 +235,15 @@ class Problem:
             earlier=earlier,
             shared=shared,
         )
+
+
+@contextmanager
+def _blamed(key: str) -> Iterator[None]:
+    """Let a mistake in data name the data it is in."""
+    try:
+        yield
+    except PruningError as error:
+        raise PruningError(f"{key}: {error}") from None
 
 
 def error_metric(task: Task) -> Metric:

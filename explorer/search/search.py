@@ -13,7 +13,7 @@ import optuna
 
 from explorer.search.history import History, Known, Record
 from explorer.search.jobs import Executor, Job, Result
-from explorer.search.rungs import promotable
+from explorer.search.rungs import failed_rung, promotable
 from explorer.search.samplers import Observations, Parameters, Past, RowSampler, make_sampler
 from explorer.search.trials import Claim, Trials
 from explorer.search.unseen import Remaining
@@ -155,7 +155,8 @@ class Search:
         Raises
         ------
         PruningError
-            If all evaluations fail: the first five, or fewer where there are no more. If all recipes are over the limit
+            If all evaluations fail, or all of a further rung: the first five, or fewer where there are no more. If all
+            recipes are over the limit
             on the latency: the first fifty, or all there are.
         """
         deadline = None if timeout is None else time.monotonic() + 60 * timeout
@@ -165,11 +166,18 @@ class Search:
                 while ended is None:
                     self._sync()
                     self._refuse_hopeless(_HOPELESS)
+                    self._refuse_failed_rung(_HOPELESS)
                     ended = self._advance(trials, deadline, on_record)
         finally:
             self._pending.clear()
         self._refuse_hopeless(1, 1 if ended == "exhausted" else _STALE)
+        self._refuse_failed_rung(1)
         return ended
+
+    def _refuse_failed_rung(self, least: int) -> None:
+        """Raise if so many evaluations at a further rung failed and none did not."""
+        if (sentence := failed_rung(self.records, least)) is not None:
+            raise PruningError(sentence)
 
     def _advance(
         self, trials: int, deadline: float | None, on_record: Callable[[list[Record]], None] | None

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from torch import nn
 
 from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
-from explorer.evaluation.budgets import LatencyLimit, split_budget
+from explorer.evaluation.allocated import evaluated
+from explorer.evaluation.budgets import LatencyLimit
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import Features, features_of
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.meter import Meter
-from explorer.pruning.allocation import Allocated, allocate
+from explorer.pruning.allocation import Allocated, Baseline, allocate
 from explorer.pruning.criteria import Options, Scores, cached_scores
 from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
-from explorer.search.jobs import Executor
-from explorer.search.metrics import METRICS, Metric
-from explorer.search.samplers import Observations
+from explorer.search.jobs import Executor, reason_of
+from explorer.search.ladder import ladder_rows
+from explorer.search.metrics import error_metric
+from explorer.search.plan import Plan
+from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
-from explorer.utils.checks import Ladder, checked_objectives
-from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside, unknown
+from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
-__all__ = ["Problem", "error_metric", "ladder_rows", "named_space", "refuse_empty"]
+__all__ = ["Problem", "refuse_empty"]
 
+log = logging.getLogger("explorer")
 
 Share = Callable[[nn.Module, PruningSpace, Scores, Task, Budget], nn.Module]
 """From a dense network, its space, scores and task, and the budget, to the network with shared weights."""
@@ -80,9 +83,10 @@ class Problem:
         calibration: Sequence[Batch],
         validation: Sequence[Batch],
         *,
-        budget: Mapping[str, Any],
+        limits: Budget,
+        latency: LatencyLimit,
         objectives: Sequence[str],
-        criterion: str | Mapping[str, Any] | Options,
+        criterion: Options,
         task: Task,
         scored: Sequence[Batch] | None = None,
         cache: Path | None = None,
@@ -100,8 +104,12 @@ class Problem:
             As in a space file, or bound to the module's Network.
         calibration, validation
             Batches on the module's device; see `Inherited` and `Meter`.
-        budget, objectives, criterion
-            As in the configuration.
+        limits, latency
+            The budget's exact and its measured part, see `explorer.evaluation.budgets`.
+        objectives
+            Keys of `OBJECTIVES`.
+        criterion
+            What scores are made by.
         task
             What the network is for.
         scored
@@ -120,10 +128,7 @@ class Problem:
         PruningError
             If anything asked for is unknown, the model has nothing to prune, or the budget holds no recipe.
         """
-        checked_objectives(objectives)
-        limits, latency = split_budget(budget)
-        options = Options.of(criterion)
-        options.check(space)
+        criterion.check(space)
         for key, batches in (("validation", validation), ("train", calibration)):
             with _blamed(key):
                 task.check(module, batches[0])
@@ -137,7 +142,7 @@ class Problem:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
-        scores = cached_scores(module, space.network, options, batches=data, task=task, folder=cache)
+        scores = cached_scores(module, space.network, criterion, batches=data, task=task, folder=cache)
         inherited = Inherited.of(
             module,
             space.network,
@@ -149,12 +154,12 @@ class Problem:
             racing=racing,
             shared=None if share is None else share(module, space, scores, task, limits),
         )
-        scale = Scale(objectives, task.reference, error_metric(task))
+        scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
         made, dense = evaluator(inherited), inherited.meter.dense()
         task.check_direction(dense)
         if isinstance(made, Finetuned):
             made.check()
-        return cls(space, inherited, scale, limits, dense | space.dense, options, made)
+        return cls(space, inherited, scale, limits, dense | space.dense, criterion, made)
 
     @property
     def meter(self) -> Meter:
@@ -182,7 +187,7 @@ class Problem:
             timings=lambda recipe: self.timings(recipe, batch=False),
         )
 
-    def doubt(self) -> str | None:
+    def _no_better_than_chance(self) -> str | None:
         """Return a sentence for a dense network that is no better than a constant prediction, None for others."""
         error, trivial = self.dense["error"], self.meter.task.trivial
         if trivial is None or error < trivial:
@@ -193,48 +198,67 @@ class Problem:
             f"({shown.text(trivial)}): is it trained, and are inputs normalised as they were then?"
         )
 
+    def baseline(self, asked: Baseline) -> tuple[dict[str, Any], Allocated | None]:
+        """Return the row of an evaluated baseline, and its recipe.
+
+        The row of one that failed has its ``reason`` in place of metrics, and there is no recipe.
+        """
+        try:
+            found = self.allocate(asked.allocation, {asked.metric: asked.asked}, family=asked.family)
+            row = {"baseline": asked.name, **evaluated(self.evaluator, self.space, found)}
+        except Exception as error:
+            reason = reason_of(error)
+            log.warning("%s failed: %s", asked.name, reason)
+            plain = {"baseline": asked.name, "allocation": asked.allocation, "family": asked.family}
+            return {**plain, "target": asked.metric, "asked": asked.asked, "state": "FAIL", "reason": reason}, None
+        log.info("%s: %s, error %.4f", asked.name, found, row["error"])
+        return row, found
+
     @cached_property
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
         return features_of(self.inherited, self.space, self.inherited.calibration)
 
     def search(
-        self,
-        study: optuna.Study,
-        *,
-        sampler: str,
-        options: Mapping[str, Any],
-        seed: int,
-        ladder: Ladder,
-        executor: Executor | None = None,
-        eta: float = 3,
-        earlier: Observations | None = None,
-        shared: bool = True,
+        self, study: optuna.Study, plan: Plan, *, executor: Executor | None = None, shared: bool = True
     ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds.
 
-        Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted. A sampler
-        that can begins with what was measured `earlier`. A study that is `shared` may have other drivers.
+        Parameters
+        ----------
+        study
+            With the plan's objectives.
+        plan
+            How.
+        executor
+            Where recipes are evaluated; None for this process.
+        shared
+            Whether the study may have other drivers.
         """
         return Search(
             study,
             self.space,
             Inline(self.evaluator) if executor is None else executor,
-            objectives=self.scale.objectives,
+            objectives=plan.objectives,
             budget=self.limits,
-            sampler=sampler,
-            options=options,
-            seed=seed,
-            ladder=ladder_rows(self.space, ladder),
+            sampler=plan.sampler,
+            options=plan.options,
+            seed=plan.seed,
+            ladder=ladder_rows(self.space, plan.ladder),
             dense=self.dense,
             rungs=len(self.evaluator.rungs),
-            eta=eta,
+            eta=plan.eta,
+            warm_start=plan.warm_start,
             reference=self.scale.reference,
             # measured when a sampler first asks for them
             features=lambda rows: self.features(rows),
-            earlier=earlier,
             shared=shared,
         )
+
+    def doubts(self, plan: Plan) -> list[str]:
+        """Return sentences on what makes a study of this problem doubtful; none for most."""
+        found = [self._no_better_than_chance(), doubt(plan.trials, len(self.evaluator.rungs), plan.eta)]
+        return [sentence for sentence in found if sentence is not None]
 
 
 @contextmanager
@@ -244,11 +268,6 @@ def _blamed(key: str) -> Iterator[None]:
         yield
     except PruningError as error:
         raise PruningError(f"{key}: {error}") from None
-
-
-def error_metric(task: Task) -> Metric:
-    """Return the row of `METRICS` for the metric that a task minimises on validation."""
-    return replace(METRICS["error"], label=f"validation {task.label}", scale=100 if task.unit == "%" else 1)
 
 
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
@@ -261,40 +280,3 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
         sample_inside(space, 1, rng, budget=limits, max_draws=1 << 17)
     except PruningError:
         sample_inside(space, 1, rng, budget=limits)
-
-
-def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int16]]:
-    """Return the rows of uniform ratios: those given, or so many evenly spaced from the space's least to 1.
-
-    A space of several families (channels, kinds of pattern, blocks) has a ladder of each, of two ratios below 1 at
-    least. The dense network is left out.
-    """
-    families = len(space.families)
-    rows = []
-    for family, places in space.families.items():
-        ratios: Iterable[float] = ladder if isinstance(ladder, Sequence) else ()
-        if isinstance(ladder, int) and ladder:
-            axes = [(space.axes[place], name) for place, name in places.items()]
-            least = min(axis.ratios[i] for axis, name in axes for i in axis.families[name])
-            ratios = np.linspace(least, 1, ladder if families == 1 else max(3, -(-ladder // families)))
-        rows += [space.uniform(ratio, family) for ratio in ratios]
-    pruned = [row for row in rows if not space.is_dense(row)]
-    return list({row.tobytes(): row for row in pruned}.values())
-
-
-def named_space(name: str) -> Mapping[str, Any]:
-    """Return a space of conf/space by its name, or the one in a file whose name ends in .yaml.
-
-    Raises
-    ------
-    PruningError
-        If there is none of that name.
-    """
-    from explorer.runs.config import conf, space_of
-
-    if name.endswith((".yaml", ".yml")):
-        return space_of({"space": {"path": name}})
-    files = {path.stem: path for path in (conf() / "space").glob("*.yaml") if path.stem != "file"}
-    if name not in files:
-        raise unknown("space", name, sorted(files))
-    return space_of({"space": {"path": files[name]}})

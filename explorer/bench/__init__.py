@@ -17,9 +17,11 @@ from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
 from explorer.models import MODELS
-from explorer.runs.config import RESULTS, compose, conf
+from explorer.runs.composing import compose
+from explorer.runs.config import RESULTS
 from explorer.search.samplers import SAMPLERS
 from explorer.utils.checks import checked_number
+from explorer.utils.conf import conf
 from explorer.utils.console import console
 from spaces import PruningError, unknown
 from spaces.granularity import checked_ratio

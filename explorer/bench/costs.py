@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.bench.cases import Case
 from explorer.bench.measured import Measured
-from explorer.problem import named_space
 from explorer.pruning.surgery import ChannelSlice
+from explorer.utils.space_section import named_space
 from explorer.utils.timing import interleaved
 from spaces import PruningSpace, Recipe
 

@@ -12,15 +12,17 @@ from torch import nn
 from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.data import Batch
-from explorer.problem import Problem, named_space
+from explorer.evaluation.budgets import LatencyLimit
+from explorer.problem import Problem
 from explorer.pruning.criteria import CRITERIA, Options
-from explorer.runs.config import RESULTS, compose
+from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.jobs import Job
 from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
-from spaces import PruningSpace, costs_of
+from explorer.utils.space_section import named_space
+from spaces import Budget, PruningSpace, costs_of
 
 __all__ = ["Outcome", "criteria", "summary"]
 
@@ -58,7 +60,7 @@ def criteria(config: dict[str, Any]) -> list[Measured]:
         If data or weights are not given or not there.
     """
     options = config["criteria"]
-    (run,) = compose([*resnet20("criteria", options), "device=cpu"])
+    run = RunConfig.composed([*resnet20("criteria", options), "device=cpu"])
     setup = Setup(run)
     module = setup.dense()
     network = trace(module, setup.example("cpu"), name="resnet20")
@@ -99,7 +101,7 @@ def _problems(
 ) -> Iterator[tuple[Problem, int]]:
     """Yield a criterion's problem for every seed that it depends on."""
     row = CRITERIA[name]
-    size = setup.config["evaluator"]["batch_size"]
+    size = setup.config.evaluator.batch_size
     calibration = list(setup.batches("train", options["calibration_batches"] * size))
     validation = list(setup.batches("validation", options["images"]))
     for seed in range(options["seeds"] if "seed" in row.options else 1):
@@ -110,7 +112,8 @@ def _problems(
             space,
             calibration,
             validation,
-            budget={},
+            limits=Budget(),
+            latency=LatencyLimit(),
             objectives=["error", "flops"],
             criterion=chosen,
             task=setup.task,

@@ -15,10 +15,11 @@ import pandas as pd
 from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.problem import Problem
-from explorer.runs.config import RESULTS, compose
+from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.history import Record
+from explorer.search.plan import Plan
 from explorer.search.storage import open_study
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
@@ -100,11 +101,11 @@ def racing(config: dict[str, Any]) -> list[Measured]:
 
 def _setup(config: Mapping[str, Any], name: str, overrides: Sequence[str], seed: int, *, key: str = "rungs") -> Setup:
     if name == "digits":
-        (run,) = compose([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
+        run = RunConfig.composed([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
         return Setup(run)
-    (run,) = compose([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
+    run = RunConfig.composed([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
     setup = Setup(run)
-    if "rungs" in run["evaluator"]:
+    if setup.config.evaluator.trains:
         setup.data = replace(setup.data, train=setup.data.train.subset(range(_IMAGES)))
     return setup
 
@@ -114,7 +115,8 @@ def _curve(
 ) -> pd.DataFrame:
     """Return one row an evaluation that ended in time."""
     study = open_study(None, "saving", problem.scale.objectives)
-    search = problem.search(study, sampler=sampler, options={}, seed=seed, ladder=8)
+    plan = Plan(problem.scale.objectives, sampler, {}, seed, ladder=8, eta=3, trials=trials, timeout=minutes)
+    search = problem.search(study, plan)
     rows: list[dict[str, float]] = []
     begin = time.perf_counter()
 
@@ -125,7 +127,7 @@ def _curve(
             volume = hypervolume(values, problem.scale.reference)
             rows.append({"seed": seed, "seconds": seconds, "recipes": len(records), "hypervolume": volume})
 
-    search.run(trials, timeout=minutes, on_record=note)
+    search.run(plan.trials, timeout=plan.timeout, on_record=note)
     return pd.DataFrame(rows)
 
 

@@ -19,18 +19,21 @@ from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
-from explorer.problem import Problem, named_space
-from explorer.runs.config import RESULTS, compose
+from explorer.problem import Problem
+from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.jobs import Job
+from explorer.search.plan import Plan
 from explorer.search.samplers import Observations, Parameters, Past, make_sampler
 from explorer.search.search import Record
 from explorer.search.storage import open_study
 from explorer.tracing import trace
+from explorer.utils.conf import named_section
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 from explorer.utils.fingerprints import fingerprint
+from explorer.utils.space_section import named_space
 from spaces import Budget, PruningSpace
 
 __all__ = ["SPACES", "samplers", "standings"]
@@ -42,7 +45,6 @@ SPACES: Mapping[str, tuple[str, ...]] = {
 }
 """The spaces, as overrides of conf/run.yaml; of ResNet-20 all but the digits."""
 
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {"nsga2": {"population_size": 20}, "tpe": {"multivariate": True}}
 _OURS = "frontier"
 # trials in which ours is to reach the best other's last median, by space; and how much further it is to get
 _TRIALS, _FURTHER = {"filter": 16, "mixed": 24, "digits": 24}, {"filter": 1.05}
@@ -162,10 +164,10 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     """Return the problem of a space, its evaluations kept, and what stands for it in names of files."""
     model = [] if space == "digits" else resnet20("samplers", options)
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
-    (run,) = compose([*model, *SPACES[space], *size, "device=cpu"])
+    run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()
     made_of = [problem.meter.model, problem.meter.validation, problem.pruner.scores, problem.inherited.calibration]
-    decides = [problem.space.network.identity, repr(problem.space.axes), run["evaluator"], run["finetuning"]]
+    decides = [problem.space.network.identity, problem.space.axes, run.evaluator, run.finetuning]
     key = fingerprint(made_of, decides)[:6]
     kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
     return replace(problem, evaluator=kept), key  # type: ignore[arg-type]
@@ -173,7 +175,9 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
 
 def _curve(problem: Problem, sampler: str, seed: int, trials: int) -> pd.DataFrame:
     study = open_study(None, "samplers", problem.scale.objectives)
-    search = problem.search(study, sampler=sampler, options=_OPTIONS.get(sampler, {}), seed=seed, ladder=_LADDER)
+    options = named_section("sampler", sampler)["options"]
+    plan = Plan(problem.scale.objectives, sampler, options, seed, ladder=_LADDER, eta=3, trials=trials, timeout=None)
+    search = problem.search(study, plan)
     search.run(trials)
     return _table(search.records, problem)
 

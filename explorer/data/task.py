@@ -120,6 +120,11 @@ class Task:
         return f"{name} ({self.unit})" if self.unit else name
 
     @property
+    def scale(self) -> float:
+        """The factor by which what is minimised is multiplied where it is shown."""
+        return 100 if self.unit == "%" else 1
+
+    @property
     def classifies(self) -> bool:
         """Whether the loss is torch's cross-entropy, which has label smoothing and takes logits."""
         return self.loss is F.cross_entropy

@@ -1,4 +1,4 @@
-"""Settings of training: how a network is trained, and the rungs of epochs; they are checked without torch."""
+"""How networks are measured and trained, as sections of the configuration say it; checked without torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,27 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from explorer.utils.checks import checked_number
+from explorer.utils.settings import checked, flag, number, parsed, word
 from spaces import PruningError, unknown
 
 if TYPE_CHECKING:
     from explorer.data.task import Task
 
-__all__ = ["OPTIMIZERS", "PRECISIONS", "STARTS", "Settings", "checked_rungs"]
+__all__ = [
+    "EVALUATORS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "STARTS",
+    "EvaluatorSettings",
+    "FinalSettings",
+    "Settings",
+    "SupernetSettings",
+    "checked_rungs",
+]
+
+EVALUATORS = ("inherit", "finetune", "scratch")
+"""How a candidate comes by its weights."""
+
 
 OPTIMIZERS = ("adamw", "sgd")
 """What makes steps of gradients, see `explorer.evaluation.training.optimization`."""
@@ -121,3 +136,71 @@ def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> No
     )
     if not whole or not rungs or sorted(set(rungs)) != list(rungs):
         raise PruningError(f"{key}: {rungs!r}, allowed is an ascending list of whole numbers of epochs >= {least}")
+
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """How candidates are measured.
+
+    Parameters
+    ----------
+    name
+        One of `EVALUATORS`.
+    batch_size
+        Inputs a forward pass.
+    calibration_batches
+        Batches for batch-norm statistics.
+    images
+        Validation inputs to measure on; None for all.
+    racing
+        Whether an evaluation may end early, see `explorer.data.racing`.
+    rungs
+        Epochs trained in all at each rung; 0 is no training.
+    eta
+        The best 1/`eta` of each rung are evaluated at the next.
+    """
+
+    name: str = word(EVALUATORS)
+    batch_size: int = number(1)
+    calibration_batches: int = number(1)
+    images: int | None = number(1, optional=True)
+    racing: bool = flag()
+    rungs: tuple[int, ...] = checked(lambda key, value: checked_rungs(value, start="finetune", key=key))
+    eta: float = number(1, whole=False, above=True)
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> EvaluatorSettings:
+        """Return the settings of a section of conf/evaluator.
+
+        Raises
+        ------
+        PruningError
+            If a key is unknown or missing, or a value is not allowed.
+        """
+        # without training there is one rung, and nothing to promote
+        settings = parsed(cls, "evaluator", {"rungs": [0], "eta": 3, **section})
+        checked_rungs(settings.rungs, start=settings.name)
+        return settings
+
+    @property
+    def trains(self) -> bool:
+        """Whether candidates are trained."""
+        return self.name != "inherit"
+
+
+@dataclass(frozen=True)
+class SupernetSettings:
+    """How weights shared by all sub-networks are trained: for so many epochs, 0 for none."""
+
+    epochs: int = number(0)
+    samples: int = number(0)
+    learning_rate: float = number(0, whole=False, above=True)
+
+
+@dataclass(frozen=True)
+class FinalSettings:
+    """Which frontier points are retrained at the end: how many, in how many trainings of so many epochs."""
+
+    points: int = number(0)
+    seeds: int = number(1)
+    epochs: int = number(1)

@@ -141,7 +141,7 @@ class _Sandwich:
         space, self._rng = self._space, rng
         self._rows = sample_inside(space, _POOL, rng, budget=self._limits, measure="axes").rows
         least = space.canonical(np.array([[np.argmin(axis.ratios) for axis in space.axes]], dtype=np.int16))
-        inside = (space.constraints & self._limits).inside(space, least)
+        inside = space.inside(least, space.constraints & self._limits)
         candidates = np.concatenate([least[inside], self._rows])
         self._cheapest = candidates[np.argmin(space.costs(candidates)["flops"])]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import nn
 
 __all__ = [
     "device_of",
-    "left_as_it_was",
     "modes_restored",
     "run",
     "tensors_of",
@@ -47,27 +46,6 @@ def device_of(model: nn.Module) -> torch.device:
 def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return all parameters and buffers by name, those not in a state too."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-@contextmanager
-def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Undo what a model does to its modes, attributes and tensors while it runs, such as moving averages."""
-    tables: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = [
-        (table, dict(table)) for module in model.modules() for table in (vars(module), module._buffers)
-    ]
-    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if not tensor.is_inference()]
-    values = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
-    try:
-        yield
-    finally:
-        for table, before in tables:
-            table.clear()
-            table.update(before)
-        with torch.no_grad():
-            for tensor, value, version in values:
-                # a buffer may have been written to past autograd
-                if tensor._version != version or not isinstance(tensor, nn.Parameter):
-                    tensor.copy_(value)
 
 
 @contextmanager

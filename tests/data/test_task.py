@@ -18,7 +18,7 @@ from torch import nn
 
 import explorer
 from explorer.data.task import Task, classification, prediction, regression, squared_error, wrong
-from explorer.problem import error_metric
+from explorer.search.metrics import error_metric
 from spaces import PruningError
 
 LABELS = torch.tensor([0, 0, 0, 1])
@@ -75,7 +75,11 @@ def test_a_metric_with_a_state_is_reset_and_turned_where_high_is_good() -> None:
     for _ in range(2):
         result = task.evaluate(nn.Identity(), [(LOGITS[:1], LABELS[:1]), (LOGITS[1:], LABELS[1:])])
         assert result.error == pytest.approx(1 - 5 / 4)
-    assert (metric.total, task.label, error_metric(task).label) == (100.0, "1 - mean", "validation 1 - mean")
+    assert (metric.total, task.label, error_metric(task.label, task.scale).label) == (
+        100.0,
+        "1 - mean",
+        "validation 1 - mean",
+    )
     assert Task(metric=metric, higher_is_better=False).evaluate(nn.Identity(), [(LOGITS, LABELS)]).error == 5 / 4
 
 

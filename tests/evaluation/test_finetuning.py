@@ -24,13 +24,13 @@ from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import Settings
 from explorer.evaluation.training import distance, epoch_of
-from explorer.problem import named_space
 from explorer.pruning.criteria import Scores, score
 from explorer.pruning.patterns import gemm_of
-from explorer.runs.config import compose
-from explorer.runs.validation import validate
+from explorer.runs.composing import compose
+from explorer.runs.config import RunConfig
 from explorer.search.jobs import Job
 from explorer.tracing import trace
+from explorer.utils.space_section import named_space
 from spaces import Network, Pattern, PruningError, PruningSpace, Recipe
 
 CLOCKS = ("images_per_second",)
@@ -503,5 +503,5 @@ def test_attention_and_dropped_blocks_train(digits, start) -> None:
 )
 def test_mistakes_in_the_configuration_are_one_line(overrides, message) -> None:
     with pytest.raises(PruningError, match=message) as caught:
-        validate(compose(overrides)[0])
+        RunConfig.of(compose(overrides)[0])
     assert "\n" not in str(caught.value)

@@ -17,10 +17,10 @@ from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.settings import Settings
 from explorer.evaluation.supernet import _Sandwich, supernet
 from explorer.evaluation.training import train
-from explorer.problem import named_space
 from explorer.pruning.criteria import score
 from explorer.search.jobs import Job
 from explorer.tracing import trace
+from explorer.utils.space_section import named_space
 from spaces import Budget, PruningError, PruningSpace
 
 SETTINGS = Settings(learning_rate=0.05, temperature=1.0)
@@ -127,7 +127,7 @@ def test_cheapest_and_drawn_recipes_are_inside() -> None:
     sandwich = _Sandwich(model, space, limits, score(model, space.network), task=TASK, settings=SETTINGS, samples=2)
     sandwich.draw(np.random.default_rng(0))
     rows = np.concatenate([sandwich._rows, sandwich._cheapest[None]])
-    assert limits.inside(space, rows).all()
+    assert space.inside(rows, limits).all()
     free = _Sandwich(model, space, Budget(), score(model, space.network), task=TASK, settings=SETTINGS, samples=2)
     free.draw(np.random.default_rng(0))
     least = min(space.costs(space.rows(0, len(space)))["flops"])

@@ -262,7 +262,7 @@ def test_scores_are_those_of_the_definition(name):
             continue
         value = model.get_parameter(tensor.name).detach().abs().double()
         for axis, dim in enumerate(tensor.dims):
-            if dim.units == {unit.name} and len(dim.runs) == 1:
+            if dim.units == {unit.name} and len(dim.spans) == 1:
                 each = value.movedim(axis, 0).flatten(1).sum(1).reshape(unit.atoms, -1).sum(1)
                 expected += each / value.movedim(axis, 0).flatten(1).sum(1).mean()
     torch.testing.assert_close(scores[unit.name], expected)

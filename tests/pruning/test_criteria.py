@@ -93,7 +93,7 @@ def _entries(network: Network, name: str, axis: int) -> list[tuple[tuple[str, in
     """Return for every entry of a dimension its unit and atom, and what takes its slice of a weight."""
     dim = network.tensor[name].dims[axis]
     places: list[tuple[str, int] | None] = []
-    for run in dim.runs:
+    for run in dim.spans:
         for i in range(run.entries):
             places.append(None if run.unit is None else (run.unit, run.start + i // run.each))
     each = len(places) // dim.groups

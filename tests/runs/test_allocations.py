@@ -20,19 +20,31 @@ from torch import nn
 import explorer
 from explorer import models
 from explorer.analysis.plots import BASELINES, pareto_data
+from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.tables import Scale
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
+from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.evaluator import Inherited
-from explorer.problem import named_space
-from explorer.pruning.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
+from explorer.pruning.allocation import (
+    ALLOCATIONS,
+    Allocated,
+    FreeAxis,
+    FreeSpace,
+    allocate,
+    allocated_family,
+    asked_baselines,
+)
 from explorer.pruning.allocation.landing import SLACK
 from explorer.pruning.criteria import CRITERIA, Scores, score
-from explorer.runs.baselines import evaluated, missing_baselines
-from explorer.runs.config import compose, default_name, sweep_name
-from explorer.runs.validation import validate
+from explorer.runs.baselines import missing_baselines
+from explorer.runs.composing import compose
+from explorer.runs.config import RunConfig
+from explorer.runs.identity import default_name, sweep_name
 from explorer.search.jobs import Job
 from explorer.tracing import trace
+from explorer.utils.conf import run_section
+from explorer.utils.space_section import named_space
 from spaces import COSTS, Network, PruningError, PruningSpace, Recipe, costs_of
 from tests.support.quick_runs import QUICK, table
 from tests.support.random_models import RandomModel
@@ -364,14 +376,14 @@ def test_a_space_of_blocks_has_nothing_to_allocate():
 )
 def test_mistakes_in_a_configuration_are_found_before_anything_is_loaded(override, message):
     with pytest.raises(PruningError) as caught:
-        validate(compose([override])[0])
+        RunConfig.of(compose([override])[0])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_baselines_without_targets_are_a_mistake():
     with pytest.raises(PruningError, match="baseline_targets: every list is empty"):
-        validate(compose(["baselines=[global]", "baseline_targets.flops=[]"])[0])
+        RunConfig.of(compose(["baselines=[global]", "baseline_targets.flops=[]"])[0])
 
 
 @pytest.mark.parametrize(
@@ -403,8 +415,8 @@ def test_baselines_change_no_name():
 def test_baselines_of_two_tiles_are_two(tmp_path):
     names = set()
     for width in (4, 8):
-        more = ["baselines=[uniform]", "baseline_targets.flops=[.5]", f"baseline_family='tile(width={width})'"]
-        names |= {baseline.name for baseline in missing_baselines(tmp_path, compose(more)[0])}
+        asked = asked_baselines(["uniform"], run_section("baseline_targets", {"flops": [0.5]}), f"tile(width={width})")
+        names |= {baseline.name for baseline in missing_baselines(RunFolder(tmp_path), asked)}
     assert names == {"baseline-uniform-tile-width-4-flops-0.5", "baseline-uniform-tile-width-8-flops-0.5"}
 
 
@@ -505,7 +517,8 @@ def test_budgets_do_not_hold_for_baselines():
     recipe = problem.space[3]
     with pytest.raises(PruningError, match="over the budget"):
         problem.evaluator(Job(-1, recipe))
-    assert evaluated(problem, Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe))["latency_ms"] > 0
+    found = Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe)
+    assert evaluated(problem.evaluator, problem.space, found)["latency_ms"] > 0
 
 
 def test_a_pareto_plot_shows_baselines_that_have_what_it_shows():

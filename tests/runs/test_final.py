@@ -14,12 +14,13 @@ from hypothesis import given
 from torch import nn
 
 from explorer import data
+from explorer.analysis.selection import telling
 from explorer.data.task import classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.retraining import retrain
 from explorer.evaluation.settings import Settings
 from explorer.pruning.criteria import score
-from explorer.runs.final import retrain, telling
 from explorer.tracing import trace
 from spaces import PruningError, Recipe
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from explorer.pruning.surgery.stand_ins import Skip, SmallerAttention
 from explorer.pruning.surgery.window_attention import WINDOWED, window_attention
-from spaces import Dim, Network, Run
+from spaces import Dim, Network, Span
 
 __all__ = ["SizeAttribute", "size_attributes", "update_of"]
 
@@ -92,7 +92,7 @@ def _heads(model: nn.Module, network: Network, unit: str, places: set[str]) -> I
         for attribute, value in vars(module).items():
             counted = attribute in _COUNTS and type(value) is int and value % heads == 0
             if counted or (attribute in _WIDTHS and value in widths):
-                yield SizeAttribute(module, attribute, Dim((Run(unit, 0, heads),)), value)
+                yield SizeAttribute(module, attribute, Dim((Span(unit, 0, heads),)), value)
 
 
 def _widths(model: nn.Module, network: Network) -> Iterator[SizeAttribute]:

@@ -17,7 +17,7 @@ from explorer.pruning.surgery.atoms import Atoms, Kept
 from explorer.pruning.surgery.attributes import size_attributes
 from explorer.pruning.surgery.skeleton import Skeleton
 from explorer.pruning.surgery.stand_ins import ChannelSlice, Skip, swapped
-from spaces import Dim, Network, PruningError, Run
+from spaces import Dim, Network, PruningError, Span
 
 __all__ = ["Surgeon"]
 
@@ -48,12 +48,12 @@ class Surgeon:
             if tensor.name not in self._tensors or list(self._tensors[tensor.name].shape) != expected:
                 raise PruningError(f"model: it has no tensor {tensor.name!r} of shape {expected}, as its network says")
         # many tensor dimensions are alike: what stays of them is found once a build
-        numbers: dict[tuple[Run, ...], int] = {}
+        numbers: dict[tuple[Span, ...], int] = {}
         self._plan = [
             (
                 tensor.name,
                 self._tensors[tensor.name],
-                [(numbers.setdefault(dim.runs, len(numbers)), dim) for dim in tensor.dims],
+                [(numbers.setdefault(dim.spans, len(numbers)), dim) for dim in tensor.dims],
             )
             for tensor in network.tensors
         ]

@@ -383,10 +383,11 @@ def _identity(
     """Return a study's name: a hash of all that its values depend on."""
     space, task = problem.space, problem.meter.task
     axes = [(axis.label, axis.choices) for axis in space.axes]
-    parts: list[Any] = [module, space.network.identity, axes, space.constraints, dict(budget or {})]
-    parts += [replace(plan, trials=1, timeout=None), told.evaluator, told.finetuning, told.supernet, told.criterion]
+    parts: list[Any] = [module, space.network.identity, axes, space.constraints]
+    parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
+    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, scores.channels, scores.weights]
     parts += [getattr(task, field.name) for field in fields(task)]
-    parts += [problem.pruner.scores, problem.inherited.calibration, problem.meter.validation]
-    if told.evaluator.trains or told.supernet.epochs:
-        parts.append(identity_of(train))
+    parts += [problem.inherited.calibration, problem.meter.validation]
+    if isinstance(problem.evaluator, Finetuned):
+        parts.append(identity_of(problem.evaluator.batches))
     return f"exploration-{fingerprint(*parts)}"

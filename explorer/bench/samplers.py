@@ -167,12 +167,7 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()
     made_of = [problem.meter.model, problem.meter.validation, problem.pruner.scores, problem.inherited.calibration]
-    decides = [
-        problem.space.network.identity,
-        repr(problem.space.axes),
-        run.given["evaluator"],
-        run.given["finetuning"],
-    ]
+    decides = [problem.space.network.identity, problem.space.axes, run.evaluator, run.finetuning]
     key = fingerprint(made_of, decides)[:6]
     kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
     return replace(problem, evaluator=kept), key  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.data import head
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.meter import Meter
 from explorer.evaluation.settings import STARTS, Settings, checked_rungs
@@ -27,12 +28,16 @@ from explorer.evaluation.training import (
     within_memory,
 )
 from explorer.pruning.patterns import Masks, put_on
+from explorer.pruning.surgery.skeleton import copied
 from explorer.search.jobs import Job
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
 
 __all__ = ["Finetuned"]
+
+# inputs that tell whether a network can be trained
+_CHECKED = 32
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,6 +96,26 @@ class Finetuned:
     def meter(self) -> Meter:
         """The meter of the sub-networks."""
         return self.inherited.meter
+
+    def check(self) -> None:
+        """Check on the first training inputs that the dense network can be trained, so that it shows before a search.
+
+        Raises
+        ------
+        PruningError
+            If nothing of it can be trained, it runs or its loss can be differentiated in evaluation only, or batches
+            are too small for its norms. The error names ``train``.
+        """
+        inputs, targets = self.inherited.calibration[0]
+        batch = head(inputs, _CHECKED), head(targets, _CHECKED)
+        model = copied(self.meter.model)
+        try:
+            trainer = Trainer(model, task=self.meter.task, settings=self.settings, teacher=self.meter.model)
+            with seeded(0, device_of(model)):
+                trainer.epoch([batch], number=1, begun=0, of=1)
+        except PruningError as error:
+            reason = str(error).removeprefix("training: ")
+            raise PruningError(f"train: the dense network can't be trained ({reason})") from None
 
     def __call__(self, job: Job) -> dict[str, float]:
         """Return the metrics of the sub-network after the job's rung, and how the training went.

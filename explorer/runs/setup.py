@@ -144,8 +144,7 @@ class Setup:
         else:
             section = self.config.given["model"]
             made = {**section, **code_of(section), "arguments": self.arguments}
-            task = fingerprint(self.task.loss, self.task.prediction)
-            augmentation = [self.data.crop, self.data.flip]
+            task, augmentation = fingerprint(self.task.loss, self.task.prediction), [self.data.crop, self.data.flip]
             key = {"model": made, "data": self.data.identity, "task": task, "augmentation": augmentation}
             model, cached = trained_network(
                 self.untrained,

@@ -212,7 +212,7 @@ def test_a_named_multirun_is_one_folder_with_a_job_each(explore, folder):
 def test_ctrl_c_while_latency_is_measured_leaves_tables_and_is_made_good(explore, folder, monkeypatch):
     from explorer.evaluation.meter import Meter
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

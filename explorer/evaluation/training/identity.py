@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -33,7 +33,10 @@ def identity_of(batches: Iterable[Any]) -> str:
     if isinstance(batches, list | tuple):
         return fingerprint(batches)
     kind = f"{type(batches).__module__}.{type(batches).__qualname__}"
-    length = len(batches) if isinstance(batches, Sized) else None
+    try:
+        length = len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        length = None
     return fingerprint(kind, length, getattr(batches, "batch_size", None), _dataset(getattr(batches, "dataset", None)))
 
 

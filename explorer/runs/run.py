@@ -162,12 +162,8 @@ class _Run:
     def _doubts(self) -> list[str]:
         """Return sentences on what makes the run's numbers doubtful; none for most."""
         weights = self.config.model.weights
-        loaded = (
-            []
-            if weights is None
-            else [f"model.weights: {weights} may have seen the validation images; errors on them are then too low"]
-        )
-        return [*self.problem.doubts(self.config.plan), *loaded]
+        seen = f"model.weights: {weights} may have seen the validation images; errors on them are then too low"
+        return [*self.problem.doubts(self.config.plan), *([] if weights is None else [seen])]
 
     @contextmanager
     def _executor(self, section: Mapping[str, Any]) -> Iterator[Executor]:

@@ -32,7 +32,7 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
 }
 """Colour, marker and line of every granularity."""
 # whose looks other names take in turn
-_DISTINCT = ("element", "tile_element", "block", "vector", "tile_vector", "kernel", "layer", "mixed")
+_DISTINCT = ("element", "block", "tile_element", "tile_vector", "kernel", "vector", "layer", "mixed")
 
 # what jobs of a multirun may differ in, besides their seeds
 _CHOICES = ("space", "criterion", "evaluator", "sampler")

@@ -156,7 +156,7 @@ def explore(
         Options.of(chosen("criterion") if criterion is None else criterion),
         asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
     )
-    if told.final.points and test is None:
+    if told.final.asked and test is None:
         raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
     plan = _plan(told, objectives, sampler, options, seed, ladder, trials, timeout)
     workers = named_section("executor", executor)
@@ -271,13 +271,13 @@ class _Told:
         self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int
     ) -> pd.DataFrame | None:
         """Return the table of the frontier points that are retrained, None where none is asked for."""
-        if not self.final.points or test is None:
+        if not self.final.asked or test is None:
             return None
         device = device_of(study.problem.meter.model)
         batches = [moved(batch, device) for batch in draw(test, key="test")]
         finetuned = self._finetuned(study.problem.inherited, train, (self.final.epochs,), seed, None)
         with TemporaryDirectory() as folder:
-            return study.retrained(finetuned, self.final, batches, Path(folder))
+            return study.retrained(study.chosen(self.final), finetuned, self.final, batches, Path(folder))
 
 
 def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int | None) -> dict[str, Any]:
@@ -385,7 +385,7 @@ def _identity(
     axes = [(axis.label, axis.choices) for axis in space.axes]
     parts: list[Any] = [module, space.network.identity, axes, space.constraints]
     parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
-    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, scores.channels, scores.weights]
+    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, problem.pruner.scores]
     parts += [getattr(task, field.name) for field in fields(task)]
     parts += [problem.inherited.calibration, problem.meter.validation]
     if isinstance(problem.evaluator, Finetuned):

@@ -247,6 +247,11 @@ class RunConfig:
         return identity(self.given)
 
     @property
+    def bounded(self) -> bool:
+        """Whether there is a budget."""
+        return bool(self.limits) or self.latency != LatencyLimit()
+
+    @property
     def title(self) -> str:
         """What is explored, for titles: the model on the data."""
         return f"{model_name(self.given)} on {self.data.name}"

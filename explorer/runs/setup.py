@@ -225,7 +225,7 @@ class Setup:
         refuse_empty(space, config.limits)
         check_reach(space, config.baselines)
         self._try_sampler(space, config.limits)
-        if evaluator.trains or config.supernet.epochs or config.final.points:
+        if evaluator.trains or config.supernet.epochs or config.final.asked:
             config.finetuning.check(self.task)
         self.task.check(model, next(iter(self.batches("train", 2))))
         seed = config.plan.seed

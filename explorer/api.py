@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -28,6 +28,7 @@ from explorer.evaluation.training import identity_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
+from explorer.pruning.criteria.options import seeded
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.ladder import Ladder
@@ -153,7 +154,7 @@ def explore(
         Settings.of(run_section("finetuning", finetuning or {}, refused=("batch_size",))),
         parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
         parsed(FinalSettings, "final", run_section("final", final or {})),
-        Options.of(chosen("criterion") if criterion is None else criterion),
+        _criterion(criterion, defaults("run")["seed"] if seed is None else seed, train),
         asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
     )
     if told.final.asked and test is None:
@@ -291,6 +292,12 @@ def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int |
         checked_number("calibration_batches", calibration_batches, least=1)
         section["calibration_batches"] = calibration_batches
     return section
+
+
+def _criterion(given: str | Mapping[str, Any] | None, seed: int, train: Iterable[Any]) -> Options:
+    """Return a criterion's options; its batches are drawn by the seed where `train` has a length, else the first."""
+    section = named_section("criterion", chosen("criterion") if given is None else given)
+    return Options.of(seeded(section, seed if isinstance(train, Sized) else 0))
 
 
 def _plan(

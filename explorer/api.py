@@ -59,7 +59,7 @@ def explore(
     timeout: float | None = None,
     sampler: str | None = None,
     options: Mapping[str, Any] | None = None,
-    criterion: str | Mapping[str, Any] | None = None,
+    criterion: str | Mapping[str, Any] | Callable[[Any], Any] | None = None,
     task: Task | None = None,
     evaluator: str | Mapping[str, Any] | None = None,
     finetuning: Mapping[str, Any] | None = None,
@@ -103,8 +103,8 @@ def explore(
     sampler, options
         A key of `explorer.search.samplers.SAMPLERS`, and its options.
     criterion
-        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options: see
-        `explorer.pruning.criteria.Options`.
+        A key of `explorer.pruning.criteria.CRITERIA`, a function of yours or its import path, or a mapping with one of
+        these as ``name`` and options: see `explorer.pruning.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     evaluator

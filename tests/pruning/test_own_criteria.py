@@ -73,7 +73,7 @@ def test_the_command_takes_an_import_path(explore, folder: Path) -> None:
     code = "def cubed(subject):\n    return {name: weight.abs() ** 3 for name, weight in subject.weights.items()}\n"
     (folder / "mine.py").write_text(code)
     keys = [*QUICK, "trials=2", "ladder=0", "criterion=custom", "criterion._target_=mine.cubed"]
-    done, out, err = explore("run", *keys, "name=cubed")
+    done, _, err = explore("run", *keys, "name=cubed")
     assert done == 0, err
     stored = yaml.safe_load((folder / "results" / "cubed" / "config.yaml").read_text())["criterion"]
     assert (stored["name"], stored["_target_"]) == ("custom", "mine.cubed")

@@ -173,6 +173,8 @@ def explore(
         task=task,
         folder=None if folder is None else Path(folder),
     )
+    if told.final.points:
+        told._finetuned(problem.inherited, train, (told.final.epochs,), plan.seed, None).check()
     check_reach(problem.space, told.baselines)
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):

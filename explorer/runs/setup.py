@@ -230,7 +230,7 @@ class Setup:
         self.task.check(model, next(iter(self.batches("train", 2))))
         seed = config.plan.seed
         calibration = self.batches("train", evaluator.calibration_batches * evaluator.batch_size, seed=seed)
-        return Problem.of(
+        problem = Problem.of(
             self.dense(),
             space,
             list(calibration),
@@ -246,6 +246,9 @@ class Setup:
             share=self._shared if config.supernet.epochs else None,
             evaluator=lambda inherited: self._evaluator(inherited, checkpoints),
         )
+        if config.final.points:
+            self.finetuned(problem.inherited, (config.final.epochs,), None).check()
+        return problem
 
     def _evaluator(self, inherited: Inherited, checkpoints: Path | None) -> Inherited | Finetuned:
         """Return the evaluator of candidates."""

@@ -153,7 +153,7 @@ def explore(
         Settings.of(run_section("finetuning", finetuning or {}, refused=("batch_size",))),
         parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
         parsed(FinalSettings, "final", run_section("final", final or {})),
-        Options.of(chosen("criterion") if criterion is None else criterion),
+        Options.of(chosen("criterion") if criterion is None else criterion).located(),
         asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
     )
     if told.final.points and test is None:

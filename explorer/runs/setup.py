@@ -219,7 +219,7 @@ class Setup:
         candidates were trained to is kept in a folder, if one is given.
         """
         config, evaluator = self.config, self.config.evaluator
-        model = self.untrained()
+        criterion, model = config.criterion.located(), self.untrained()
         network = trace(model, self.example("cpu"), name=config.model.factory.name)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)
@@ -238,7 +238,7 @@ class Setup:
             limits=config.limits,
             latency=config.latency,
             objectives=config.plan.objectives,
-            criterion=config.criterion,
+            criterion=criterion,
             task=self.task,
             scored=self._scored(),
             cache=RESULTS / ".cache",

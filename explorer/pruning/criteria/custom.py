@@ -23,7 +23,7 @@ def weights(subject: Subject) -> Named:
         If it raises, or gives anything but scores of every weight's shape.
     """
     function = subject.options.function
-    assert function is not None
+    assert callable(function)
     name = getattr(function, "__name__", type(function).__name__)
     try:
         with subject.borrowed():

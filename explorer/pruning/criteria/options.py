@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from explorer.pruning.criteria.catalogue import CRITERIA, CUSTOM, Criterion
@@ -40,8 +40,8 @@ class Options:
     seed
         Which of them: 0 the first, 1 as many after those, and so on. Of ``random`` the seed.
     function
-        Of ``custom``: from a `Subject` to the name of every weight in ``subject.weights`` and scores of its shape,
-        numbers of 0 or more.
+        Of ``custom``, or its import path: from a `Subject` to the name of every weight in ``subject.weights`` and
+        scores of its shape, numbers of 0 or more.
     """
 
     name: str = "l1"
@@ -50,7 +50,7 @@ class Options:
     reduction: str = "sum"
     batches: int = 10
     seed: int = 0
-    function: Callable[[Any], Any] | None = None
+    function: Callable[[Any], Any] | str | None = None
 
     @classmethod
     def of(cls, criterion: str | Mapping[str, Any] | Callable[[Any], Any] | Options) -> Options:
@@ -76,7 +76,8 @@ class Options:
         if callable(name):
             function, given["name"] = name, CUSTOM.name
         elif name == CUSTOM.name or (isinstance(name, str) and "." in name):
-            function, given["name"] = locate("criterion", given.pop("_target_", name)), CUSTOM.name
+            # imported by `located`: what checks a configuration runs none of its code
+            function, given["name"] = str(given.pop("_target_", name)), CUSTOM.name
         elif not isinstance(name, str) or name not in CRITERIA:
             raise unknown("criterion", name, (*CRITERIA, CUSTOM.name))
         row = CUSTOM if function is not None else CRITERIA[given["name"]]
@@ -89,6 +90,18 @@ class Options:
             if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise PruningError(f"criterion.{key}: {value!r}, allowed is a whole number >= {least}")
         return cls(**{"norm": row.norm, "function": function, **given})
+
+    def located(self) -> Options:
+        """Return the options with the function itself in place of its import path.
+
+        Raises
+        ------
+        PruningError
+            If it can't be imported.
+        """
+        if not isinstance(self.function, str):
+            return self
+        return replace(self, function=locate("criterion", self.function))
 
     @property
     def row(self) -> Criterion:

@@ -28,7 +28,6 @@ from explorer.evaluation.training import identity_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
-from explorer.pruning.criteria.options import seeded
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.ladder import Ladder
@@ -60,7 +59,7 @@ def explore(
     timeout: float | None = None,
     sampler: str | None = None,
     options: Mapping[str, Any] | None = None,
-    criterion: str | Mapping[str, Any] | None = None,
+    criterion: str | Mapping[str, Any] | Callable[[Any], Any] | None = None,
     task: Task | None = None,
     evaluator: str | Mapping[str, Any] | None = None,
     finetuning: Mapping[str, Any] | None = None,
@@ -104,8 +103,8 @@ def explore(
     sampler, options
         A key of `explorer.search.samplers.SAMPLERS`, and its options.
     criterion
-        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options: see
-        `explorer.pruning.criteria.Options`.
+        A key of `explorer.pruning.criteria.CRITERIA`, a function of yours or its import path, or a mapping with one of
+        these as ``name`` and options: see `explorer.pruning.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     evaluator
@@ -174,6 +173,8 @@ def explore(
         task=task,
         folder=None if folder is None else Path(folder),
     )
+    if told.final.points:
+        told._finetuned(problem.inherited, train, (told.final.epochs,), plan.seed, None).check()
     check_reach(problem.space, told.baselines)
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
@@ -294,10 +295,13 @@ def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int |
     return section
 
 
-def _criterion(given: str | Mapping[str, Any] | None, seed: int, train: Iterable[Any]) -> Options:
+def _criterion(given: str | Mapping[str, Any] | Callable[..., Any] | None, seed: int, train: Iterable[Any]) -> Options:
     """Return a criterion's options; its batches are drawn by the seed where `train` has a length, else the first."""
-    section = named_section("criterion", chosen("criterion") if given is None else given)
-    return Options.of(seeded(section, seed if isinstance(train, Sized) else 0))
+    options = Options.of(chosen("criterion") if given is None else given).located()
+    told = isinstance(given, Mapping) and given.get("seed") is not None
+    if told or "seed" not in options.row.options or not isinstance(train, Sized):
+        return options
+    return replace(options, seed=seed)
 
 
 def _plan(

@@ -219,7 +219,7 @@ class Setup:
         candidates were trained to is kept in a folder, if one is given.
         """
         config, evaluator = self.config, self.config.evaluator
-        model = self.untrained()
+        criterion, model = config.criterion.located(), self.untrained()
         network = trace(model, self.example("cpu"), name=config.model.factory.name)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)
@@ -230,7 +230,7 @@ class Setup:
         self.task.check(model, next(iter(self.batches("train", 2))))
         seed = config.plan.seed
         calibration = self.batches("train", evaluator.calibration_batches * evaluator.batch_size, seed=seed)
-        return Problem.of(
+        problem = Problem.of(
             self.dense(),
             space,
             list(calibration),
@@ -238,7 +238,7 @@ class Setup:
             limits=config.limits,
             latency=config.latency,
             objectives=config.plan.objectives,
-            criterion=config.criterion,
+            criterion=criterion,
             task=self.task,
             scored=self._scored(),
             cache=RESULTS / ".cache",
@@ -246,6 +246,9 @@ class Setup:
             share=self._shared if config.supernet.epochs else None,
             evaluator=lambda inherited: self._evaluator(inherited, checkpoints),
         )
+        if config.final.points:
+            self.finetuned(problem.inherited, (config.final.epochs,), None).check()
+        return problem
 
     def _evaluator(self, inherited: Inherited, checkpoints: Path | None) -> Inherited | Finetuned:
         """Return the evaluator of candidates."""

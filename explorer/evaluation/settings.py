@@ -158,7 +158,7 @@ class EvaluatorSettings:
     rungs
         Epochs trained in all at each rung; 0 is no training.
     eta
-        The best 1/`eta` of each rung are evaluated at the next.
+        The most promising 1/`eta` of each rung are evaluated at the next.
     """
 
     name: str = word(EVALUATORS)

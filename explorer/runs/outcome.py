@@ -74,7 +74,7 @@ def write_outcome(
         "error": {"label": scale.error.label, "scale": scale.error.scale},
         "dense": {name: value for name, value in dense.items() if not math.isnan(value)},
         "warnings": doubts,
-        "tau": agreement(study.records),
+        "tau": {rungs: vars(found) for rungs, found in agreement(study.records).items()},
     }
     # last, because its presence says that the run ended
     folder.write_summary(summary)
@@ -191,8 +191,9 @@ def show_outcome(folder: RunFolder) -> None:
         console.print(baselines_view(baselines, error))
     if (final := folder.final()) is not None:
         console.print(final_view(final, error))
-    for rungs, tau in summary["tau"].items():
-        console.print(f"rungs {rungs}: Kendall's tau of their errors {tau:.2f}")
+    for rungs, found in summary["tau"].items():
+        tau, recipes = found["tau"], found["recipes"]
+        console.print(f"rungs {rungs}: Kendall's tau of the errors of {recipes} recipes {tau:.2f}")
     test = summary["dense"].get("test_error")
     name = error.label.replace("validation", "test")
     dense = f", dense {name}: {error.text(test)}" if test is not None else ""

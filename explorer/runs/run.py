@@ -24,7 +24,7 @@ from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.logs import early_log, interruptible, logging_to
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
-from explorer.search.executors import check_installed
+from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
 from spaces import PruningError
 
@@ -247,7 +247,7 @@ class _Run:
             "mean": list(self.setup.mean),
             "std": list(self.setup.std),
             "hypervolume_reference": dict(zip(objectives, self.problem.scale.reference, strict=True)),
-            "threads": torch.get_num_threads(),
+            "threads": worker_threads(self.config.executor, str(self.setup.device)) or torch.get_num_threads(),
             "torch": str(torch.__version__),
             "machine": platform.machine(),
         }

@@ -141,7 +141,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer: every entry of `weight` is multiplied `positions` times for one input.
+    """A convolution or linear layer: each entry of `weight` is multiplied `positions` times for the network's `inputs`.
 
     Its weight is a *weight unit*: a GEMM matrix for each of the convolution's `groups`, on which a pattern can be
     put. `kind` is ``linear``, ``conv`` or ``conv_transposed``.
@@ -158,8 +158,8 @@ class Layer:
 class Product:
     """Multiply-adds that no weight explains: attention products, convolutions with computed weights.
 
-    For one input there are `flops` times the product of the dimensions' kept lengths. `name` is the module in
-    which they are made.
+    For the network's `inputs` there are `flops` times the product of the dimensions' kept lengths. `name` is the module
+    in which they are made.
     """
 
     name: str
@@ -238,6 +238,9 @@ class Reduction:
 class Network:
     """Units, layers, blocks and tensors of one model; immutable and free of weights.
 
+    The positions of layers and the multiply-adds of products are those of `inputs` inputs: of more than one where they
+    can't be divided by it, as those of experts among which a router distributes a batch. Costs are those of one input.
+
     Examples
     --------
     >>> wide = Dim((Run("conv", 0, 8),))
@@ -261,6 +264,7 @@ class Network:
     reductions: tuple[Reduction, ...] = ()
     blocks: tuple[BlockUnit, ...] = ()
     fixed_blocks: tuple[FixedBlock, ...] = ()
+    inputs: int = 1
 
     @cached_property
     def unit(self) -> Mapping[str, ChannelUnit]:
@@ -310,6 +314,7 @@ class Network:
     def _plain(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "inputs": self.inputs,
             "units": [vars(unit) | {"writers": list(unit.writers)} for unit in self.units],
             "fixed": [[entry.name, entry.channels, entry.reason] for entry in self.fixed],
             "blocks": [[b.name, list(b.returns) if isinstance(b.returns, tuple) else b.returns] for b in self.blocks],
@@ -338,6 +343,7 @@ class Network:
             plain = yaml.load(text, Loader=_LOADER)
             return cls(
                 name=plain["name"],
+                inputs=plain["inputs"],
                 units=tuple(ChannelUnit(**u | {"writers": tuple(u["writers"])}) for u in plain["units"]),
                 fixed=tuple(FixedChannels(*entry) for entry in plain["fixed"]),
                 blocks=tuple(BlockUnit(name, tuple(r) if isinstance(r, list) else r) for name, r in plain["blocks"]),

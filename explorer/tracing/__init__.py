@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,8 @@ from explorer.utils.modules import run, without_fused_layers, without_fused_recu
 from spaces import FixedChannels, Network, PruningError, first_line
 
 __all__ = ["trace"]
+
+log = logging.getLogger(__name__)
 
 # classes of torch whose modules cannot be copied with other weights; imported, some cost seconds
 _OPAQUE = {"OptimizedModule": "compiled", "ScriptModule": "scripted", "_StatefulGraphModule": "exported"}
@@ -67,7 +70,7 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
 
 
 def _traced(model: nn.Module, example: Any, batch: int, name: str, verify: bool) -> Network:
-    labelling = Labelling(model, batch)
+    labelling = Labelling(model)
     recorder, graph = Recorder(labelling), labelling.graph
     try:
         with left_as_it_was(model), torch.no_grad(), without_fused_layers():
@@ -86,10 +89,12 @@ def _traced(model: nn.Module, example: Any, batch: int, name: str, verify: bool)
         raise PruningError(
             f"model: forward raised {type(error).__name__} on the example input ({first_line(error)[:200]})"
         ) from error
+    for operator, place in recorder.uncounted.items():
+        log.warning("model: if %s multiplies, as in %s, that is not counted", operator, place or "the model itself")
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     state = {**parameters, **buffers}
     atoms = find_atoms(graph, live(recorder.tape.steps, results))
-    network = assemble(name, graph, atoms, state, recorder.leaves, set(buffers))
+    network = assemble(name, graph, atoms, state, recorder.leaves, set(buffers), batch)
     blocks, fixed_blocks = find_blocks(recorder.tape, model, atoms.alike, results)
     idle = _idle(model, recorder.ran, {tensor for tensor, _ in graph.blocks})
     network = replace(network, fixed=(*network.fixed, *idle), blocks=blocks, fixed_blocks=fixed_blocks)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from math import lcm
+from dataclasses import dataclass, replace
+from math import gcd, lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,7 @@ def assemble(
     tensors: Mapping[str, torch.Tensor],
     leaves: Mapping[str, tuple[Block, Block]],
     buffers: set[str],
+    batch: int,
 ) -> Network:
     """Return the Network of a traced model.
 
@@ -60,6 +61,8 @@ def assemble(
         For every channel-moving leaf the blocks of its input and output channels.
     buffers
         The names in `tensors` that are buffers.
+    batch
+        Inputs in the example.
     """
     labelled: dict[str, dict[int, Dim]] = {}
     for block in graph.blocks.values():
@@ -71,6 +74,10 @@ def assemble(
             products += _parts(graph, atoms, weight, uses)
         else:
             layers.append(Layer(_layer_name(weight), uses[0].kind, weight, positions, uses[0].groups))
+    counts = [*(layer.positions for layer in layers), *(product.flops for product in products)]
+    common = gcd(batch, *counts)
+    layers = [replace(layer, positions=layer.positions // common) for layer in layers]
+    products = [replace(product, flops=product.flops // common) for product in products]
     return Network(
         name=name,
         units=tuple(atoms.units),
@@ -90,6 +97,7 @@ def assemble(
         layers=tuple(layers),
         products=_summed(products),
         reductions=tuple(_reductions(graph, atoms)),
+        inputs=batch // common,
         leaves=tuple(Leaf(leaf, _dim(reads, atoms), _dim(writes, atoms)) for leaf, (reads, writes) in leaves.items()),
     )
 

@@ -45,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Use:
-    """One run of a layer in a module: each entry of its weight is multiplied `positions` times.
+    """One run of a layer in a module: each entry of its weight is multiplied `positions` times for the whole batch.
 
     Of a weight that was cut `cut` has the start and the length of what took part, for each dimension.
     """

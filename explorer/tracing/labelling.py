@@ -35,13 +35,10 @@ class Labelling:
     ----------
     model
         The model that runs.
-    batch
-        Inputs in the example batch, by which counted positions are divided.
     """
 
-    def __init__(self, model: nn.Module, batch: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.graph = Graph()
-        self.batch = batch
         # the innermost module that is running
         self.module = ""
         # the nodes whose products the running operation makes, and whether a layer explains them

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from explorer.tracing.calls import Call
+from explorer.tracing.counting import multiplies_nothing, multiply_adds
 from explorer.tracing.graph import NONE, OUTSIDE, Block, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.operators import rule_for
@@ -37,6 +37,8 @@ class Recorder(TorchDispatchMode):
         # modules that pad channels: name (nodes of the input's channels, of the output's)
         self.leaves: dict[str, tuple[Block, Block]] = {}
         self.ran: set[str] = set()
+        # operators of which nobody knows whether they multiply with a parameter, and where the first one ran
+        self.uncounted: dict[str, str] = {}
         self._stack: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -47,7 +49,9 @@ class Recorder(TorchDispatchMode):
         labelling.begin(len(self.tape.steps))
         self._follow(call)
         labelling.counted(call)
-        flops = _flops(call) // labelling.batch
+        flops = multiply_adds(call)
+        if not flops and not multiplies_nothing(call) and any(map(labelling.is_trained, call.tensors)):
+            self.uncounted.setdefault(str(func), labelling.module)
         if flops and not labelling.explained:
             labelling.graph.products.append((labelling.module, flops, labelling.heads.numpy()))
         self.tape.record(call, _plain(name), labelling.name_of, labelling.module, flops)
@@ -134,16 +138,6 @@ def _may_move_channels(module: nn.Module) -> bool:
     """Tell whether a module is a user's leaf without parameters (torch's own ones keep channels in place)."""
     own = type(module).__module__.startswith("torch.nn.")
     return not own and not any(True for _ in module.children()) and not module._parameters and not module._buffers
-
-
-def _flops(call: Call) -> int:
-    """Return the multiply-adds of a matrix product, convolution or fused attention; 0 for anything else."""
-    count = flop_registry.get(call.func.overloadpacket)
-    if count is not None:
-        return int(count(*call.args, **call.kwargs, out_val=call.out)) // 2
-    if "scaled_dot_product" in call.name and "backward" not in call.name:
-        return int(sdpa_flop_count(*(call[name].shape for name in ("query", "key", "value")))) // 2
-    return 0
 
 
 def _plain(name: str) -> str:

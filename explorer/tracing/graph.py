@@ -104,6 +104,11 @@ class Graph:
         self.fix(torch.tensor([self.size - 1]), reason)
         return self.size - 1
 
+    def unwritten(self, count: int) -> Tensor:
+        """Return new nodes that no layer writes, of a constant."""
+        self.size += count
+        return torch.arange(self.size - count, self.size)
+
     def tie(self, first: Tensor, second: Tensor) -> None:
         """Record that the channels of two broadcastable label arrays stay or leave together, pair by pair."""
         a, b = torch.broadcast_tensors(first, second)

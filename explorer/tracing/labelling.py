@@ -47,6 +47,8 @@ class Labelling:
         self.sums = WeakTensorKeyDictionary()
         # places of channels among others: value (their labels, why they cannot be pruned if this is used)
         self.places = WeakTensorKeyDictionary()
+        self._constants = WeakTensorKeyDictionary()
+        self._copies = WeakTensorKeyDictionary()
         self._reduced: Counter[tuple[str, str]] = Counter()
         self._labels = WeakTensorKeyDictionary()
         # value: (tensor name, for every dimension of this view what it is of the parameter)
@@ -82,6 +84,29 @@ class Labelling:
         """Return an activation's compact labels, one dimension a tensor dimension."""
         found = self._labels.get(tensor)
         return torch.full((1,) * tensor.dim(), NONE) if found is None else found
+
+    def constant_labels(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return labels of a constant along a dimension: nodes of its own, which tie whatever it is combined with.
+
+        A bias of all zeros that several layers share has a width, although no parameter makes it. Views and copies of
+        a constant have its nodes.
+        """
+        root = tensor
+        while (origin := self._copies.get(root, root._base)) is not None:
+            root = origin
+        widths = self._constants.setdefault(root, {})
+        width = tensor.size(dim), tensor.stride(dim)
+        if width not in widths:
+            widths[width] = self.graph.unwritten(tensor.size(dim))
+        return widths[width].reshape([-1 if d == dim % tensor.dim() else 1 for d in range(tensor.dim())])
+
+    def copied(self, call: Call) -> None:
+        """Note that a constant was copied."""
+        sources = call.tensors
+        if len(sources) == 1 and isinstance(call.out, Tensor) and call.out._base is None:
+            source, out = sources[0], call.out
+            if source is not out and (source.shape, source.stride()) == (out.shape, out.stride()):
+                self._copies[out] = source
 
     def whole_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
         """Return labels of the tensor's full shape; those of a parameter are as `data_labels` gives them."""

@@ -61,6 +61,7 @@ class Recorder(TorchDispatchMode):
     def _follow(self, call: Call) -> None:
         func, out, labelling = call.func, call.out, self.labelling
         if not labelling.touched(call):
+            labelling.copied(call)
             return
         # a write into part of another tensor relabels that tensor, which nothing here follows
         written_view = func._schema.is_mutable and any(

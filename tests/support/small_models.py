@@ -72,6 +72,37 @@ class Attention(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
+class Biased(nn.Module):
+    """Self-attention with a bias for every head, which the first layer makes of zeros and hands on."""
+
+    def __init__(self, dim: int = 8, heads: int = 4) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
+        self.num_heads = heads
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        q, k, v = (layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        scores = q @ k.transpose(-2, -1)
+        if bias is None:
+            bias = torch.zeros(1, self.num_heads, *scores.shape[-2:], dtype=x.dtype)
+        return x + self.o(((scores + bias).softmax(-1) @ v).transpose(1, 2).flatten(2)), bias
+
+
+class HandedOn(nn.Module):
+    """Layers of attention that share the bias of the first one."""
+
+    def __init__(self, copied: bool) -> None:
+        super().__init__()
+        self.layers, self.head = nn.ModuleList(Biased() for _ in range(3)), nn.Linear(8, 2)
+        self.copied = copied
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None
+        for layer in self.layers:
+            x, bias = layer(x, bias.clone()[:, :, :5] if self.copied and bias is not None else bias)
+        return self.head(x)
+
+
 def conv(i: int, o: int, k: int = 3, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(i, o, k, padding=k // 2, **options)
 
@@ -526,6 +557,8 @@ CASES: dict[str, Case] = {
         {"1.qkv": "raises"},
         rescued=True,
     ),
+    "bias handed on": Case(lambda: HandedOn(False), tokens(), [("layers.0.q", 8, 2, 1)]),
+    "copies of a bias handed on": Case(lambda: HandedOn(True), tokens(), [("layers.0.q", 8, 2, 1)]),
     "transformer layer of torch": Case(
         lambda: nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), nn.Linear(8, 3)),
         tokens(),

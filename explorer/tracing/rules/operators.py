@@ -54,6 +54,7 @@ def pointwise(labelling: Labelling, call: Call) -> None:
     """Tie what is combined element by element."""
     out = next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
     operands = [(t, labelling.labels(t)) for t in call.tensors if not labelling.is_parameter(t)]
+    operands = _with_constants(labelling, operands, out.dim())
     aligned = [
         (left_pad(t.shape, out.dim()), labels.reshape(left_pad(labels.shape, out.dim()))) for t, labels in operands
     ]
@@ -72,6 +73,23 @@ def pointwise(labelling: Labelling, call: Call) -> None:
             result = _with_parameter(labelling, tensor, compact(result), out.dim())
     labelling.set(out, compact(result))
     averages(labelling, call)
+
+
+def _with_constants(
+    labelling: Labelling, operands: list[tuple[Tensor, Tensor]], ndim: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the operands with labels of those constants that are as wide as the channels of another operand."""
+    if len(operands) < 2:
+        return operands
+    along = {dim + ndim - labels.dim() for _, labels in operands for dim in varying(labels)}
+    found = []
+    for tensor, labels in operands:
+        own = {dim - ndim + tensor.dim() for dim in along}
+        wide = [dim for dim in own if dim >= 0 and tensor.size(dim) > 1]
+        if len(wide) == 1 and not varying(labels) and not bool((labels != NONE).any()):
+            labels = labelling.constant_labels(tensor, wide[0])
+        found.append((tensor, labels))
+    return found
 
 
 def _broadcast(labelling: Labelling, labels: Tensor, others: list[Tensor]) -> None:

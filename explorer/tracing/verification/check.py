@@ -20,7 +20,7 @@ from explorer.tracing.verification.comparison import difference
 from explorer.tracing.verification.following import astray
 from explorer.tracing.verification.masking import masked
 from explorer.tracing.verification.random_weights import randomised
-from explorer.tracing.verification.rounds import subset, without
+from explorer.tracing.verification.rounds import Rounds
 from explorer.tracing.verification.sifting import Item
 from explorer.utils.modules import run, without_fused_layers
 from spaces import BlockUnit, ChannelUnit, Network, PruningError, first_line
@@ -43,7 +43,7 @@ class Check:
     def __init__(self, model: nn.Module, network: Network, example: Any) -> None:
         self.network = network
         self.gains = list(_GAINS)
-        self.place = {unit.name: place for place, unit in enumerate(network.units)}
+        self.rounds = Rounds(network.units)
         small = sum(p.numel() for p in model.parameters()) <= _LARGE
         precisions = [(torch.float64, 1e-9)] * small + [(torch.float32, 1e-3)]
         problem = ""
@@ -135,8 +135,8 @@ class Check:
         """Return what round `number` keeps of the units among the items, and the names of the blocks."""
         units = [item for item in items if isinstance(item, ChannelUnit)]
         blocks = [item.name for item in items if isinstance(item, BlockUnit)]
-        kept = {unit.name: subset(unit, self.place[unit.name], number) for unit in units}
-        return kept, [name for name in blocks if without(name, number)]
+        kept = {unit.name: self.rounds.subset(unit, number) for unit in units}
+        return kept, [name for name in blocks if self.rounds.without(name, number)]
 
     def run(self, model: nn.Module) -> list[torch.Tensor]:
         """Return the tensors that a model makes of the example."""

@@ -10,7 +10,6 @@ from torch import nn
 
 from explorer.tracing.verification.check import Check, UncheckableError
 from explorer.tracing.verification.fixing import with_fixed
-from explorer.tracing.verification.rounds import JOINT, rounds
 from explorer.tracing.verification.sifting import Item, sifted
 from spaces import BlockUnit, Network
 
@@ -41,8 +40,8 @@ def verified(model: nn.Module, network: Network, example: Any, *, training: bool
         return with_fixed(network, dict.fromkeys((*network.units, *network.blocks), str(error)))
     good: list[Item] = list(network.units)
     bad: dict[Item, str] = {}
-    for number in range(rounds(network.units)):
-        if number == JOINT:
+    for number in range(check.rounds.count):
+        if number == check.rounds.joint:
             blocks, worse = _good_blocks(check, good, network.blocks)
             good += blocks
             bad |= worse

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["device_of", "modes_restored", "run", "without_fused_layers", "without_fused_recurrence"]
+__all__ = [
+    "device_of",
+    "modes_restored",
+    "run",
+    "tensors_of",
+    "without_fused_layers",
+    "without_fused_recurrence",
+]
 
 
 def run(model: nn.Module, example: Any) -> Any:
@@ -34,6 +41,11 @@ def device_of(model: nn.Module) -> torch.device:
     """Return the device of the model's first parameter; the CPU for a model without any."""
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers by name, those not in a state too."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from explorer.tracing.verification.sifting import Item
-from spaces import ChannelUnit, Dim, FixedBlock, FixedChannels, Network, Run
+from spaces import ChannelUnit, Dim, FixedBlock, FixedChannels, Network, Span
 
 __all__ = ["with_fixed"]
 
@@ -20,10 +20,10 @@ def with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
     def dim(old: Dim) -> Dim:
         if old.units.isdisjoint(units):
             return old
-        runs = tuple(Run(None, 0, run.entries) if run.unit in units else run for run in old.runs)
-        if all(run.unit is None for run in runs):
-            return Dim((Run(None, 0, old.length),), reads=old.reads)
-        return replace(old, runs=runs)
+        spans = tuple(Span(None, 0, span.entries) if span.unit in units else span for span in old.spans)
+        if all(span.unit is None for span in spans):
+            return Dim((Span(None, 0, old.length),), reads=old.reads)
+        return replace(old, spans=spans)
 
     fixed = [FixedChannels(unit.name, unit.channels, bad[unit]) for unit in network.units if unit in bad]
     fixed_blocks = [FixedBlock(block.name, bad[block]) for block in network.blocks if block in bad]

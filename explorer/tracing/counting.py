@@ -54,13 +54,23 @@ def _vector(call: Call) -> int:
     return int(call["mat" if "mat" in names else "self"].numel())
 
 
+def _bilinear(call: Call) -> int:
+    shapes = []
+    for number in (1, 2, 3):
+        shape = list(call[f"i{number}"].shape)
+        for dim in call[f"expand{number}"]:
+            shape.insert(dim, 1)
+        shapes.append(shape)
+    return prod(torch.broadcast_shapes(*shapes))
+
+
 _GROUPED = {"_grouped_mm": ("self", "mat2"), "grouped_mm_fallback": ("input", "weight")}
 _FORMULAS: dict[str, Callable[[Call], int]] = {
     **dict.fromkeys(_GROUPED, _routed),
     **dict.fromkeys(("addmv", "dot", "mv", "vdot"), _vector),
     "_addmm_activation": lambda call: call["mat1"].numel() * call["mat2"].size(-1),
     "_int_mm": lambda call: call["self"].numel() * call["mat2"].size(-1),
-    "_trilinear": lambda call: prod(torch.broadcast_shapes(*(call[f"i{n}"].shape for n in (1, 2, 3)))),
+    "_trilinear": _bilinear,
     "addbmm": lambda call: call["batch1"].numel() * call["batch2"].size(-1),
     "linear": lambda call: call["input"].numel() * call["weight"].size(0),
     "mkldnn_linear": lambda call: call["input"].numel() * call["weight"].size(0),

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from explorer.tracing.calls import Call
-from explorer.tracing.graph import INPUT, NONE, Block, Graph, Reduced, Use, varying
+from explorer.tracing.graph import INPUT, NONE, OUTSIDE, Block, Graph, Reduced, Use, varying
 from explorer.tracing.parameters import Part, parts_of_views
 from explorer.tracing.reductions import COUNTED_AS, RESTRICTED
 from explorer.tracing.tape import tensors_in
@@ -39,6 +39,8 @@ class Labelling:
 
     def __init__(self, model: nn.Module) -> None:
         self.graph = Graph()
+        # whether multiply-adds are counted, and steps are those of the tape: not so in runs of further examples
+        self.counts = True
         # the innermost module that is running
         self.module = ""
         # the nodes whose products the running operation makes, and whether a layer explains them
@@ -61,7 +63,7 @@ class Labelling:
 
     def begin(self, step: int) -> None:
         """Get ready for the operation of that number."""
-        self.graph.step, self.explained, self.heads = step, False, _NO_HEADS
+        self.graph.step, self.explained, self.heads = step if self.counts else OUTSIDE, False, _NO_HEADS
 
     def counted(self, call: Call) -> None:
         """Note that an operation ran that can run over a part of the channels; they are told apart by number."""
@@ -178,6 +180,11 @@ class Labelling:
         """Record that the running operation runs over these channels as a whole."""
         name = COUNTED_AS.get(call.name, call.name)
         number = self._reduced[self.module, name]
+        if not self.counts and any(
+            (r.module, r.operator, r.number) == (self.module, name, number) for r in self.graph.reductions
+        ):
+            # known from the first example
+            return
         self.graph.reductions.append(Reduced(self.module, name, number, axis, labels.numpy()))
 
     def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
@@ -185,7 +192,7 @@ class Labelling:
         self.explained = True
         name, parts = self._parameters[weight]
         cut = () if self.is_whole(weight) else tuple((start, length) for _, start, length in sorted(parts))
-        self.graph.ran(name, Use(kind, positions, groups, self.module, cut))
+        self.graph.ran(name, Use(kind, positions if self.counts else 0, groups, self.module, cut))
 
     def is_parameter(self, tensor: Tensor) -> bool:
         return tensor in self._parameters and tensor not in self._labels
@@ -241,7 +248,8 @@ class Labelling:
                 self.graph.fix(labels, reason)
 
     def label_input(self, example: Any) -> None:
-        """Give everything that comes from outside the one input label."""
+        """Get ready for a run, and give everything that comes from outside the one input label."""
+        self._reduced.clear()
         for leaf in tree_leaves(example):
             if isinstance(leaf, Tensor):
                 self.set(leaf, torch.full((1,) * leaf.dim(), INPUT))

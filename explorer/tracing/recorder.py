@@ -52,7 +52,7 @@ class Recorder(TorchDispatchMode):
         flops = multiply_adds(call)
         if not flops and not multiplies_nothing(call) and any(map(labelling.is_trained, call.tensors)):
             self.uncounted.setdefault(str(func), labelling.module)
-        if flops and not labelling.explained:
+        if flops and labelling.counts and not labelling.explained:
             labelling.graph.products.append((labelling.module, flops, labelling.heads.numpy()))
         self.tape.record(call, _plain(name), labelling.name_of, labelling.module, flops)
         labelling.graph.step = OUTSIDE

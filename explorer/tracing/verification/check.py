@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.pruning.surgery import Surgeon
 from explorer.pruning.surgery.skeleton import copied
+from explorer.tracing.returned import Outputs, counting
 from explorer.tracing.tape import tensors_in
 from explorer.tracing.verification.comparison import difference
 from explorer.tracing.verification.following import astray
@@ -40,8 +41,8 @@ class UncheckableError(Exception):
 class Check:
     """Compares the masked with the sliced network on proper subsets of some units, without some blocks."""
 
-    def __init__(self, model: nn.Module, network: Network, example: Any) -> None:
-        self.network = network
+    def __init__(self, model: nn.Module, network: Network, examples: Sequence[Any], outputs: Outputs = None) -> None:
+        self.network, self.outputs = network, outputs
         self.gains = list(_GAINS)
         self.rounds = Rounds(network.units)
         small = sum(p.numel() for p in model.parameters()) <= _LARGE
@@ -51,22 +52,25 @@ class Check:
         for (self.dtype, self.tolerance), fresh in itertools.product(precisions, (True, False)):
             generator = torch.Generator().manual_seed(0)
             try:
-                self.model = randomised(copied(model).cpu().eval().to(self.dtype), generator)
+                self.model = randomised(_cast(copied(model).cpu().eval(), self.dtype), generator)
             except Exception as error:
                 raise PruningError(f"model: it cannot be copied, {_described(error)}") from error
-            self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
-            outputs, uses = [], _Uses(model)
+            self.examples = [
+                tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
+                for example in examples
+            ]
+            found, uses = [], _Uses(model)
             try:
                 with uses:
-                    outputs = self.run(self.model)
+                    found = self.run(self.model)
             except Exception as error:
                 problem = problem or _described(error)
             if uses.found is not None:
                 raise UncheckableError(f"a copy of the model still runs {uses.found} of the dense one")
-            if not outputs:
+            if not found:
                 continue
             # a model may mask out with minus infinity
-            if all(bool((out < math.inf).all()) and bool(out.isfinite().any()) for out in outputs if out.numel()):
+            if all(bool((out < math.inf).all()) and bool(out.isfinite().any()) for out in found if out.numel()):
                 self.surgeon = Surgeon(self.model, network)
                 return
             problem = problem or "its outputs are not finite"
@@ -140,19 +144,30 @@ class Check:
 
     def run(self, model: nn.Module) -> list[torch.Tensor]:
         """Return the tensors that a model makes of the example."""
-        # a model may change its input
-        example = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, self.example)
+        found = []
         with torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers():
-            torch.manual_seed(0)  # noise of the model's own
-            outputs = tensors_in(run(model, example))
-            return [(torch.view_as_real(out) if out.is_complex() else out).to(self.dtype) for out in outputs]
+            for example in self.examples:
+                # a model may change its input
+                inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
+                torch.manual_seed(0)  # noise of the model's own
+                found += tensors_in(counting(run(model, inputs), self.outputs))
+        return [(torch.view_as_real(out) if out.is_complex() else out).to(self.dtype) for out in found]
 
     def _input(self, leaf: Any, fresh: bool, generator: torch.Generator) -> Any:
-        if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+        if not isinstance(leaf, torch.Tensor) or not (leaf.is_floating_point() or leaf.is_complex()):
             return leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf
         if fresh:
-            return torch.randn(leaf.shape, generator=generator, dtype=self.dtype)
-        return leaf.detach().cpu().to(self.dtype)
+            return torch.randn(leaf.shape, generator=generator, dtype=_like(leaf, self.dtype))
+        return leaf.detach().cpu().to(_like(leaf, self.dtype))
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return the model with its real tensors in a dtype, and its complex ones in the one of the same precision."""
+    return model._apply(lambda t: t.to(_like(t, dtype)) if t.is_floating_point() or t.is_complex() else t)
+
+
+def _like(tensor: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
+    return dtype.to_complex() if tensor.is_complex() else dtype
 
 
 class _Uses(TorchDispatchMode):

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from explorer.tracing.returned import Outputs
 from explorer.tracing.verification.check import Check, UncheckableError
 from explorer.tracing.verification.fixing import with_fixed
 from explorer.tracing.verification.sifting import Item, sifted
@@ -16,7 +17,9 @@ from spaces import BlockUnit, Network
 __all__ = ["verified"]
 
 
-def verified(model: nn.Module, network: Network, example: Any, *, training: bool = False) -> Network:
+def verified(
+    model: nn.Module, network: Network, examples: Sequence[Any], outputs: Outputs = None, *, training: bool = False
+) -> Network:
     """Return `network` with every unit fixed whose sliced model crashes or differs from the masked one.
 
     A temporary copy with random parameters and statistics is used, in eval mode and float64 to a relative
@@ -24,6 +27,8 @@ def verified(model: nn.Module, network: Network, example: Any, *, training: bool
     at once and bisected on a mismatch, in rounds with other subsets. Blocks are dropped beside them: first all that
     do not lie in each other at once, then some of all in the last rounds. Before that the output of each must follow
     its argument while the layers of all are silent.
+
+    Of what the model returns the `outputs` are compared, for each of the `examples`.
 
     With `training` the sliced model must also run in training mode, where auxiliary heads read channels.
 
@@ -35,7 +40,7 @@ def verified(model: nn.Module, network: Network, example: Any, *, training: bool
     if not network.units and not network.blocks:
         return network
     try:
-        check = Check(model, network, example)
+        check = Check(model, network, examples, outputs)
     except UncheckableError as error:
         return with_fixed(network, dict.fromkeys((*network.units, *network.blocks), str(error)))
     good: list[Item] = list(network.units)

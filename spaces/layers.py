@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Dim", "Layer", "Leaf", "Product", "Reduction", "Span", "Tensor"]
+__all__ = ["Dim", "Layer", "Leaf", "Product", "Reduction", "Size", "Span", "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -129,3 +129,13 @@ class Reduction:
     axis: int
     dim: Dim
     divisor: int | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number that a module's code takes for the length of `dim`: an attribute, or one place in a tuple or list."""
+
+    module: str
+    attribute: str
+    place: int | None
+    dim: Dim

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from spaces.errors import PruningError, first_line
-from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Span, Tensor
+from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Size, Span, Tensor
 from spaces.units import BlockUnit, ChannelUnit, FixedBlock, FixedChannels
 
 __all__ = ["Network"]
@@ -49,6 +49,7 @@ class Network:
     leaves: tuple[Leaf, ...] = ()
     products: tuple[Product, ...] = ()
     reductions: tuple[Reduction, ...] = ()
+    sizes: tuple[Size, ...] = ()
     blocks: tuple[BlockUnit, ...] = ()
     fixed_blocks: tuple[FixedBlock, ...] = ()
     inputs: int = 1
@@ -114,6 +115,7 @@ class Network:
                 for t in self.tensors
             ],
             "reductions": [_plain_reduction(entry) for entry in self.reductions],
+            "sizes": [[size.module, size.attribute, size.place, _plain_dim(size.dim)] for size in self.sizes],
         }
 
     @classmethod
@@ -139,6 +141,7 @@ class Network:
                     Reduction(module, operator, number, axis, _dim(dim), divisor)
                     for module, operator, number, axis, divisor, dim in plain["reductions"]
                 ),
+                sizes=tuple(Size(module, name, place, _dim(dim)) for module, name, place, dim in plain["sizes"]),
                 layers=tuple(Layer(*layer) for layer in plain["layers"]),
                 leaves=tuple(Leaf(name, _dim(reads), _dim(writes)) for name, reads, writes in plain["leaves"]),
                 tensors=tuple(

@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from explorer.tracing.calls import Call
-from explorer.tracing.graph import INPUT, NONE, OUTSIDE, Block, Graph, Reduced, Use, varying
-from explorer.tracing.parameters import Part, parts_of_views
+from explorer.tracing.graph import INPUT, NONE, OUTSIDE, Block, Graph, Length, Reduced, Use, varying
+from explorer.tracing.parameters import Part, Parts, parts_of_views
 from explorer.tracing.reductions import COUNTED_AS, RESTRICTED
 from explorer.tracing.tape import tensors_in
 
@@ -145,13 +145,23 @@ class Labelling:
         return self.parameter_labels(tensor, fitting[0], tensor.dim(), 0)
 
     def channel_labels(self, tensor: Tensor, dim: int) -> Tensor:
-        """Return labels along one dimension as a vector; channels that also vary elsewhere are fixed."""
+        """Return labels along one dimension as a vector.
+
+        What varies along other dimensions too, as pixels that a linear layer makes, leaves channel by channel; what
+        varies along others only is fixed.
+        """
         labels = self.labels(tensor)
-        if [d for d in varying(labels) if d != dim]:
+        others = [d for d in varying(labels) if d != dim]
+        if others and labels.size(dim) == 1:
             reason = f"channels lie along several dimensions{self.where()}"
             self.graph.fix(labels, reason)
             return torch.full((tensor.size(dim),), self.graph.node(reason))
-        return labels.reshape(-1).expand(tensor.size(dim))
+        first = labels
+        for other in others:
+            first = first.narrow(other, 0, 1)
+        if others:
+            self.graph.tie(first, labels)
+        return first.reshape(-1).expand(tensor.size(dim))
 
     def fix(self, tensor: Tensor, reason: str) -> None:
         """Fix all channels an activation or a parameter carries."""
@@ -186,6 +196,14 @@ class Labelling:
             # known from the first example
             return
         self.graph.reductions.append(Reduced(self.module, name, number, axis, labels.numpy()))
+
+    def sized(self, tensor: Tensor, dim: int, place: int = 0, pieces: int = 1) -> None:
+        """Record that code gave a number for the length of a dimension with channels."""
+        labels = self.labels(tensor)
+        if labels.size(dim) > 1:
+            for other in varying(labels):
+                labels = labels if other == dim else labels.narrow(other, 0, 1)
+            self.graph.lengths.append(Length(self.module, labels.reshape(-1).numpy(), place, pieces))
 
     def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
         """Record that a layer with this weight ran; that explains its multiply-adds."""
@@ -240,6 +258,15 @@ class Labelling:
         for view, kept in zip(tree_leaves(call.out), moved or (), strict=bool(moved)):
             self._parameters[view] = (name, kept)
         return moved is not None
+
+    def computed(self, out: Tensor, source: Tensor, parts: Parts | None = None) -> None:
+        """Note that a tensor is computed from a parameter entry by entry, or row by row: it is sliced with it."""
+        name, own = self._parameters[source]
+        self._parameters[out] = (name, own if parts is None else parts)
+
+    def parts(self, tensor: Tensor) -> Parts:
+        """Return what every dimension of a view of a parameter is of the parameter's dimensions."""
+        return self._parameters[tensor][1]
 
     def fix_places(self, used: Iterable[Tensor]) -> None:
         """Fix the channels of which it is asked at which place they are."""

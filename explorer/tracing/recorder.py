@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,6 +18,7 @@ from explorer.tracing.graph import NONE, OUTSIDE, Block, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.operators import rule_for
 from explorer.tracing.rules.unknown import unknown
+from explorer.tracing.rules.weights import divided_by_norm
 from explorer.tracing.tape import Key, Operand, Tape
 
 __all__ = ["Recorder"]
@@ -40,6 +42,8 @@ class Recorder(TorchDispatchMode):
         # operators of which nobody knows whether they multiply with a parameter, and where the first one ran
         self.uncounted: dict[str, str] = {}
         self._stack: list[str] = []
+        # how deep in modules that are followed as a whole
+        self._silent = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -49,7 +53,7 @@ class Recorder(TorchDispatchMode):
         labelling.begin(len(self.tape.steps))
         self._follow(call)
         labelling.counted(call)
-        flops = multiply_adds(call)
+        flops = 0 if self._silent else multiply_adds(call)
         if not flops and not multiplies_nothing(call) and any(map(labelling.is_trained, call.tensors)):
             self.uncounted.setdefault(str(func), labelling.module)
         if flops and labelling.counts and not labelling.explained:
@@ -60,7 +64,7 @@ class Recorder(TorchDispatchMode):
 
     def _follow(self, call: Call) -> None:
         func, out, labelling = call.func, call.out, self.labelling
-        if not labelling.touched(call):
+        if self._silent or not labelling.touched(call):
             labelling.copied(call)
             return
         # a write into part of another tensor relabels that tensor, which nothing here follows
@@ -89,6 +93,7 @@ class Recorder(TorchDispatchMode):
         def before(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._enter(name)
             self.ran.add(name)
+            self._silent += type(module) is _SpectralNorm
             follow = _may_move_channels(module) and len(args) == 1 and isinstance(args[0], Tensor)
             labels = self.labelling.labels(args[0]) if follow else None
             opened = self.tape.open(_given(args, kwargs), self.labelling.labels)
@@ -96,6 +101,10 @@ class Recorder(TorchDispatchMode):
 
         def after(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
             self._leave()
+            if type(module) is _SpectralNorm:
+                self._silent -= 1
+                if not divided_by_norm(self.labelling, module, args[0], out):
+                    self.labelling.fix(args[0], f"divided by its spectral norm{self.labelling.where()}")
             labels, opened = running.pop()
             self.tape.close(name, opened, _given(args, kwargs), out, self.labelling.labels)
             if labels is None or not isinstance(out, Tensor) or out.dim() < 2:

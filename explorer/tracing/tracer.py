@@ -18,7 +18,9 @@ from explorer.tracing.labelling import Labelling
 from explorer.tracing.recorder import Recorder
 from explorer.tracing.returned import Outputs, counting
 from explorer.tracing.rules.recurrent import tie_states
+from explorer.tracing.sizes import sizes
 from explorer.tracing.tape import tensors_in
+from explorer.tracing.unlisted import unlisted
 from explorer.tracing.unreached import Unreached, unreached
 from explorer.tracing.verification.fixing import with_fixed
 from explorer.tracing.verification.sifting import Item
@@ -100,6 +102,7 @@ def _traced(
         ran |= another.ran
         uncounted |= another.uncounted
     tie_states(model, graph)
+    graph.share_reads()
     for operator, place in uncounted.items():
         log.warning("model: if %s multiplies, as in %s, that is not counted", operator, place or "the model itself")
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
@@ -108,7 +111,13 @@ def _traced(
     network = assemble(name, graph, atoms, state, recorder.leaves, set(buffers), batch)
     blocks, fixed_blocks = find_blocks(recorder.tape, model, atoms.alike, results)
     idle = unreached(model, ran, {tensor for tensor, _ in graph.blocks}, examples[0])
-    network = replace(network, fixed=(*network.fixed, *idle.layers), blocks=blocks, fixed_blocks=fixed_blocks)
+    network = replace(
+        network,
+        fixed=(*network.fixed, *idle.layers, *unlisted(model, network, idle.layers)),
+        sizes=sizes(model, graph, atoms),
+        blocks=blocks,
+        fixed_blocks=fixed_blocks,
+    )
     network = _without_risk(network, idle)
     return verified(model, network, examples, outputs, training=idle.training) if verify else network
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from explorer.data.task import prediction
 from explorer.pruning.surgery import Surgeon
@@ -138,3 +139,23 @@ def test_products_that_torch_does_not_count(forward: Any, flops: int) -> None:
     model.w = nn.Parameter(torch.randn(4, 6, 6))
     network = trace(model, tokens(6))
     assert costs_of(network, Recipe())["flops"] == flops // 2
+
+
+def _masked(layer: nn.Module) -> nn.Module:
+    return prune.l1_unstructured(layer, "weight", 0.5)
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.utils.weight_norm, _masked])
+def test_weights_that_hooks_compute(wrap: Any) -> None:
+    with torch.no_grad():
+        model = nn.Sequential(wrap(conv(3, 8)), nn.ReLU(), wrap(conv(8, 6)), nn.ReLU(), conv(6, 2)).eval()
+    network = trace(model, IMG)
+    assert [unit.name for unit in network.units] == ["0", "2"]
+    assert [layer.name for layer in network.layers] == ["0", "2", "4"]
+    kept = {"0": torch.tensor([0, 3, 5]), "2": torch.tensor([1, 2])}
+    assert_sliced_is_masked(model.double(), network, IMG.double(), kept)
+    small = Surgeon(model, network).build(kept)
+    assert small(IMG.double()).shape == (2, 2, 8, 8)
+    assert {key.rpartition(".")[2]: value.size(0) for key, value in small.state_dict().items() if key[0] == "0"} == {
+        name.rpartition(".")[2]: 3 for name in model.state_dict() if name[0] == "0"
+    }

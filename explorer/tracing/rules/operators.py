@@ -35,6 +35,7 @@ from explorer.tracing.rules.moving import (
 )
 from explorer.tracing.rules.reducing import along, averages, group_norm, layer_norm, reduction, search
 from explorer.tracing.rules.unknown import unknown
+from explorer.tracing.rules.weights import combined_parameters, weight_norm
 
 __all__ = ["rule_for"]
 
@@ -52,6 +53,8 @@ def rule_for(func: torch._ops.OpOverload, name: str) -> Rule:
 
 def pointwise(labelling: Labelling, call: Call) -> None:
     """Tie what is combined element by element."""
+    if combined_parameters(labelling, call):
+        return
     out = next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
     operands = [(t, labelling.labels(t)) for t in call.tensors if not labelling.is_parameter(t)]
     operands = _with_constants(labelling, operands, out.dim())
@@ -170,7 +173,7 @@ def restride(labelling: Labelling, call: Call) -> None:
 _MOVEMENT = """
     _reshape_alias _to_copy _unsafe_view alias clone contiguous detach expand flip
     flatten gather im2col index index_select lift_fresh movedim narrow permute
-    pixel_unshuffle repeat reshape select split_with_sizes squeeze stack swapaxes t transpose
+    pixel_unshuffle repeat reshape select squeeze stack swapaxes t transpose
     unbind unfold unsqueeze view view_copy
 """.split()
 _SPATIAL = """
@@ -193,7 +196,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_SPATIAL, spatial),
     **dict.fromkeys(_LIKE, like),
     **dict.fromkeys(_CONSTANT, constant),
-    **dict.fromkeys(["split", "unsafe_split"], split),
+    **dict.fromkeys(["split", "split_with_sizes", "unsafe_split"], split),
     **dict.fromkeys(REDUCING, reduction),
     **dict.fromkeys(ALONG, along),
     **dict.fromkeys(["argmax", "argmin"], search),
@@ -204,6 +207,7 @@ _RULES: dict[str, Rule] = {
         batch_norm,
     ),
     "addmm": addmm,
+    "_weight_norm_interface": weight_norm,
     "as_strided": restride,
     "baddbmm": bmm,
     "bmm": bmm,

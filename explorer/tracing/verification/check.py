@@ -76,6 +76,12 @@ class Check:
             problem = problem or "its outputs are not finite"
         raise UncheckableError(f"cannot be verified, the model fails with random parameters ({problem})")
 
+    def of(self, network: Network) -> Check:
+        """Return the check, with the same random weights, of another network of the model."""
+        other = copy.copy(self)
+        other.network, other.surgeon = network, Surgeon(self.model, network)
+        return other
+
     def __call__(self, items: Sequence[Item], number: int) -> str | None:
         """Return why slicing these units in round `number` and dropping these blocks is wrong, or None."""
         kept, dropped = self._chosen(items, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,8 @@ def verified(
         check = Check(model, network, examples, outputs)
     except UncheckableError as error:
         return with_fixed(network, dict.fromkeys((*network.units, *network.blocks), str(error)))
+    network = _with_needed_sizes(check, network)
+    check = check.of(network)
     good: list[Item] = list(network.units)
     bad: dict[Item, str] = {}
     for number in range(check.rounds.count):
@@ -56,6 +59,15 @@ def verified(
         good, worse = sifted(check.training, good)
         bad |= worse
     return with_fixed(network, bad)
+
+
+def _with_needed_sizes(check: Check, network: Network) -> Network:
+    """Return the network without the attributes of units that are right as well when these stay as they are."""
+    units = {name for size in network.sizes for name in size.dim.units}
+    sized: list[Item] = [unit for unit in network.units if unit.name in units]
+    fine, _ = sifted(partial(check.of(replace(network, sizes=())), number=0), sized)
+    names = {item.name for item in fine}
+    return replace(network, sizes=tuple(size for size in network.sizes if not size.dim.units <= names))
 
 
 def _good_blocks(check: Check, units: list[Item], blocks: Sequence[BlockUnit]) -> tuple[list[Item], dict[Item, str]]:

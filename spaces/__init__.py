@@ -9,7 +9,7 @@ from spaces.cost import COSTS, CostModel, costs_of, dense_costs
 from spaces.errors import PruningError, first_line, unknown
 from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
-from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Span, Tensor
+from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Size, Span, Tensor
 from spaces.network import Network
 from spaces.recipe import Recipe
 from spaces.regime import Count, Sample, count_inside, sample_inside
@@ -43,6 +43,7 @@ __all__ = [
     "Recipe",
     "Reduction",
     "Sample",
+    "Size",
     "Span",
     "Tensor",
     "costs_of",

@@ -114,6 +114,7 @@ def realised_costs(network: Network, recipe: Recipe, masks: Masks) -> dict[str, 
     """
     sliced = costs_of(network, replace(recipe, weights=()))
     flops, params, stored, size = sliced["flops"], sliced["params"], sliced["params"], sliced["bytes"]
+    removed = 0
     for name, (pattern, mask) in masks.items():
         layer = network.layer[name]
         itemsize = network.tensor[layer.weight].itemsize
@@ -122,12 +123,12 @@ def realised_costs(network: Network, recipe: Recipe, masks: Masks) -> dict[str, 
         kept, entries = int(mask.keep.count_nonzero()), mask.keep.numel()
         count = tile_count(pattern, mask)
         written, encoding = best_encoding(pattern, sizes, kept, itemsize, tiles=count)
-        flops -= layer.positions * (entries - kept)
+        removed += layer.positions * (entries - kept)
         params -= entries - kept
         stored -= 0 if encoding == "dense" else entries - kept
         size -= entries * itemsize - int(written)
     return {
-        "flops_realised": flops,
+        "flops_realised": flops - removed // network.inputs,
         "params_realised": params,
         "bytes_realised": size,
         "stored_params": stored,

@@ -1,0 +1,312 @@
+"""Mending: one run of a sub-network on all calibration inputs, in which every layer is solved before it runs.
+
+Where a layer's output only goes into an addition, the other operand may be computed after the layer was called. So
+a layer does not run when it is called: memory for its output is handed on, and views, norms and scales of it are put
+off too, until something needs the values. At that moment the layer is solved, and all that was put off is run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from explorer.pruning.reconstruction.affine import Behind, Norm
+from explorer.pruning.reconstruction.paths import Layout, is_norm, is_view, scale_of, summand_of
+from explorer.pruning.reconstruction.products import Product, product_of
+from explorer.pruning.reconstruction.solving import Rows, solve
+from explorer.pruning.reconstruction.targets import Owners, Targets, Use, overlap, rows_of
+from spaces import PruningError
+
+__all__ = ["Mending"]
+
+# share of a target's variance below which nothing is missing: what differs is rounding
+_ROUNDING = 1e-9
+
+
+@dataclass(eq=False)
+class _Call:
+    """An operation that was put off, and the memory handed on for its first result."""
+
+    func: Any
+    args: tuple[Any, ...]
+    result: Tensor
+
+    def run(self, *, in_place: bool) -> None:
+        """Run it, and let what was handed on hold the result."""
+        out = self.func(*self.args)
+        out = out if isinstance(out, Tensor) else out[0]
+        if in_place:
+            self.result.copy_(out)
+        else:
+            self.result.set_(out)
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A layer that was called and is not solved yet, and all that was put off with it."""
+
+    number: int
+    use: Use
+    others: tuple[Use, ...]
+    product: Product
+    layout: Layout
+    calls: list[_Call]
+    norm: Norm | None = None
+    scale: Tensor | None = None
+    viewed: bool = False
+
+    @property
+    def next(self) -> str | None:
+        """What comes next on the use's path."""
+        stage = len(self.calls) - 1
+        return self.use.path[stage] if stage < len(self.use.path) else None
+
+
+class Mending(TorchDispatchMode):
+    """Solves the layers of a sub-network while it runs; afterwards its weights and norms are the solution.
+
+    Parameters
+    ----------
+    module
+        The sub-network, in eval mode.
+    targets
+        What the dense network gave for the same inputs.
+    kept
+        Of a weight, by name, the kept entries of the dimension that is written and of the one that is read.
+    keep
+        Of a weight that has a pattern, by name, where it may differ from zero: bool of its shape and layout.
+    ridge
+        Weight of the distance to the inherited weights.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        targets: Targets,
+        kept: Callable[[str], tuple[Tensor, Tensor]],
+        keep: Mapping[str, Tensor],
+        ridge: float,
+    ) -> None:
+        super().__init__()
+        self._owners, self._targets = Owners(module), targets
+        self._kept, self._keep, self._ridge = kept, keep, ridge
+        self._on: Any = WeakTensorKeyDictionary()
+        self._open: list[_Pending] = []
+        self._ran: dict[str, list[slice]] = defaultdict(list)
+        self._count = 0
+        self.solved: Counter[str] = Counter()
+        self.unchanged: set[str] = set()
+        self.few: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        product = None if kwargs else product_of(func, args)
+        if product is not None and self._owners.name(product.weight) is not None:
+            for leaf in args:
+                self._settle(leaf)
+            pending = self._pending(func, args, product)
+            if pending is not None:
+                return pending.calls[0].result
+        else:
+            put_off = self._put_off(func, args, kwargs)
+            if put_off is not None:
+                return put_off
+        return func(*args, **kwargs)
+
+    def finish(self) -> None:
+        """Solve what nothing asked for the values of."""
+        while self._open:
+            self._resolve(self._open[0])
+
+    def _settle(self, value: Any) -> None:
+        if isinstance(value, Tensor) and (pending := self._on.get(value)) in self._open:
+            self._resolve(pending)
+
+    def _pending(self, func: Any, args: tuple[Any, ...], product: Product) -> _Pending | None:
+        """Return a layer's call put off, None where it has to run as it is."""
+        name, columns = self._owners.name(product.weight), self._owners.columns(product)
+        if name is None or columns is None or name not in self._targets.uses:
+            return None
+        before = sum(overlap(columns, other) for other in self._ran[name])
+        self._ran[name].append(columns)
+        entries = self._kept(name)[0][columns]
+        uses = [
+            use
+            for use in self._targets.uses[name]
+            if len(entries) and use.columns.start <= entries[0] and entries[-1] < use.columns.stop
+        ]
+        if before or not uses or len(entries) != columns.stop - columns.start:
+            return None
+        result = self._memory(product)
+        layout = Layout(result)
+        if layout.places != uses[0].layout.places or not product.source.is_floating_point():
+            return None
+        call = _Call(func, args, result)
+        pending = _Pending(self._count, uses[0], tuple(uses[1:]), product, layout, [call])
+        self._count += 1
+        self._open.append(pending)
+        self._on[result] = pending
+        return pending
+
+    def _memory(self, product: Product) -> Tensor:
+        """Return memory laid out as the product's output is going to be."""
+        source, weight = product.source, product.weight
+        if product.geometry is None:
+            return source.new_empty(source.size(0), weight.size(1))
+        channels = weight.size(1) * product.groups if product.kind == "conv_transposed" else weight.size(0)
+        last = any(
+            tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+            for tensor in (source, weight)
+        )
+        return torch.empty(
+            (source.size(0), channels, *product.geometry.outputs),
+            dtype=source.dtype,
+            device=source.device,
+            memory_format=torch.channels_last if last else torch.contiguous_format,
+        )
+
+    def _put_off(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what a view, norm or scale of a pending output hands on; None once an operation can run."""
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        touched = sorted(
+            {pending for leaf in leaves if (pending := self._on.get(leaf)) in self._open}, key=lambda one: one.number
+        )
+        if not touched:
+            return None
+        if is_view(func):
+            out = func(*args, **kwargs)
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, Tensor):
+                    self._on[leaf] = touched[0]
+            touched[0].viewed = True
+            return out
+        if len(touched) == 1 and not kwargs and touched[0].next in ("norm", "scale"):
+            handed = self._further(touched[0], func, args)
+            if handed is not None:
+                return handed
+        last = touched.pop()
+        for pending in touched:
+            self._resolve(pending)
+        self._resolve(last, self._summand(last, func, args, kwargs))
+        return None
+
+    def _further(self, pending: _Pending, func: Any, args: tuple[Any, ...]) -> Any:
+        value = next((arg for arg in args if isinstance(arg, Tensor) and arg in self._on), None)
+        if value is None:
+            return None
+        if pending.next == "norm" and is_norm(func, args) and value is args[0]:
+            pending.norm = Norm(*args[1:5], args[7] if len(args) > 7 else args[6])
+            result = torch.empty_like(value)
+        elif pending.next == "scale" and (scale := scale_of(func, args, value, pending.layout)) is not None:
+            flat = scale.reshape(-1)
+            pending.scale = flat if pending.scale is None else pending.scale * flat
+            result = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+        else:
+            return None
+        pending.calls.append(_Call(func, args, result))
+        self._on[result] = pending
+        returns = len(func._schema.returns)
+        return result if returns == 1 else (result, *(result.new_empty(0) for _ in range(returns - 1)))
+
+    def _summand(self, pending: _Pending, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """Return what is added to a pending output, in the shape of the layer's; None where that is no target."""
+        if pending.next != "sum":
+            return None
+        value = next((arg for arg in args if isinstance(arg, Tensor) and self._on.get(arg) is pending), None)
+        other = None if value is None else summand_of(func, args, kwargs, value)
+        return None if other is None or value is None else pending.layout.of(other, value)
+
+    def _resolve(self, pending: _Pending, summand: Tensor | None = None) -> None:
+        """Solve a pending layer, and run what was put off."""
+        self._open.remove(pending)
+        self._solve(pending, summand)
+        for call in pending.calls:
+            call.run(in_place=pending.viewed)
+
+    def _solve(self, pending: _Pending, summand: Tensor | None) -> None:
+        product, use, name = pending.product, pending.use, pending.use.weight
+        alone = self._targets.alone
+        bias_free = product.bias is not None and self._owners.name(product.bias) in alone
+        norm = pending.norm
+        behind = Behind(product.bias, bias_free, norm, pending.scale)
+        device = product.source.device
+        dtype = torch.float64 if product.weight.dtype == torch.float64 else torch.float32
+        places = self._targets.places
+        rows_at = places.rows(pending.layout.places, device)
+        taps = places.taps(product.geometry, pending.layout.places, device)
+        written, read = self._kept(name)
+        entries = written[self._ran[name][-1]] if False else written[self._owners.columns(product)]
+        inherited = product.matrices(product.weight).to(dtype)
+        groups, K, N = inherited.shape
+        factor, start = behind.affine(groups * N, dtype, device)
+        if product.bias is not None:
+            start = start + factor * product.bias.to(dtype)
+
+        def target(of: Use) -> Tensor:
+            at = (entries - of.columns.start).to(device)
+            if of is use and summand is not None and of.total is not None:
+                return of.total.index_select(1, at).to(dtype) - rows_of(summand, rows_at).to(dtype)
+            base = of.output.index_select(1, at).to(dtype)
+            shift = torch.zeros_like(factor) if norm is None else norm.affine(dtype)[1] * _flat(pending.scale, factor)
+            return base * factor + shift
+
+        wanted = [target(use)]
+        repeats = [other for other in pending.others if other.inputs is not None and product.groups == 1]
+        wanted += [target(other) for other in repeats]
+        count = len(rows_at) + sum(len(other.output) for other in repeats)
+
+        def make(block: slice) -> Tensor:
+            own = product.rows(taps, slice(block.start, min(block.stop, len(rows_at)))).to(dtype)
+            if block.stop <= len(rows_at):
+                return own
+            rest = [other.inputs.index_select(2, read.to(device)).flatten(1) for other in repeats]  # type: ignore[union-attr]
+            return torch.cat([own[0], *(part.to(dtype) for part in rest)])[None]
+
+        rows = Rows(count, groups * K, make)
+        effective = inherited * factor.view(groups, 1, N)
+        whole = torch.cat(wanted).view(count, groups, N).transpose(0, 1)
+        error = whole - rows.times(effective) - start.view(groups, 1, N)
+        if not error.isfinite().all():
+            raise PruningError(f"reconstruction: what goes into or comes out of {name} is not finite")
+        spread = whole.var(1).sum() if count > 1 else whole.square().sum()
+        if error.square().mean(1).sum() <= _ROUNDING * torch.maximum(spread, whole.square().mean(1).sum() * 1e-6):
+            self.unchanged.add(name)
+            return
+        if count < K:
+            self.few.add(name)
+        mask = self._keep.get(name)
+        keep = None
+        if mask is not None:
+            weight = product.weight
+            keep = product.matrices(mask.as_strided(weight.shape, weight.stride(), weight.storage_offset()))
+        solution = solve(rows, error, ridge=self._ridge, free=behind.shifts, keep=keep)
+        solved = effective + solution.change
+        shift = start + _columns(solution.shift)[0]
+        outputs = rows.times(solved) if norm is not None else None
+        mean = torch.zeros_like(shift) if outputs is None else _columns(outputs.mean(1, keepdim=True))[0]
+        variance = torch.zeros_like(shift) if outputs is None else _columns(outputs.var(1, keepdim=True))[0]
+        weights = behind.written(_columns(solved), _columns(inherited), shift, mean, variance)
+        matrices = weights.view(K, groups, N).transpose(0, 1)
+        if keep is not None:
+            matrices = matrices * keep
+        product.weight.copy_(product.as_weight(matrices))
+        self.solved[name] += 1
+
+
+def _flat(scale: Tensor | None, like: Tensor) -> Tensor:
+    return torch.ones_like(like) if scale is None else scale.to(like.dtype)
+
+
+def _columns(matrices: Tensor) -> Tensor:
+    """Return the columns of all groups side by side: ``[K, groups * N]``."""
+    return matrices.transpose(0, 1).flatten(1)

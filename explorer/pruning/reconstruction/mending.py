@@ -7,9 +7,9 @@ off too, until something needs the values. At that moment the layer is solved, a
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,16 +19,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from explorer.pruning.reconstruction.affine import Behind, Norm
+from explorer.pruning.reconstruction.layers import Layer, Outcome
 from explorer.pruning.reconstruction.paths import Layout, is_norm, is_view, scale_of, summand_of
 from explorer.pruning.reconstruction.products import Product, product_of
-from explorer.pruning.reconstruction.solving import Rows, solve
-from explorer.pruning.reconstruction.targets import Owners, Targets, Use, overlap, rows_of
-from spaces import PruningError
+from explorer.pruning.reconstruction.targets import Owners, Targets, Use, overlap
 
 __all__ = ["Mending"]
-
-# share of a target's variance below which nothing is missing: what differs is rounding
-_ROUNDING = 1e-9
 
 
 @dataclass(eq=False)
@@ -46,7 +42,7 @@ class _Call:
         if in_place:
             self.result.copy_(out)
         else:
-            self.result.set_(out)
+            self.result.set_(out)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
@@ -54,8 +50,8 @@ class _Pending:
     """A layer that was called and is not solved yet, and all that was put off with it."""
 
     number: int
-    use: Use
-    others: tuple[Use, ...]
+    uses: tuple[Use, ...]
+    columns: slice
     product: Product
     layout: Layout
     calls: list[_Call]
@@ -67,7 +63,7 @@ class _Pending:
     def next(self) -> str | None:
         """What comes next on the use's path."""
         stage = len(self.calls) - 1
-        return self.use.path[stage] if stage < len(self.use.path) else None
+        return self.uses[0].path[stage] if stage < len(self.uses[0].path) else None
 
 
 class Mending(TorchDispatchMode):
@@ -102,9 +98,9 @@ class Mending(TorchDispatchMode):
         self._open: list[_Pending] = []
         self._ran: dict[str, list[slice]] = defaultdict(list)
         self._count = 0
-        self.solved: Counter[str] = Counter()
+        self.solved: set[str] = set()
         self.unchanged: set[str] = set()
-        self.few: set[str] = set()
+        self.underdetermined: set[str] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -152,7 +148,7 @@ class Mending(TorchDispatchMode):
         if layout.places != uses[0].layout.places or not product.source.is_floating_point():
             return None
         call = _Call(func, args, result)
-        pending = _Pending(self._count, uses[0], tuple(uses[1:]), product, layout, [call])
+        pending = _Pending(self._count, tuple(uses), columns, product, layout, [call])
         self._count += 1
         self._open.append(pending)
         self._on[result] = pending
@@ -205,7 +201,8 @@ class Mending(TorchDispatchMode):
         if value is None:
             return None
         if pending.next == "norm" and is_norm(func, args) and value is args[0]:
-            pending.norm = Norm(*args[1:5], args[7] if len(args) > 7 else args[6])
+            weight, bias, mean, variance = args[1:5]
+            pending.norm = Norm(weight, bias, mean, variance, args[7] if len(args) > 7 else args[6])
             result = torch.empty_like(value)
         elif pending.next == "scale" and (scale := scale_of(func, args, value, pending.layout)) is not None:
             flat = scale.reshape(-1)
@@ -234,79 +231,16 @@ class Mending(TorchDispatchMode):
             call.run(in_place=pending.viewed)
 
     def _solve(self, pending: _Pending, summand: Tensor | None) -> None:
-        product, use, name = pending.product, pending.use, pending.use.weight
-        alone = self._targets.alone
-        bias_free = product.bias is not None and self._owners.name(product.bias) in alone
-        norm = pending.norm
-        behind = Behind(product.bias, bias_free, norm, pending.scale)
-        device = product.source.device
-        dtype = torch.float64 if product.weight.dtype == torch.float64 else torch.float32
-        places = self._targets.places
-        rows_at = places.rows(pending.layout.places, device)
-        taps = places.taps(product.geometry, pending.layout.places, device)
+        product, name = pending.product, pending.uses[0].weight
         written, read = self._kept(name)
-        entries = written[self._ran[name][-1]] if False else written[self._owners.columns(product)]
-        inherited = product.matrices(product.weight).to(dtype)
-        groups, K, N = inherited.shape
-        factor, start = behind.affine(groups * N, dtype, device)
-        if product.bias is not None:
-            start = start + factor * product.bias.to(dtype)
-
-        def target(of: Use) -> Tensor:
-            at = (entries - of.columns.start).to(device)
-            if of is use and summand is not None and of.total is not None:
-                return of.total.index_select(1, at).to(dtype) - rows_of(summand, rows_at).to(dtype)
-            base = of.output.index_select(1, at).to(dtype)
-            shift = torch.zeros_like(factor) if norm is None else norm.affine(dtype)[1] * _flat(pending.scale, factor)
-            return base * factor + shift
-
-        wanted = [target(use)]
-        repeats = [other for other in pending.others if other.inputs is not None and product.groups == 1]
-        wanted += [target(other) for other in repeats]
-        count = len(rows_at) + sum(len(other.output) for other in repeats)
-
-        def make(block: slice) -> Tensor:
-            own = product.rows(taps, slice(block.start, min(block.stop, len(rows_at)))).to(dtype)
-            if block.stop <= len(rows_at):
-                return own
-            rest = [other.inputs.index_select(2, read.to(device)).flatten(1) for other in repeats]  # type: ignore[union-attr]
-            return torch.cat([own[0], *(part.to(dtype) for part in rest)])[None]
-
-        rows = Rows(count, groups * K, make)
-        effective = inherited * factor.view(groups, 1, N)
-        whole = torch.cat(wanted).view(count, groups, N).transpose(0, 1)
-        error = whole - rows.times(effective) - start.view(groups, 1, N)
-        if not error.isfinite().all():
-            raise PruningError(f"reconstruction: what goes into or comes out of {name} is not finite")
-        spread = whole.var(1).sum() if count > 1 else whole.square().sum()
-        if error.square().mean(1).sum() <= _ROUNDING * torch.maximum(spread, whole.square().mean(1).sum() * 1e-6):
-            self.unchanged.add(name)
-            return
-        if count < K:
-            self.few.add(name)
-        mask = self._keep.get(name)
-        keep = None
-        if mask is not None:
-            weight = product.weight
-            keep = product.matrices(mask.as_strided(weight.shape, weight.stride(), weight.storage_offset()))
-        solution = solve(rows, error, ridge=self._ridge, free=behind.shifts, keep=keep)
-        solved = effective + solution.change
-        shift = start + _columns(solution.shift)[0]
-        outputs = rows.times(solved) if norm is not None else None
-        mean = torch.zeros_like(shift) if outputs is None else _columns(outputs.mean(1, keepdim=True))[0]
-        variance = torch.zeros_like(shift) if outputs is None else _columns(outputs.var(1, keepdim=True))[0]
-        weights = behind.written(_columns(solved), _columns(inherited), shift, mean, variance)
-        matrices = weights.view(K, groups, N).transpose(0, 1)
+        free = self._owners.name(product.bias) in self._targets.alone
+        behind = Behind(product.bias, free, pending.norm, pending.scale)
+        layer = Layer(product, behind, self._targets.places, pending.uses, written[pending.columns], read, summand)
+        keep = self._keep.get(name)
         if keep is not None:
-            matrices = matrices * keep
-        product.weight.copy_(product.as_weight(matrices))
-        self.solved[name] += 1
-
-
-def _flat(scale: Tensor | None, like: Tensor) -> Tensor:
-    return torch.ones_like(like) if scale is None else scale.to(like.dtype)
-
-
-def _columns(matrices: Tensor) -> Tensor:
-    """Return the columns of all groups side by side: ``[K, groups * N]``."""
-    return matrices.transpose(0, 1).flatten(1)
+            weight = product.weight
+            keep = keep.as_strided(weight.shape, weight.stride(), weight.storage_offset())
+        outcome = layer.solve(self._ridge, keep)
+        (self.solved if outcome is Outcome.SOLVED else self.unchanged).add(name)
+        if outcome is Outcome.SOLVED and layer.underdetermined:
+            self.underdetermined.add(name)

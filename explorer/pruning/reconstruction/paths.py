@@ -102,6 +102,4 @@ def _alike(value: Tensor, shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Tell whether a value has this shape and these strides; those of dimensions of length 1 do not matter."""
     if tuple(value.shape) != tuple(shape):
         return False
-    return all(
-        n == 1 or mine == other for n, mine, other in zip(shape, value.stride(), strides, strict=True)
-    )
+    return all(n == 1 or mine == other for n, mine, other in zip(shape, value.stride(), strides, strict=True))

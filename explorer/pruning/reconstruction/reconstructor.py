@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +56,7 @@ class Reconstructor:
 
     def __init__(self, model: nn.Module, network: Network, calibration: Sequence[Batch], settings: Settings) -> None:
         self._model, self._network, self.settings = model, network, settings
-        self._inputs, self._count = _joined([batch for batch in calibration[: settings.batches]])
+        self._inputs, self._count = _joined(calibration[: settings.batches])
         self._atoms = Atoms(network)
         self._told: set[str] = set()
 
@@ -110,10 +110,10 @@ class Reconstructor:
             with mending:
                 run(module, self._inputs)
             mending.finish()
-        solved = set(mending.solved)
-        left = {layer.weight for layer in self._network.layers if layer.weight in parameters} - solved
-        report = Report(*(tuple(sorted(names)) for names in (solved, mending.unchanged - solved, left - mending.unchanged)))
-        self._tell(report, mending.few)
+        solved, unchanged = mending.solved, mending.unchanged - mending.solved
+        left = {layer.weight for layer in self._network.layers if layer.weight in parameters} - solved - unchanged
+        report = Report(*(tuple(sorted(names)) for names in (solved, unchanged, left)))
+        self._tell(report, mending.underdetermined)
         return report
 
     def _entries(self, weight: str, alive: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,9 @@ class Reconstructor:
         layer = next(layer for layer in self._network.layers if layer.weight == weight)
         gemm = Gemm.of(self._network, layer)
         reads = 1 if gemm.reads is None else gemm.reads
-        found = [alive.index_select(0, self._atoms.labels(dims[dim])).nonzero().squeeze(1) for dim in (1 - reads, reads)]
+        found = [
+            alive.index_select(0, self._atoms.labels(dims[dim])).nonzero().squeeze(1) for dim in (1 - reads, reads)
+        ]
         return found[0], found[1]
 
     def _tell(self, report: Report, few: set[str]) -> None:
@@ -179,6 +181,3 @@ def _joined(batches: Sequence[Batch]) -> tuple[Any, int]:
         torch.cat(column) if isinstance(column[0], Tensor) and column[0].dim() else column[0] for column in columns
     ]
     return tree_unflatten(leaves, flat[chosen[0]][1]), sum(sizes[number] for number in chosen)
-
-
-Reconstruct = Callable[[nn.Module, Masks, Kept], Report]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Solution", "solve"]
+__all__ = ["Rows", "solve"]
 
 # entries of a block of rows, and inputs of a layer that are solved for together
 _BLOCK, _WIDE = 1 << 24, 4096
@@ -17,9 +16,8 @@ _BLOCK, _WIDE = 1 << 24, 4096
 _STEPS, _WEIGHT = 60, 0.2
 
 
-@dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows that a layer multiplies, made block by block and kept where one block holds all of them.
+    """The rows that a layer multiplies, made block by block, and kept where one block holds all of them.
 
     Parameters
     ----------
@@ -28,121 +26,91 @@ class Rows:
     width
         Entries of all groups together: ``groups * K``.
     make
-        From a block to its rows ``[groups, rows, K]``, in the type that is computed in.
+        From a block to its rows ``[groups, rows, K]``, fresh ones of the type that is computed in.
     """
 
-    count: int
-    width: int
-    make: Callable[[slice], Tensor]
+    def __init__(self, count: int, width: int, make: Callable[[slice], Tensor]) -> None:
+        self.count, self.width = count, width
+        self._make = make
+        self._kept: Tensor | None = None
+        self._mean: Tensor | None = None
 
     def blocks(self, part: slice = slice(None)) -> Iterator[tuple[slice, Tensor]]:
-        """Yield blocks and their rows, with a part of K only."""
+        """Yield blocks and their rows, of these a part of K."""
         step = max(1, _BLOCK // max(1, self.width))
         if step >= self.count:
-            yield slice(0, self.count), self._whole()[..., part]
+            whole = slice(0, self.count)
+            if self._kept is None:
+                self._kept = self._make(whole)
+            yield whole, self._kept[..., part]
             return
         for start in range(0, self.count, step):
             block = slice(start, min(start + step, self.count))
-            yield block, self.make(block)[..., part]
+            rows = self._make(block)
+            yield block, (rows if self._mean is None else rows.sub_(self._mean))[..., part]
 
-    def _whole(self) -> Tensor:
-        found = vars(self).get("_kept")
-        if found is None:
-            found = vars(self)["_kept"] = self.make(slice(0, self.count))
-        return found
+    def centre(self) -> Tensor:
+        """Return the mean row ``[groups, 1, K]``, from which all are taken from now on."""
+        mean = torch.stack([rows.sum(1, keepdim=True) for _, rows in self.blocks()]).sum(0) / self.count
+        if self._kept is not None:
+            self._kept.sub_(mean)
+        self._mean = mean
+        return mean
 
-    def times(self, matrices: Tensor) -> Tensor:
-        """Return the products with ``[groups, K, N]``, of all rows: ``[groups, R, N]``."""
-        return torch.cat([rows @ matrices for _, rows in self.blocks()], 1)
-
-    def mean(self) -> Tensor:
-        """Return the mean row: ``[groups, 1, K]``."""
-        return sum(rows.sum(1, keepdim=True) for _, rows in self.blocks()) / self.count  # type: ignore[return-value]
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What is added to a layer's matrices ``[groups, K, N]`` and to its outputs ``[groups, 1, N]``."""
-
-    change: Tensor
-    shift: Tensor
+    def times(self, matrices: Tensor, part: slice = slice(None)) -> Tensor:
+        """Return the products of all rows with ``[groups, K, N]``: ``[groups, R, N]``."""
+        return torch.cat([rows @ matrices for _, rows in self.blocks(part)], 1)
 
 
-def solve(rows: Rows, error: Tensor, *, ridge: float, free: bool, keep: Tensor | None = None) -> Solution:
-    """Return the change D and the shift b of least ``|X D + b - E|^2 + ridge * mean(diag X'X) * |D|^2``.
+def solve(rows: Rows, error: Tensor, *, ridge: float, keep: Tensor | None = None) -> Tensor:
+    """Return the change D ``[groups, K, N]`` of least ``|X D - E|^2 + ridge * mean(diag X'X) * |D|^2``.
 
-    With a free shift the rows are taken about their mean. Of more than 4096 inputs so many at a time are solved for,
-    each on the errors that the ones before leave.
+    Of more than 4096 inputs so many at a time are solved for, each on the errors that the ones before leave.
 
     Parameters
     ----------
     rows
         Those of `X`.
     error
-        What is missing of the outputs: ``[groups, R, N]``.
+        `E`, what is missing of the outputs: ``[groups, R, N]``.
     ridge
         Weight of the change.
-    free
-        Whether there is a shift.
     keep
         Where the change may differ from zero: bool ``[groups, K, N]``; None for everywhere.
     """
-    mean = rows.mean() if free else None
     width = rows.width // len(error)
     if width > _WIDE and keep is None and rows.count <= _WIDE:
-        change = _dual(rows, _about(error, free), ridge, mean)
-    else:
-        left, parts = _about(error, free), []
-        for start in range(0, width, _WIDE):
-            part = slice(start, min(start + _WIDE, width))
-            parts.append(_part(rows, part, left, ridge, mean, None if keep is None else keep[:, part]))
-            if part.stop < width:
-                left = left - _products(rows, part, parts[-1], mean)
-        change = torch.cat(parts, 1)
-    if mean is None:
-        return Solution(change, torch.zeros_like(error[:, :1]))
-    return Solution(change, error.mean(1, keepdim=True) - mean @ change)
+        return _dual(rows, error, ridge)
+    parts: list[Tensor] = []
+    for start in range(0, width, _WIDE):
+        part = slice(start, min(start + _WIDE, width))
+        parts.append(_primal(rows, part, error, ridge, None if keep is None else keep[:, part]))
+        if part.stop < width:
+            error = error - rows.times(parts[-1], part)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def _about(error: Tensor, free: bool) -> Tensor:
-    return error - error.mean(1, keepdim=True) if free else error
-
-
-def _centred(rows: Rows, part: slice, mean: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+def _primal(rows: Rows, part: slice, error: Tensor, ridge: float, keep: Tensor | None) -> Tensor:
+    """Return the change of some rows of the matrices, by the normal equations."""
+    length = part.stop - part.start
+    gram = error.new_zeros(len(error), length, length)
+    right = error.new_zeros(len(error), length, error.size(2))
     for block, found in rows.blocks(part):
-        yield block, found if mean is None else found - mean[..., part]
-
-
-def _products(rows: Rows, part: slice, change: Tensor, mean: Tensor | None) -> Tensor:
-    return torch.cat([found @ change for _, found in _centred(rows, part, mean)], 1)
-
-
-def _part(
-    rows: Rows, part: slice, error: Tensor, ridge: float, mean: Tensor | None, keep: Tensor | None
-) -> Tensor:
-    """Return the change of some inputs' rows of the matrices, by the normal equations."""
-    gram, right = None, None
-    for block, found in _centred(rows, part, mean):
-        other = found.transpose(1, 2)
-        products, errors = other @ found, other @ error[:, block]
-        gram = products if gram is None else gram.add_(products)
-        right = errors if right is None else right.add_(errors)
-    assert gram is not None and right is not None
+        gram.baddbmm_(found.transpose(1, 2), found)
+        right.baddbmm_(found.transpose(1, 2), error[:, block])
     diagonal = gram.diagonal(dim1=1, dim2=2)
-    # what is never multiplied with anything but zero keeps its weight
-    level = ridge * diagonal.mean(1, keepdim=True)
-    diagonal.add_(level)
+    diagonal.add_(ridge * diagonal.mean(1, keepdim=True))
     if keep is None:
         return _factored(gram, right)
     return torch.stack([_masked(*one) for one in zip(gram, right, keep, strict=True)])
 
 
-def _dual(rows: Rows, error: Tensor, ridge: float, mean: Tensor | None) -> Tensor:
+def _dual(rows: Rows, error: Tensor, ridge: float) -> Tensor:
     """Return the change by a system as large as there are rows, for layers with more inputs than that."""
-    whole = torch.cat([found for _, found in _centred(rows, slice(None), mean)], 1)
+    whole = torch.cat([found for _, found in rows.blocks()], 1)
     gram = whole @ whole.transpose(1, 2)
-    level = ridge * gram.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / whole.size(2)
-    gram.diagonal(dim1=1, dim2=2).add_(level)
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    diagonal.add_(ridge * diagonal.sum(1, keepdim=True) / whole.size(2))
     return whole.transpose(1, 2) @ _factored(gram, error)
 
 

@@ -19,6 +19,7 @@ lint: $(TESTED)
 	$(BIN)/ruff check explorer spaces tests conf
 	$(BIN)/ruff format --check explorer spaces tests conf
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(READY)  ## the benchmark tables
 	$(BIN)/pip install -q -c constraints.txt -e ".[bench]"

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import spaces
 
 if TYPE_CHECKING:
+    from explorer.api import explore
     from explorer.data.task import Task, classification, regression
     from explorer.export.files import load, save
-    from explorer.study import Candidate, Study, explore
+    from explorer.study import Candidate, Study
     from explorer.tracing import trace
 
 __all__ = ["Candidate", "Study", "Task", "classification", "explore", "load", "regression", "save", "trace"]
@@ -35,7 +36,7 @@ _HOMES = {
     "Study": "explorer.study",
     "Task": "explorer.data.task",
     "classification": "explorer.data.task",
-    "explore": "explorer.study",
+    "explore": "explorer.api",
     "load": "explorer.export.files",
     "regression": "explorer.data.task",
     "save": "explorer.export.files",
@@ -47,3 +48,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'explorer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

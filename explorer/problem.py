@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from torch import nn
 
 from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
-from explorer.evaluation.budgets import LatencyLimit, split_budget
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.evaluation.allocated import evaluated
+from explorer.evaluation.budgets import LatencyLimit
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import Features, features_of
 from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.meter import Meter
+from explorer.pruning.allocation import Allocated, Baseline, allocate
 from explorer.pruning.criteria import Options, Scores, cached_scores
+from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
-from explorer.search.jobs import Executor
-from explorer.search.samplers import Observations
+from explorer.search.jobs import Executor, reason_of
+from explorer.search.ladder import ladder_rows
+from explorer.search.metrics import error_metric
+from explorer.search.plan import Plan
+from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
-from explorer.utils.checks import Ladder, checked_objectives
-from spaces import Budget, PruningError, PruningSpace, sample_inside, unknown
+from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
-__all__ = ["Problem", "ladder_rows", "named_space", "refuse_empty"]
+__all__ = ["Problem", "refuse_empty"]
 
+log = logging.getLogger("explorer")
 
 Share = Callable[[nn.Module, PruningSpace, Scores, Task, Budget], nn.Module]
 """From a dense network, its space, scores and task, and the budget, to the network with shared weights."""
@@ -45,8 +52,8 @@ class Problem:
     ----------
     space
         The recipes.
-    evaluator
-        Builds and measures sub-networks.
+    inherited
+        Makes sub-networks of inherited weights.
     scale
         Objectives and the reference of the hypervolume.
     limits
@@ -54,18 +61,18 @@ class Problem:
     dense
         The dense network's metrics and costs.
     criterion
-        What the evaluator's scores were made by.
-    evaluate
-        Measures the recipes that a search proposes.
+        What the pruner's scores were made by.
+    evaluator
+        Evaluates the recipes that a search proposes.
     """
 
     space: PruningSpace
-    evaluator: Evaluator
+    inherited: Inherited
     scale: Scale
     limits: Budget
     dense: Mapping[str, float]
     criterion: Options
-    evaluate: Inherited | Finetuned
+    evaluator: Inherited | Finetuned
 
     @classmethod
     def of(
@@ -75,15 +82,16 @@ class Problem:
         calibration: Sequence[Batch],
         validation: Sequence[Batch],
         *,
-        budget: Mapping[str, Any],
+        limits: Budget,
+        latency: LatencyLimit,
         objectives: Sequence[str],
-        criterion: str | Mapping[str, Any] | Options,
+        criterion: Options,
         task: Task,
         scored: Sequence[Batch] | None = None,
         cache: Path | None = None,
         racing: bool = False,
         share: Share | None = None,
-        evaluate: Callable[[Evaluator], Inherited | Finetuned] = Inherited,
+        evaluator: Callable[[Inherited], Inherited | Finetuned] = lambda inherited: inherited,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
 
@@ -94,9 +102,13 @@ class Problem:
         space
             As in a space file, or bound to the module's Network.
         calibration, validation
-            Batches on the module's device; see `Evaluator`.
-        budget, objectives, criterion
-            As in the configuration.
+            Batches on the module's device; see `Inherited` and `Meter`.
+        limits, latency
+            The budget's exact and its measured part, see `explorer.evaluation.budgets`.
+        objectives
+            Keys of `OBJECTIVES`.
+        criterion
+            What scores are made by.
         task
             What the network is for.
         scored
@@ -104,21 +116,18 @@ class Problem:
         cache
             A folder in which scores that need data are kept.
         racing
-            Whether evaluations may end early, see `Evaluator`.
+            Whether evaluations may end early, see `Meter`.
         share
             Trains weights that sub-networks inherit in place of the dense network's.
-        evaluate
-            Makes of the evaluator what measures recipes; inherited weights alone by default.
+        evaluator
+            Makes the evaluator that trains of the one of inherited weights; by default there is no training.
 
         Raises
         ------
         PruningError
             If anything asked for is unknown, the model has nothing to prune, or the budget holds no recipe.
         """
-        checked_objectives(objectives)
-        limits, latency = split_budget(budget)
-        options = Options.of(criterion)
-        options.check(space)
+        criterion.check(space)
         task.check(module, validation[0])
         task = task.referred(module, calibration, validation)
         if isinstance(space, PruningSpace):
@@ -128,24 +137,51 @@ class Problem:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
-        scores = cached_scores(module, space.network, options, batches=data, task=task, folder=cache)
-        evaluator = Evaluator(
+        scores = cached_scores(module, space.network, criterion, batches=data, task=task, folder=cache)
+        inherited = Inherited.of(
             module,
             space.network,
             scores,
             calibration,
             validation,
             task,
-            latency if "latency" in objectives or latency != LatencyLimit() else None,
-            racing,
-            None if share is None else share(module, space, scores, task, limits),
+            latency=latency if "latency" in objectives or latency != LatencyLimit() else None,
+            racing=racing,
+            shared=None if share is None else share(module, space, scores, task, limits),
         )
-        scale = Scale(objectives, task.reference, task.column)
-        return cls(space, evaluator, scale, limits, evaluator.dense() | space.dense, options, evaluate(evaluator))
+        scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
+        dense = inherited.meter.dense() | space.dense
+        return cls(space, inherited, scale, limits, dense, criterion, evaluator(inherited))
 
-    def doubt(self) -> str | None:
+    @property
+    def meter(self) -> Meter:
+        """The meter of sub-networks."""
+        return self.inherited.meter
+
+    @property
+    def pruner(self) -> Pruner:
+        """The pruner of the weights that sub-networks inherit."""
+        return self.inherited.pruner
+
+    def timings(self, recipe: Recipe, *, batch: bool = True) -> dict[str, float]:
+        """Return a recipe's latencies, see `Meter.timings`."""
+        return self.meter.timings(*self.inherited.pruned(recipe), batch=batch)
+
+    def allocate(self, name: str, target: Mapping[str, Any], *, family: str | None = None) -> Allocated:
+        """Return the recipe by which an allocation reaches a target, see `explorer.pruning.allocation.allocate`."""
+        return allocate(
+            self.space,
+            self.pruner.scores,
+            name,
+            target,
+            family=family,
+            quadratic=self.criterion.row.quadratic,
+            timings=lambda recipe: self.timings(recipe, batch=False),
+        )
+
+    def _no_better_than_chance(self) -> str | None:
         """Return a sentence for a dense network that is no better than a constant prediction, None for others."""
-        error, trivial = self.dense["error"], self.evaluator.task.trivial
+        error, trivial = self.dense["error"], self.meter.task.trivial
         if trivial is None or error < trivial:
             return None
         shown = self.scale.error
@@ -154,48 +190,67 @@ class Problem:
             f"({shown.text(trivial)}): is it trained, and are inputs normalised as they were then?"
         )
 
+    def baseline(self, asked: Baseline) -> tuple[dict[str, Any], Allocated | None]:
+        """Return the row of an evaluated baseline, and its recipe.
+
+        The row of one that failed has its ``reason`` in place of metrics, and there is no recipe.
+        """
+        try:
+            found = self.allocate(asked.allocation, {asked.metric: asked.asked}, family=asked.family)
+            row = {"baseline": asked.name, **evaluated(self.evaluator, self.space, found)}
+        except Exception as error:
+            reason = reason_of(error)
+            log.warning("%s failed: %s", asked.name, reason)
+            plain = {"baseline": asked.name, "allocation": asked.allocation, "family": asked.family}
+            return {**plain, "target": asked.metric, "asked": asked.asked, "state": "FAIL", "reason": reason}, None
+        log.info("%s: %s, error %.4f", asked.name, found, row["error"])
+        return row, found
+
     @cached_property
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
-        return features_of(self.evaluator, self.space, self.evaluator.calibration)
+        return features_of(self.inherited, self.space, self.inherited.calibration)
 
     def search(
-        self,
-        study: optuna.Study,
-        *,
-        sampler: str,
-        options: Mapping[str, Any],
-        seed: int,
-        ladder: Ladder,
-        executor: Executor | None = None,
-        eta: float = 3,
-        earlier: Observations | None = None,
-        shared: bool = True,
+        self, study: optuna.Study, plan: Plan, *, executor: Executor | None = None, shared: bool = True
     ) -> Search:
         """Return the search of this problem in an Optuna study, continuing what the study holds.
 
-        Without an executor recipes are evaluated in this process. The best 1/`eta` of each rung are promoted. A sampler
-        that can begins with what was measured `earlier`. A study that is `shared` may have other drivers.
+        Parameters
+        ----------
+        study
+            With the plan's objectives.
+        plan
+            How.
+        executor
+            Where recipes are evaluated; None for this process.
+        shared
+            Whether the study may have other drivers.
         """
         return Search(
             study,
             self.space,
-            Inline(self.evaluate) if executor is None else executor,
-            objectives=self.scale.objectives,
+            Inline(self.evaluator) if executor is None else executor,
+            objectives=plan.objectives,
             budget=self.limits,
-            sampler=sampler,
-            options=options,
-            seed=seed,
-            ladder=ladder_rows(self.space, ladder),
+            sampler=plan.sampler,
+            options=plan.options,
+            seed=plan.seed,
+            ladder=ladder_rows(self.space, plan.ladder),
             dense=self.dense,
-            rungs=len(self.evaluate.rungs),
-            eta=eta,
+            rungs=len(self.evaluator.rungs),
+            eta=plan.eta,
+            warm_start=plan.warm_start,
             reference=self.scale.reference,
             # measured when a sampler first asks for them
             features=lambda rows: self.features(rows),
-            earlier=earlier,
             shared=shared,
         )
+
+    def doubts(self, plan: Plan) -> list[str]:
+        """Return sentences on what makes a study of this problem doubtful; none for most."""
+        found = [self._no_better_than_chance(), doubt(plan.trials, len(self.evaluator.rungs), plan.eta)]
+        return [sentence for sentence in found if sentence is not None]
 
 
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
@@ -208,40 +263,3 @@ def refuse_empty(space: PruningSpace, limits: Budget) -> None:
         sample_inside(space, 1, rng, budget=limits, max_draws=1 << 17)
     except PruningError:
         sample_inside(space, 1, rng, budget=limits)
-
-
-def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int16]]:
-    """Return the rows of uniform ratios: those given, or so many evenly spaced from the space's least to 1.
-
-    A space of several families (channels, kinds of pattern, blocks) has a ladder of each, of two ratios below 1 at
-    least. The dense network is left out.
-    """
-    families = len(space.families)
-    rows = []
-    for family, places in space.families.items():
-        ratios: Iterable[float] = ladder if isinstance(ladder, Sequence) else ()
-        if isinstance(ladder, int) and ladder:
-            axes = [(space.axes[place], name) for place, name in places.items()]
-            least = min(axis.ratios[i] for axis, name in axes for i in axis.families[name])
-            ratios = np.linspace(least, 1, ladder if families == 1 else max(3, -(-ladder // families)))
-        rows += [space.uniform(ratio, family) for ratio in ratios]
-    pruned = [row for row in rows if not space.is_dense(row)]
-    return list({row.tobytes(): row for row in pruned}.values())
-
-
-def named_space(name: str) -> Mapping[str, Any]:
-    """Return a space of conf/space by its name, or the one in a file whose name ends in .yaml.
-
-    Raises
-    ------
-    PruningError
-        If there is none of that name.
-    """
-    from explorer.runs.config import conf, space_of
-
-    if name.endswith((".yaml", ".yml")):
-        return space_of({"space": {"path": name}})
-    files = {path.stem: path for path in (conf() / "space").glob("*.yaml") if path.stem != "file"}
-    if name not in files:
-        raise unknown("space", name, sorted(files))
-    return space_of({"space": {"path": files[name]}})

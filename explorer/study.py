@@ -1,50 +1,34 @@
-"""Study: what an exploration gives back, and `explore`, its Python entrance."""
+"""Study: what an exploration gives back."""
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from optuna.storages import BaseStorage
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from explorer.analysis.plots import pareto_figure
+from explorer.analysis.run_folder import RunFolder
+from explorer.analysis.selection import best_within, chosen_trials
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
-from explorer.data import Batch, draw, head, moved
-from explorer.data.task import Task, classification
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.data import Batch, head
+from explorer.evaluation.allocated import evaluated
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.training import Settings
-from explorer.problem import Problem, named_space
-from explorer.pruning.allocation import allocate
-from explorer.pruning.criteria import Options, drawn
+from explorer.evaluation.retraining import retrain
+from explorer.evaluation.settings import FinalSettings
+from explorer.problem import Problem
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
-from explorer.runs.baselines import evaluated
-from explorer.runs.config import named_section, run_section
-from explorer.runs.validation import check_evaluator
-from explorer.search import rungs
-from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
-from explorer.search.storage import open_study
-from explorer.utils.checks import Ladder, checked_ladder, checked_number
-from explorer.utils.fingerprints import contents
-from explorer.utils.modules import device_of
-from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, unknown
+from spaces import Recipe, unknown
 
-__all__ = ["Candidate", "Study", "best_within", "explore"]
+__all__ = ["Candidate", "Study"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +37,7 @@ class Candidate:
 
     recipe: Recipe
     metrics: Mapping[str, Any]
-    evaluate: Inherited | Finetuned
+    evaluator: Inherited | Finetuned
     factory: str | None = None
 
     def __repr__(self) -> str:
@@ -66,10 +50,10 @@ class Candidate:
 
     def executed(self) -> Executed:
         """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
-        return self.evaluate.evaluator.executed(*self._masked())
+        return self.evaluator.meter.executed(*self._masked())
 
     def _masked(self) -> tuple[nn.Module, Masks]:
-        return self.evaluate.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluate.rungs) - 1)))
+        return self.evaluator.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluator.rungs) - 1)))
 
     def save(self, folder: str | Path) -> None:
         """Export the sub-network so that `explorer.load` gives it back.
@@ -85,9 +69,9 @@ class Candidate:
         from explorer.export.files import save
 
         metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
-        evaluator = self.evaluate.evaluator
-        example = head(evaluator.validation[0][0], 1)
-        network = evaluator.network
+        meter = self.evaluator.meter
+        example = head(meter.validation[0][0], 1)
+        network = meter.network
         facts = {"metrics": metrics}
         module, masks = self._masked()
         save(
@@ -104,11 +88,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Study:
-    """The outcome of an exploration: its problem, the evaluated recipes, the factory's import path if there is one."""
+    """The outcome of an exploration.
+
+    Attributes
+    ----------
+    problem
+        What was explored.
+    records
+        The evaluated recipes.
+    factory
+        The import path of what makes the model, if there is one.
+    baselines, final
+        The tables of baselines and of retrained points, None where none was asked for.
+    """
 
     problem: Problem
     records: Sequence[Record]
     factory: str | None = None
+    baselines: pd.DataFrame | None = None
+    final: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         name, points = self.problem.space.network.name, len(self.frontier)
@@ -144,7 +142,7 @@ class Study:
         """
         row = best_within(self.frontier, self.problem.dense, budget)
         recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
-        return Candidate(recipe, row.to_dict(), self.problem.evaluate, self.factory)
+        return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
 
     def allocate(self, allocation: str, *, family: str | None = None, **target: Any) -> Candidate:
         """Return the sub-network that a baseline allocation makes for a target, evaluated; it is no trial.
@@ -168,8 +166,42 @@ class Study:
         --------
         ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
         """
-        found = allocate(self.problem, allocation, target, family=family)
-        return Candidate(found.recipe, evaluated(self.problem, found), self.problem.evaluate, self.factory)
+        found = self.problem.allocate(allocation, target, family=family)
+        return Candidate(
+            found.recipe,
+            evaluated(self.problem.evaluator, self.problem.space, found),
+            self.problem.evaluator,
+            self.factory,
+        )
+
+    def retrained(
+        self,
+        finetuned: Finetuned,
+        asked: FinalSettings,
+        test: Sequence[Batch],
+        folder: Path,
+        on_training: Callable[[int, str], None] | None = None,
+    ) -> pd.DataFrame:
+        """Return the table of frontier points retrained over several seeds, see `explorer.evaluation.retraining`.
+
+        Parameters
+        ----------
+        finetuned
+            What trains sub-networks.
+        asked
+            How many points, trainings and epochs.
+        test
+            Batches on the device of the dense network.
+        folder
+            For checkpoints, results and weights.
+        on_training
+            Called after each training with how many are done and what was trained.
+        """
+        space, trials = self.problem.space, chosen_trials(self.frontier, asked.points)
+        recipes = {RunFolder.point(trial): space.recipe(self.records[trial].row) for trial in trials}
+        return retrain(
+            finetuned, recipes, test, seeds=asked.seeds, epochs=asked.epochs, folder=folder, on_training=on_training
+        )
 
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""
@@ -177,219 +209,3 @@ class Study:
         if x not in costs or x not in self.trials:
             raise unknown("x", x, [cost for cost in costs if cost in self.trials])
         return pareto_figure(self.trials, self.problem.dense, self.problem.scale, x=x)
-
-
-def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping[str, Any]) -> pd.Series:
-    """Return the row of least error of a frontier table within a budget.
-
-    Raises
-    ------
-    PruningError
-        If no row is within it; the message tells the cheapest.
-    """
-    limits = Budget.parse(budget)
-    excess = limits.excess({name: front[name].to_numpy(dtype=float) for name in COSTS}, dense)
-    inside = np.all([np.ones(len(front)), *(value <= 0 for value in excess.values())], axis=0)
-    if not inside.any():
-        metric = limits.bounds[0][0] if limits.bounds else "flops"
-        reach = f"the frontier begins at {front[f'{metric}_ratio'].min():.4g} of dense" if len(front) else "it is empty"
-        raise PruningError(f"{metric}: no frontier point is within {dict(budget)}, {reach}")
-    chosen = front[inside]
-    return chosen.loc[chosen["error"].idxmin()]
-
-
-def explore(
-    model: nn.Module | Callable[[], nn.Module] | str,
-    train: Iterable[Any],
-    validation: Iterable[Any],
-    *,
-    space: str | Mapping[str, Any] | PruningSpace = "filter",
-    budget: Mapping[str, Any] | None = None,
-    objectives: Sequence[str] = ("error", "flops"),
-    trials: int = 64,
-    timeout: float | None = None,
-    sampler: str = "frontier",
-    options: Mapping[str, Any] | None = None,
-    criterion: str | Mapping[str, Any] = "l1",
-    task: Task | None = None,
-    evaluator: str | Mapping[str, Any] = "inherit",
-    finetuning: Mapping[str, Any] | None = None,
-    executor: str | Mapping[str, Any] = "inline",
-    calibration_batches: int = 10,
-    ladder: Ladder = 8,
-    seed: int = 0,
-    storage: BaseStorage | None = None,
-    folder: str | Path | None = None,
-    on_record: Callable[[list[Record]], None] | None = None,
-) -> Study:
-    """Explore the sub-networks of a trained model and return the study.
-
-    Parameters
-    ----------
-    model
-        A trained module of any class, or what makes one without arguments: a factory or its import path. The
-        module is not changed.
-    train, validation
-        Batches of inputs, as the model takes them, and targets, such as a DataLoader: see `explorer.data.draw`. The
-        first of `train` re-estimate batch norm, `validation` is read once and kept. Neither may be an iterator.
-        Evaluators that train read `train` once an epoch.
-    space
-        The name of one in conf/space, a file ending in .yaml, a mapping as in such a file, or a space bound to
-        this model's Network.
-    budget
-        Limits ``{"flops": 0.5, "params": "200k", "latency_ms": 3}``; no evaluation is spent outside.
-    objectives
-        Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
-    trials, timeout
-        Recipes to evaluate, and minutes after which no further evaluation begins.
-    sampler, options
-        A key of `explorer.search.samplers.SAMPLERS`, and its options.
-    criterion
-        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options:
-        see `explorer.pruning.criteria.Options`.
-    task
-        Loss and metric; by default that of telling as many classes apart as the largest validation label says.
-    evaluator
-        ``inherit``, ``finetune`` or ``scratch``, or a mapping with ``name`` and ``rungs``, ``eta`` or ``racing``, as in
-        conf/evaluator.
-    finetuning
-        How candidates are trained, as in the section of conf/run.yaml; batches are those of `train`.
-    executor
-        ``inline``, ``local``, ``ray`` or ``slurm``, or a mapping with ``name`` and options, as in conf/executor.
-    calibration_batches
-        Batches of `train` for batch-norm statistics.
-    ladder
-        Uniform ratios evaluated first: how many, evenly spaced, or which.
-    seed
-        Of the sampler.
-    storage
-        An Optuna storage to keep the study in and continue it from; in memory by default. The study's name is a
-        hash of the model's classes and state, its Network, the batches kept and the arguments.
-    folder
-        Where what candidates were trained to is kept, so that those promoted or interrupted go on, and those of the
-        frontier are built without training again; None keeps nothing.
-    on_record
-        Called with all records after each evaluation.
-
-    Raises
-    ------
-    PruningError
-        On any of the caller's mistakes, in one line.
-    """
-    for key, value, least in [("trials", trials, 1), ("seed", seed, 0)]:
-        checked_number(key, value, least=least)
-    checked_ladder(ladder)
-    checked_number("calibration_batches", calibration_batches, least=1)
-    checked_number("timeout", timeout, least=0, whole=False, optional=True)
-    if task is not None and not isinstance(task, Task):
-        raise PruningError(
-            f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.data.task.regression()"
-        )
-    if not isinstance(space, str | Mapping | PruningSpace):
-        raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
-    chosen = Options.of(criterion)
-    measure = named_section("evaluator", evaluator, without=("batch_size", "calibration_batches", "images"))
-    workers = named_section("executor", executor)
-    check_evaluator(measure)
-    check_executor(workers)
-    settings = Settings.of(run_section("finetuning", finetuning or {}, without=("batch_size",)))
-    factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
-    module = _module(model)
-    device = device_of(module)
-    calibration = [moved(batch, device) for batch in draw(train, calibration_batches, key="train")]
-    kept = [moved(batch, device) for batch in draw(validation, key="validation")]
-    scored = [moved(batch, device) for batch in drawn(train, chosen)]
-    measured = _classes(kept) if task is None else task
-
-    def candidates(measured: Evaluator) -> Inherited | Finetuned:
-        if "rungs" not in measure:
-            return Inherited(measured)
-        start = "scratch" if measure["name"] == "scratch" else "inherit"
-        kept = None if folder is None else Path(folder)
-        return Finetuned(measured, train, settings, measure["rungs"], seed=seed, start=start, folder=kept)
-
-    problem = Problem.of(
-        module,
-        named_space(space) if isinstance(space, str) else space,
-        calibration,
-        kept,
-        budget=budget or {},
-        objectives=objectives,
-        criterion=chosen,
-        task=measured,
-        scored=scored,
-        racing=measure["racing"],
-        evaluate=candidates,
-    )
-    if options is None:
-        options = {"multivariate": True} if sampler == "tpe" else {}
-    arguments = [dict(budget or {}), list(objectives), sampler, dict(options), chosen, ladder, seed, measure, settings]
-    arguments += [contents(getattr(measured, field.name)) for field in fields(measured)]
-    name = _identity(module, problem, [*calibration, *kept, *scored], arguments)
-    eta = measure.get("eta", 3)
-    for doubt in (problem.doubt(), rungs.doubt(trials, len(problem.evaluate.rungs), eta)):
-        if doubt is not None:
-            warnings.warn(doubt, stacklevel=2)
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(TemporaryDirectory()))
-        running = make_executor(workers, problem.evaluate, folder=scratch, device=str(device))
-        stack.callback(running.close)
-        search = problem.search(
-            open_study(storage, name, objectives),
-            sampler=sampler,
-            options=options,
-            seed=seed,
-            ladder=ladder,
-            executor=running,
-            eta=eta,
-            shared=storage is not None,
-        )
-        search.run(trials, timeout=timeout, on_record=on_record)
-    return Study(problem, search.records, factory)
-
-
-def import_path(factory: Callable[..., Any]) -> str | None:
-    """Return the dotted path a factory can be imported by; None for a lambda, a local function or ``__main__``."""
-    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", "<")
-    return None if module in (None, "__main__") or "<" in name or "." in name else f"{module}.{name}"
-
-
-def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
-    if isinstance(model, nn.Module):
-        return model
-    from explorer.utils.instantiate import called, locate
-
-    if not callable(model) and not isinstance(model, str):
-        raise PruningError(
-            f"model: a {type(model).__name__}, allowed is a torch module, or a factory or its import path"
-        )
-    module = called("model", locate("model", model) if isinstance(model, str) else model, {})
-    if not isinstance(module, nn.Module):
-        raise PruningError(f"model: {model!r} gives a {type(module).__name__}, not a torch module")
-    return module
-
-
-def _classes(batches: Sequence[Batch]) -> Task:
-    """Return the classification whose classes these targets are."""
-    labels = [targets for _, targets in batches]
-    if not all(isinstance(y, torch.Tensor) and y.dim() == 1 and not y.is_floating_point() for y in labels):
-        raise PruningError("task: not given, and the targets are no labels of classes; give an explorer.Task")
-    if (least := min(int(y.min()) for y in labels)) < 0:
-        raise PruningError(
-            f"validation: a label is {least}, allowed are classes counted from 0; else give an explorer.Task"
-        )
-    return classification(max(int(y.max()) for y in labels) + 1)
-
-
-def _identity(module: nn.Module, problem: Problem, batches: Sequence[Batch], arguments: Sequence[Any]) -> str:
-    """Return a study's name: a hash of all that its values depend on."""
-    axes = [(axis.label, axis.choices) for axis in problem.space.axes]
-    text = repr([module, problem.space.network.identity, axes, problem.space.constraints, *arguments])
-    digest = hashlib.sha256(text.encode())
-    for tensor in (*module.state_dict().values(), *tree_leaves(batches)):
-        if not isinstance(tensor, torch.Tensor):
-            digest.update(repr(tensor).encode())
-            continue
-        # as bytes: numpy knows no bfloat16
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return f"exploration-{digest.hexdigest()[:16]}"

@@ -4,28 +4,18 @@ Knows numpy and YAML; neither torch nor the explorer.
 """
 
 from spaces.axis import Axis
+from spaces.budget import Budget
 from spaces.cost import COSTS, CostModel, costs_of, dense_costs
 from spaces.errors import PruningError, first_line, unknown
-from spaces.files import PARTS
 from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
-from spaces.network import (
-    BlockUnit,
-    ChannelUnit,
-    Dim,
-    FixedBlock,
-    FixedChannels,
-    Layer,
-    Leaf,
-    Network,
-    Product,
-    Reduction,
-    Run,
-    Tensor,
-)
+from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Span, Tensor
+from spaces.network import Network
 from spaces.recipe import Recipe
-from spaces.regime import Budget, Count, Sample, count_inside, sample_inside
+from spaces.regime import Count, Sample, count_inside, sample_inside
 from spaces.space import PruningSpace
+from spaces.space_file import PARTS
+from spaces.units import BlockUnit, ChannelUnit, FixedBlock, FixedChannels
 
 __all__ = [
     "COSTS",
@@ -52,8 +42,8 @@ __all__ = [
     "PruningSpace",
     "Recipe",
     "Reduction",
-    "Run",
     "Sample",
+    "Span",
     "Tensor",
     "costs_of",
     "count_inside",

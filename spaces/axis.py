@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from spaces.granularity import Pattern, kept_steps, rounded
-from spaces.network import ChannelUnit
+from spaces.units import ChannelUnit
 
 __all__ = ["Axis", "Choice"]
 

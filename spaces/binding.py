@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from spaces.axis import Axis, Choice
 from spaces.errors import PruningError
-from spaces.files import PARTS, Entry, SpaceFile
 from spaces.gemm import Gemm
 from spaces.granularity import Pattern
-from spaces.network import FixedBlock, FixedChannels, Layer, Network
+from spaces.layers import Layer
+from spaces.network import Network
+from spaces.space_file import PARTS, Entry, SpaceFile
+from spaces.units import FixedBlock, FixedChannels
 
 __all__ = ["bind"]
 
 
 def bind(network: Network, file: SpaceFile) -> tuple[tuple[Axis, ...], tuple[tuple[str, str], ...]]:
-    """Return the axes that a space file makes of a network, and (name or glob, reason) of what it matched in vain.
+    """Return the axes that a space file makes of a network, and (name or glob, reason) of its matches in vain.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def bind(network: Network, file: SpaceFile) -> tuple[tuple[Axis, ...], tuple[tup
 
 
 class _Binding:
-    """Makes axes, and notes which entries were used and what they matched in vain."""
+    """Makes axes, and notes which entries were used and which of their matches were in vain."""
 
     def __init__(self, network: Network, file: SpaceFile) -> None:
         self.network = network

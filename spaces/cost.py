@@ -19,7 +19,8 @@ import numpy.typing as npt
 from spaces.axis import Axis
 from spaces.gemm import Gemm, best_encoding, kept_entries
 from spaces.granularity import kept_steps
-from spaces.network import Dim, Layer, Network, Tensor
+from spaces.layers import Dim, Layer, Tensor
+from spaces.network import Network
 from spaces.recipe import Recipe
 
 __all__ = ["COSTS", "CostModel", "costs_of", "dense_costs"]
@@ -204,7 +205,7 @@ def dense_costs(network: Network) -> dict[str, int]:
 
 
 def _values(network: Network, axis: Axis) -> list[Any]:
-    """Return what the choices of an axis are in a cost: steps kept, 1 or 0 for a block, or patterns."""
+    """Return the factors that the choices of an axis are in a cost: steps kept, 1 or 0 for a block, or patterns."""
     if axis.part == "channels":
         return [kept_steps(ratio, network.unit[axis.name].steps) for ratio in axis.choices]  # type: ignore[arg-type]
     return list(axis.choices)
@@ -263,11 +264,11 @@ def _alive(network: Network, name: str, free: Any) -> list[Width]:
 def _width(network: Network, dim: Dim, free: Any) -> Width:
     constant = 0
     entries: dict[str, int] = {}
-    for run in dim.runs:
-        if run.unit is None:
-            constant += run.entries
+    for span in dim.spans:
+        if span.unit is None:
+            constant += span.entries
         else:
-            entries[run.unit] = entries.get(run.unit, 0) + run.entries
+            entries[span.unit] = entries.get(span.unit, 0) + span.entries
     per_step = {}
     for unit, count in entries.items():
         if ("channels", unit) in free:

@@ -13,7 +13,7 @@ class PruningError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says; an empty text where it says nothing, as some do."""
+    """Return the first line of an error's text; an empty text where it has none."""
     return (str(error).splitlines() or [""])[0]
 
 

@@ -1,4 +1,4 @@
-"""A layer's weight seen as GEMM matrices: their sizes, which patterns they allow, and what a pattern keeps."""
+"""A layer's weight seen as GEMM matrices: their sizes, the patterns they allow, the entries that patterns keep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spaces.granularity import Pattern, kept_steps, rounded
-from spaces.network import Layer, Network
+from spaces.layers import Layer
+from spaces.network import Network
 
 __all__ = ["ENCODINGS", "Gemm", "Matrices", "best_encoding", "kept_entries"]
 

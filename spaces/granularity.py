@@ -1,4 +1,4 @@
-"""The granularities: shapes of what is removed, their parameters, and the ratios each of them allows."""
+"""The granularities: shapes in which weights are removed, their parameters, and the ratios each of them allows."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Pattern:
 
     @property
     def kind(self) -> str:
-        """The pattern without what its ratio decides, as text: choices of one kind differ in their ratio only."""
+        """The pattern without its ratio, as text: choices of one kind differ in their ratio only."""
         fixed = {"m": self.m} if self.granularity == "vector" else self.parameters
         inside = ", ".join(f"{name}={value:g}" for name, value in fixed.items())
         return f"{self.granularity}({inside})" if inside else self.granularity

@@ -15,223 +15,10 @@ from typing import Any
 import yaml
 
 from spaces.errors import PruningError, first_line
+from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Span, Tensor
+from spaces.units import BlockUnit, ChannelUnit, FixedBlock, FixedChannels
 
-__all__ = [
-    "BlockUnit",
-    "ChannelUnit",
-    "Dim",
-    "FixedBlock",
-    "FixedChannels",
-    "Layer",
-    "Leaf",
-    "Network",
-    "Product",
-    "Reduction",
-    "Run",
-    "Tensor",
-]
-
-
-@dataclass(frozen=True)
-class ChannelUnit:
-    """Coupled channels that one ratio decides: a layer's filters, their norm entries, their readers' inputs.
-
-    Parameters
-    ----------
-    name
-        The first layer that writes the channels, in order of execution.
-    channels
-        Output channels of that layer that belong to the unit.
-    tied
-        Channels that can only leave together (1, or a head's size). ``channels / tied`` *atoms* can be chosen.
-    groups
-        The atoms form this many equal, consecutive groups, and every group keeps equally many
-        (1, or the least common multiple of the group counts of the grouped convolutions at the unit).
-    writers
-        Every layer that writes the unit; each of them addresses it.
-    """
-
-    name: str
-    channels: int
-    tied: int = 1
-    groups: int = 1
-    writers: tuple[str, ...] = ()
-
-    @property
-    def atoms(self) -> int:
-        """Number of smallest removable parts."""
-        return self.channels // self.tied
-
-    @property
-    def step(self) -> int:
-        """Channels by which the unit's width changes."""
-        return self.tied * self.groups
-
-    @property
-    def steps(self) -> int:
-        """Number of different widths, 1 to ``channels / step``."""
-        return self.channels // self.step
-
-
-@dataclass(frozen=True)
-class FixedChannels:
-    """Output channels of a layer that cannot be pruned, and why."""
-
-    name: str
-    channels: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """`count` consecutive atoms of a unit from `start` on, each taking `each` entries; unit None: fixed entries."""
-
-    unit: str | None
-    start: int
-    count: int
-    each: int = 1
-
-    @property
-    def entries(self) -> int:
-        return self.count * self.each
-
-
-@dataclass(frozen=True)
-class Dim:
-    """Which unit every entry of one tensor dimension belongs to.
-
-    Parameters
-    ----------
-    runs
-        The entries in order.
-    groups
-        Above 1 for the input dimension of a grouped convolution: `runs` then covers all input channels, of
-        which the tensor stores ``1 / groups`` for each output row.
-    reads
-        Whether the dimension consumes the channels (a layer's input). Masking a channel zeroes its readers.
-    """
-
-    runs: tuple[Run, ...]
-    groups: int = 1
-    reads: bool = False
-
-    @cached_property
-    def length(self) -> int:
-        """Entries of the tensor along the dimension, dense."""
-        return sum(run.entries for run in self.runs) // self.groups
-
-    @cached_property
-    def units(self) -> frozenset[str]:
-        return frozenset(run.unit for run in self.runs if run.unit is not None)
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A parameter or buffer: its dimensions, bytes an entry and whether it counts as a parameter."""
-
-    name: str
-    dims: tuple[Dim, ...]
-    itemsize: int = 4
-    parameter: bool = True
-
-    @property
-    def units(self) -> frozenset[str]:
-        return frozenset().union(*(dim.units for dim in self.dims))
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear layer: every entry of `weight` is multiplied `positions` times for one input.
-
-    Its weight is a *weight unit*: a GEMM matrix for each of the convolution's `groups`, on which a pattern can be
-    put. `kind` is ``linear``, ``conv`` or ``conv_transposed``.
-    """
-
-    name: str
-    kind: str
-    weight: str
-    positions: int
-    groups: int = 1
-
-
-@dataclass(frozen=True)
-class Product:
-    """Multiply-adds that no weight explains: attention products, convolutions with computed weights.
-
-    For one input there are `flops` times the product of the dimensions' kept lengths. `name` is the module in
-    which they are made.
-    """
-
-    name: str
-    flops: int
-    dims: tuple[Dim, ...] = ()
-
-
-@dataclass(frozen=True)
-class BlockUnit:
-    """A residual block that can be dropped: a call then returns the residual operand and runs nothing.
-
-    Parameters
-    ----------
-    name
-        The block's module. Everything below it runs inside it only.
-    returns
-        Which argument the call returns: a position or a keyword. A tuple for a block that returns one: what
-        stands at each place, None for nothing.
-    """
-
-    name: str
-    returns: int | str | tuple[int | str | None, ...] = 0
-
-    def holds(self, name: str) -> bool:
-        """Tell whether a tensor, layer or module of that name lies inside the block."""
-        return name.startswith(self.name + ".") or name == self.name
-
-
-@dataclass(frozen=True)
-class FixedBlock:
-    """A residual block that cannot be dropped, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A module without parameters that moves channels (an option-A shortcut); surgery slices its index map."""
-
-    name: str
-    reads: Dim
-    writes: Dim
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """An operation that runs over channels as a whole: a norm, a softmax, a mean. Masked, it runs over the kept ones.
-
-    Parameters
-    ----------
-    module
-        The innermost module that runs it.
-    operator
-        Its ATen name, without overload.
-    number
-        How often that operator ran in that module before, in one run of the model.
-    axis
-        The dimension of its input along which the channels lie.
-    dim
-        What these channels are.
-    divisor
-        For a sum of n entries that is then divided by ``n - divisor``, which makes it a mean or a variance;
-        None for anything else.
-    """
-
-    module: str
-    operator: str
-    number: int
-    axis: int
-    dim: Dim
-    divisor: int | None = None
+__all__ = ["Network"]
 
 
 @dataclass(frozen=True)
@@ -240,11 +27,11 @@ class Network:
 
     Examples
     --------
-    >>> wide = Dim((Run("conv", 0, 8),))
+    >>> wide = Dim((Span("conv", 0, 8),))
     >>> net = Network(
     ...     name="tiny",
     ...     units=(ChannelUnit("conv", 8, writers=("conv",)),),
-    ...     tensors=(Tensor("conv.weight", (wide, Dim((Run(None, 0, 3),), reads=True))),),
+    ...     tensors=(Tensor("conv.weight", (wide, Dim((Span(None, 0, 3),), reads=True))),),
     ...     layers=(Layer("conv", "conv", "conv.weight", positions=16),),
     ... )
     >>> Network.from_yaml(net.to_yaml()) == net
@@ -321,8 +108,7 @@ class Network:
                 [t.name, "parameter" if t.parameter else "buffer", t.itemsize, *map(_plain_dim, t.dims)]
                 for t in self.tensors
             ],
-            # a network without any keeps the identity it had before there were reductions
-            **({"reductions": [_plain_reduction(entry) for entry in self.reductions]} if self.reductions else {}),
+            "reductions": [_plain_reduction(entry) for entry in self.reductions],
         }
 
     @classmethod
@@ -345,7 +131,7 @@ class Network:
                 products=tuple(Product(n, flops, tuple(map(_dim, dims))) for n, flops, *dims in plain["products"]),
                 reductions=tuple(
                     Reduction(module, operator, number, axis, _dim(dim), divisor)
-                    for module, operator, number, axis, divisor, dim in plain.get("reductions", ())
+                    for module, operator, number, axis, divisor, dim in plain["reductions"]
                 ),
                 layers=tuple(Layer(*layer) for layer in plain["layers"]),
                 leaves=tuple(Leaf(name, _dim(reads), _dim(writes)) for name, reads, writes in plain["leaves"]),
@@ -376,9 +162,11 @@ def _dump(plain: dict[str, Any]) -> str:
 
 
 def _plain_dim(dim: Dim) -> dict[str, Any]:
-    """Return a dim as a small mapping: a fixed run is its length, another is [unit, start, count, each]."""
-    runs = [run.entries if run.unit is None else [run.unit, run.start, run.count, run.each] for run in dim.runs]
-    plain: dict[str, Any] = {"runs": runs}
+    """Return a dim as a small mapping: a fixed span is its length, another is [unit, start, count, each]."""
+    spans = [
+        span.entries if span.unit is None else [span.unit, span.start, span.count, span.each] for span in dim.spans
+    ]
+    plain: dict[str, Any] = {"spans": spans}
     if dim.groups > 1:
         plain["groups"] = dim.groups
     if dim.reads:
@@ -391,5 +179,5 @@ def _plain_reduction(entry: Reduction) -> list[Any]:
 
 
 def _dim(plain: dict[str, Any]) -> Dim:
-    runs = tuple(Run(None, 0, run) if isinstance(run, int) else Run(*run) for run in plain["runs"])
-    return Dim(runs, plain.get("groups", 1), plain.get("reads", False))
+    spans = tuple(Span(None, 0, span) if isinstance(span, int) else Span(*span) for span in plain["spans"])
+    return Dim(spans, plain.get("groups", 1), plain.get("reads", False))

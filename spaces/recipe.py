@@ -87,7 +87,7 @@ class Recipe:
         return dict(self.weights)
 
     def granularity(self, network: Network) -> str:
-        """Return the only granularity of what is removed; ``dense`` where that is nothing, ``mixed`` for several.
+        """Return the recipe's only granularity; ``dense`` where it removes nothing, ``mixed`` for several.
 
         Single weights of a layer without kernel positions are its kernels too.
         """

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from spaces.axis import Axis
 from spaces.binding import bind
+from spaces.budget import Budget
 from spaces.cost import COSTS, CostModel, dense_costs
 from spaces.errors import PruningError, unknown
-from spaces.files import SpaceFile
 from spaces.granularity import Pattern
 from spaces.network import Network
 from spaces.recipe import Recipe
-from spaces.regime import Budget
+from spaces.space_file import SpaceFile
 from spaces.tree import Tree
 
 __all__ = ["PruningSpace"]
@@ -198,7 +198,15 @@ class PruningSpace:
             row = self.row(recipe)
         except PruningError:
             return False
-        return bool(self.constraints.inside(self, row[None])[0])
+        return bool(self.inside(row[None], self.constraints)[0])
+
+    def inside(self, rows: npt.NDArray, budget: Budget) -> npt.NDArray[np.bool_]:
+        """Return which of the (n, axes) rows respect a budget; the space's own constraints are not asked."""
+        return self.violation(rows, budget) <= 0
+
+    def violation(self, rows: npt.NDArray, budget: Budget) -> npt.NDArray[np.float64]:
+        """Return the relative excess of the (n, axes) rows over a budget, summed over its metrics; 0 inside."""
+        return budget.violation(self.costs(rows), self.dense) if budget and len(rows) else np.zeros(len(rows))
 
     def unrank(self, index: int) -> Row:
         """Return the row at position `index` of the lexicographic order; the last axis changes fastest.
@@ -233,7 +241,7 @@ class PruningSpace:
         """Yield every recipe inside the constraints in the order of `unrank`, costed in blocks."""
         for start in range(0, self.size, 4096):
             rows = self.rows(start, min(self.size, start + 4096))
-            for row in rows[self.constraints.inside(self, rows)]:
+            for row in rows[self.inside(rows, self.constraints)]:
                 yield self.recipe(row)
 
     def sample(self, n: int, rng: np.random.Generator, measure: str = "recipes") -> npt.NDArray[np.int16]:
@@ -277,7 +285,7 @@ class PruningSpace:
 
     @cached_property
     def families(self) -> Mapping[str, Mapping[int, str]]:
-        """What recipes can be made of uniformly, and the places of its axes with what it is called there.
+        """The families in which a uniform ratio makes sense, each with the places of its axes and its name there.
 
         ``channels``, ``blocks``, and every kind of pattern that some weight can choose besides others. Weights without
         such a choice are ``weights``, whatever their only kind.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from explorer.search.frontier import hypervolume, non_dominated
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS, OBJECTIVES, Metric
-from spaces import PARTS, PruningSpace
+from explorer.search.samplers import Observations
+from spaces import PARTS, Axis, PruningSpace
 
-__all__ = ["Scale", "frontier_table", "trials_table", "without_choices"]
+__all__ = ["Scale", "frontier_table", "known_rows", "observations", "trials_table", "without_choices"]
 
 
 class Scale:
-    """What objectives are measured against: columns, and the reference point of the hypervolume.
+    """The columns of the objectives, and the reference point of their hypervolume.
 
     Parameters
     ----------
@@ -104,6 +107,71 @@ def _in_full(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_choices(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what was measured or counted: a table without the columns of the axes."""
+    """Return the columns that were measured or counted: a table without those of the axes."""
     choices = tuple(f"{part}." for part in PARTS)
     return table[[column for column in table if not column.startswith(choices)]]
+
+
+def observations(trials: pd.DataFrame, space: PruningSpace, objectives: Sequence[str]) -> Observations:
+    """Return the measurements at the first rung of the recipes in a trials table that `space` has too.
+
+    Of a trial that was promoted the error at the first rung is known, and its standard error is not.
+
+    Parameters
+    ----------
+    trials
+        As `trials_table` makes it.
+    space, objectives
+        Of the study that is to know it. Trials that lack an objective are left out.
+    """
+    ended = trials[trials["state"] == "COMPLETE"].reset_index(drop=True)
+    promoted = ended["rung"].to_numpy() > 0 if "rung" in ended else np.zeros(len(ended), dtype=bool)
+    columns = {}
+    for objective in objectives:
+        column = OBJECTIVES[objective]
+        values = ended[column].to_numpy(dtype=float) if column in ended else np.full(len(ended), np.nan)
+        if objective in ("error", "loss"):
+            first = f"{column}_rung0"
+            lower = ended[first].to_numpy(dtype=float) if first in ended else np.full(len(ended), np.nan)
+            values = np.where(promoted, lower, values)
+        columns[objective] = values
+    values = np.column_stack([columns[objective] for objective in objectives]).reshape(len(ended), len(objectives))
+    rows, known = known_rows(ended, space)
+    known &= np.isfinite(values).all(1)
+    measured = next((o for o in objectives if f"{o}_se" in ended), None)
+    error_se = np.full(len(ended), np.nan)
+    if measured is not None:
+        error_se = np.where(promoted, np.nan, ended[f"{measured}_se"].to_numpy(dtype=float))
+    return Observations(rows[known], values[known], error_se[known], np.zeros(int(known.sum()), dtype=np.intp))
+
+
+def known_rows(table: pd.DataFrame, space: PruningSpace) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_]]:
+    """Return a row of the space for each row of a trials table, and which of them are recipes of the space."""
+    rows = np.zeros((len(table), len(space.axes)), dtype=np.int16)
+    known = np.ones(len(table), dtype=bool)
+    labels = {axis.label: axis for axis in space.axes}
+    for column in table:
+        part = str(column).partition(".")[0]
+        if part not in PARTS:
+            continue
+        values = table[column]
+        axis = labels.get(str(column))
+        if axis is None:
+            # pruned there, and dense in every recipe here
+            known &= (values.isna() if part == "weights" else values == 1).to_numpy()
+            continue
+        place = space.axes.index(axis)
+        choices = _choices(axis)
+        found = [choices.get(None if pd.isna(value) else value, -1) for value in values]
+        rows[:, place] = found
+        known &= rows[:, place] >= 0
+    if any(axis.label not in table and not axis.can_be_dense for axis in space.axes):
+        known[:] = False
+    rows[~known] = 0
+    return space.canonical(rows), known
+
+
+def _choices(axis: Axis) -> dict[Any, int]:
+    if axis.part == "weights":
+        return {None if choice is None else str(choice): i for i, choice in enumerate(axis.choices)}
+    return {float(choice): i for i, choice in enumerate(axis.choices)}  # type: ignore[arg-type]

@@ -10,23 +10,25 @@ from explorer.bench.costs import costs
 from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
-from explorer.bench.figures import Figure, show, write
+from explorer.bench.measured import Measured, show, write
+from explorer.bench.rungs_and_racing import PROBLEMS, racing, rungs
 from explorer.bench.samplers import SPACES, samplers
-from explorer.bench.saving import PROBLEMS, racing, rungs
 from explorer.bench.sparse import LAYERS, sparse
 from explorer.bench.threads import limited_threads
 from explorer.bench.zoo import zoo
 from explorer.models import MODELS
-from explorer.runs.config import RESULTS, compose, conf
+from explorer.runs.composing import compose
+from explorer.runs.config import RESULTS
 from explorer.search.samplers import SAMPLERS
 from explorer.utils.checks import checked_number
+from explorer.utils.conf import conf
 from explorer.utils.console import console
 from spaces import PruningError, unknown
 from spaces.granularity import checked_ratio
 
 __all__ = ["BENCHES", "run_bench"]
 
-BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
+BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "build": build,
     "costs": costs,
     "criteria": criteria,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.bench.cases import Case
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.bench.resnet50 import ResNet50, resnet50
 from explorer.pruning.surgery import Kept
 from explorer.utils.console import console
@@ -24,7 +24,7 @@ __all__ = ["build"]
 _TARGETS = {0.5: 12.0, 0.75: 7.0}
 
 
-def build(config: dict[str, Any]) -> list[Figure]:
+def build(config: dict[str, Any]) -> list[Measured]:
     """Return how much faster a uniform recipe is built than by Torch-Pruning, and how much slower than slicing alone.
 
     Torch-Pruning's way is a copy of the model, a pruner (which traces the copy and scores its channels) and its
@@ -40,7 +40,7 @@ def build(config: dict[str, Any]) -> list[Figure]:
         recipe = Recipe.of({unit.name: ratio for unit in case.network.units})
         contestants: list[Callable[[], object]] = [
             partial(case.build, recipe),
-            _bare(case, case.ranking.kept(recipe)),
+            _bare(case, case.pruner.kept(recipe)),
             *_torch_pruning(model, case.example, ratio),
         ]
         ours, bare, *rest = interleaved(contestants, runs=config["repeats"], seconds=config["seconds"])
@@ -49,10 +49,10 @@ def build(config: dict[str, Any]) -> list[Figure]:
             value = theirs.median / ours.median
             target = _TARGETS.get(ratio)
             figures.append(
-                Figure(f"{what}: times faster", "Torch-Pruning", value, at_least=target, ours=ours, theirs=theirs)
+                Measured(f"{what}: times faster", "Torch-Pruning", value, at_least=target, ours=ours, theirs=theirs)
             )
         value = ours.median / bare.median
-        figures.append(Figure(f"{what}: time", "index_select alone", value, at_most=1.5, ours=ours, theirs=bare))
+        figures.append(Measured(f"{what}: time", "index_select alone", value, at_most=1.5, ours=ours, theirs=bare))
     if len(figures) == len(config["build"]["ratios"]):
         line = "Torch-Pruning is not installed, its rows are left out: pip install 'pruning-spaces[bench]'"
         console.print(line, markup=False, soft_wrap=True)
@@ -62,7 +62,7 @@ def build(config: dict[str, Any]) -> list[Figure]:
 def _bare(case: Case, kept: Kept) -> Callable[[], list[Tensor]]:
     """Return a function that makes the tensors of the sub-network and nothing else."""
     tensors = {**dict(case.model.named_parameters()), **dict(case.model.named_buffers())}
-    atoms = case.surgeon.atoms
+    atoms = case.pruner.surgeon.atoms
     alive = atoms.alive(kept)
     work: list[tuple[Tensor, list[tuple[int, Tensor]]]] = []
     for tensor in case.network.tensors:

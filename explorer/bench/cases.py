@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer import models
-from explorer.pruning.criteria import Scores, score
-from explorer.pruning.ranking import Ranking
-from explorer.pruning.surgery import Surgeon
+from explorer.pruning.criteria import score
+from explorer.pruning.pruner import Pruner
 from explorer.tracing import trace
 from spaces import Network, PruningSpace, Recipe
 
@@ -19,22 +18,18 @@ __all__ = ["Case"]
 
 @dataclass
 class Case:
-    """A model in eval mode, an example input, and what recipe -> module needs."""
+    """A model in eval mode, an example input, and the pruner that makes sub-networks."""
 
     model: nn.Module
     example: Tensor
     name: str
     network: Network = field(init=False)
-    surgeon: Surgeon = field(init=False)
-    scores: Scores = field(init=False)
-    ranking: Ranking = field(init=False)
+    pruner: Pruner = field(init=False)
 
     def __post_init__(self) -> None:
         self.model.eval()
         self.network = trace(self.model, self.example, name=self.name)
-        self.surgeon = Surgeon(self.model, self.network)
-        self.scores = score(self.model, self.network)
-        self.ranking = Ranking(self.network, self.scores.channels)
+        self.pruner = Pruner(self.model, self.network, score(self.model, self.network))
 
     @classmethod
     def built_in(cls, name: str) -> Case:
@@ -50,4 +45,4 @@ class Case:
 
     def build(self, recipe: Recipe) -> nn.Module:
         """Return the sub-network of a recipe."""
-        return self.surgeon.build(self.ranking.kept(recipe))
+        return self.pruner(recipe)[0]

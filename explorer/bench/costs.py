@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.bench.cases import Case
-from explorer.bench.figures import Figure
-from explorer.problem import named_space
+from explorer.bench.measured import Measured
 from explorer.pruning.surgery import ChannelSlice
+from explorer.utils.space_section import named_space
 from explorer.utils.timing import interleaved
 from spaces import PruningSpace, Recipe
 
 __all__ = ["costs"]
 
 
-def costs(config: dict[str, Any]) -> list[Figure]:
+def costs(config: dict[str, Any]) -> list[Measured]:
     """Return how many random recipes are costed a second, and how many are equal to the counted modules.
 
     FLOPs, parameters and bytes are all asked for.
@@ -46,12 +46,14 @@ def costs(config: dict[str, Any]) -> list[Figure]:
     what = f"{len(rows):,} recipes of {options['model']}"
     rate = 1000 * len(rows) / ours.median
     return [
-        Figure(f"{what}: a second", "", rate, "recipes/s", at_least=1e6, ours=ours),
-        Figure(f"{what}: times faster", "building, counting 1", rate * theirs.median / 1000, ours=ours, theirs=theirs),
-        Figure(
+        Measured(f"{what}: a second", "", rate, "recipes/s", at_least=1e6, ours=ours),
+        Measured(
+            f"{what}: times faster", "building, counting 1", rate * theirs.median / 1000, ours=ours, theirs=theirs
+        ),
+        Measured(
             f"{len(many):,} mixed recipes: a second", "", 1000 * len(many) / of_mixed.median, "recipes/s", ours=of_mixed
         ),
-        Figure("equal FLOPs, parameters, bytes", "the built modules", equal, f"of {len(recipes)}", len(recipes)),
+        Measured("equal FLOPs, parameters, bytes", "the built modules", equal, f"of {len(recipes)}", len(recipes)),
     ]
 
 

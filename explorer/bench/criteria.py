@@ -9,18 +9,20 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.data import Batch
-from explorer.problem import Problem, named_space
-from explorer.pruning.allocation import allocate
+from explorer.evaluation.budgets import LatencyLimit
+from explorer.problem import Problem
 from explorer.pruning.criteria import CRITERIA, Options
-from explorer.runs.config import RESULTS, compose
+from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
+from explorer.search.jobs import Job
 from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
-from spaces import PruningSpace, costs_of
+from explorer.utils.space_section import named_space
+from spaces import Budget, PruningSpace, costs_of
 
 __all__ = ["Outcome", "criteria", "summary"]
 
@@ -45,7 +47,7 @@ class Outcome:
     test_error: float
 
 
-def criteria(config: dict[str, Any]) -> list[Figure]:
+def criteria(config: dict[str, Any]) -> list[Measured]:
     """Return the validation error of every criterion at every share of the FLOPs; write a table of all that is known.
 
     ``results/bench/criteria-resnet20.csv`` has one row an `Outcome`, the .md file beside it their means. Weights are
@@ -58,7 +60,7 @@ def criteria(config: dict[str, Any]) -> list[Figure]:
         If data or weights are not given or not there.
     """
     options = config["criteria"]
-    (run,) = compose([*resnet20("criteria", options), "device=cpu"])
+    run = RunConfig.composed([*resnet20("criteria", options), "device=cpu"])
     setup = Setup(run)
     module = setup.dense()
     network = trace(module, setup.example("cpu"), name="resnet20")
@@ -71,10 +73,12 @@ def criteria(config: dict[str, Any]) -> list[Figure]:
                 outcomes += list(_outcomes(problem, name, seed, options["ratios"], test))
             show(done, name)
     table = pd.DataFrame([asdict(outcome) for outcome in outcomes])
-    dense = problem.dense["error"], problem.evaluator.task.evaluate(problem.evaluator.model, test).error
+    dense = problem.dense["error"], problem.meter.task.evaluate(problem.meter.model, test).error
     _write(table, dense)
     return [
-        Figure(f"{row['criterion']}, {row['allocation']}, {row['asked']:g} of the FLOPs: error", "", row["error"], "%")
+        Measured(
+            f"{row['criterion']}, {row['allocation']}, {row['asked']:g} of the FLOPs: error", "", row["error"], "%"
+        )
         for _, row in summary(table).iterrows()
     ]
 
@@ -97,7 +101,7 @@ def _problems(
 ) -> Iterator[tuple[Problem, int]]:
     """Yield a criterion's problem for every seed that it depends on."""
     row = CRITERIA[name]
-    size = setup.config["evaluator"]["batch_size"]
+    size = setup.config.evaluator.batch_size
     calibration = list(setup.batches("train", options["calibration_batches"] * size))
     validation = list(setup.batches("validation", options["images"]))
     for seed in range(options["seeds"] if "seed" in row.options else 1):
@@ -108,7 +112,8 @@ def _problems(
             space,
             calibration,
             validation,
-            budget={},
+            limits=Budget(),
+            latency=LatencyLimit(),
             objectives=["error", "flops"],
             criterion=chosen,
             task=setup.task,
@@ -121,9 +126,9 @@ def _outcomes(problem: Problem, name: str, seed: int, ratios: list[float], test:
     network, dense = problem.space.network, problem.space.dense
     for allocation in (*_COMMON, *_MAGNITUDE.get(name, ())):
         for ratio in ratios:
-            found = allocate(problem, allocation, {"flops": ratio})
-            error = problem.evaluator(found.recipe)["error"]
-            tested = problem.evaluator.task.evaluate(problem.evaluator.build(found.recipe), test).error
+            found = problem.allocate(allocation, {"flops": ratio})
+            error = problem.evaluator(Job(-1, found.recipe))["error"]
+            tested = problem.meter.task.evaluate(problem.inherited.build(found.recipe), test).error
             params = costs_of(network, found.recipe)["params"] / dense["params"]
             yield Outcome(name, allocation, ratio, seed, found.achieved, params, error, tested)
 

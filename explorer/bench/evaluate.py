@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from explorer.bench.cases import Case
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.data.task import classification
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
+from explorer.search.jobs import Job
 from explorer.utils.timing import interleaved
 
 __all__ = ["evaluate"]
@@ -21,7 +22,7 @@ __all__ = ["evaluate"]
 Batches = list[tuple[Tensor, Tensor]]
 
 
-def evaluate(config: dict[str, Any]) -> list[Figure]:
+def evaluate(config: dict[str, Any]) -> list[Measured]:
     """Return the time of evaluating random recipes over bare forward passes of the same batches.
 
     The bare passes run modules built before, batch norm in train mode on the calibration batches and all in eval
@@ -35,18 +36,23 @@ def evaluate(config: dict[str, Any]) -> list[Figure]:
         size, shape = options["batch_size"], case.example.shape[1:]
         calibration = _batches(options["calibration_batches"] * size, size, shape)
         validation = _batches(options["images"], size, shape)
-        evaluator = Evaluator(case.model, case.network, case.scores, calibration, validation, classification(10))
+        evaluator = Inherited.of(
+            case.model, case.network, case.pruner.scores, calibration, validation, classification(10)
+        )
         space = case.space
         for number, row in enumerate(space.sample(options["recipes"], np.random.default_rng(config["seed"]))):
             recipe = space.recipe(row)
             ours, bare = interleaved(
-                [partial(evaluator, recipe), _bare(evaluator.build(recipe), evaluator.build(recipe), evaluator)],
+                [
+                    partial(evaluator, Job(-1, recipe)),
+                    _bare(evaluator.build(recipe), evaluator.build(recipe), evaluator),
+                ],
                 runs=config["repeats"],
                 seconds=config["seconds"],
             )
             what = f"{name} at {shape[-1]}, random recipe {number}: time"
             value = ours.median / bare.median
-            figures.append(Figure(what, "bare forward passes", value, at_most=1.1, ours=ours, theirs=bare))
+            figures.append(Measured(what, "bare forward passes", value, at_most=1.1, ours=ours, theirs=bare))
     return figures
 
 
@@ -55,7 +61,7 @@ def _batches(images: int, size: int, shape: Sequence[int]) -> Batches:
     return list(zip(inputs.split(size), labels.split(size), strict=True))
 
 
-def _bare(calibrated: nn.Module, evaluated: nn.Module, evaluator: Evaluator) -> Callable[[], None]:
+def _bare(calibrated: nn.Module, evaluated: nn.Module, evaluator: Inherited) -> Callable[[], None]:
     """Return a function that does an evaluation's forward passes, on inputs in the evaluator's own layout."""
     for module in calibrated.modules():
         module.training = isinstance(module, nn.BatchNorm2d)
@@ -65,7 +71,7 @@ def _bare(calibrated: nn.Module, evaluated: nn.Module, evaluator: Evaluator) -> 
             for x, _ in evaluator.calibration:
                 calibrated(x)
         with torch.inference_mode():
-            for x, _ in evaluator.validation:
+            for x, _ in evaluator.meter.validation:
                 evaluated(x)
 
     return forward

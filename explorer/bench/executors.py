@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from explorer.bench.cases import Case
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.data.task import classification
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.search.executors import make_executor
 from explorer.search.jobs import Evaluate, Executor, Job
 from explorer.search.search import Search
@@ -34,12 +34,12 @@ _ROUNDS = 8
 _TIMED = 64
 
 
-def executors(config: dict[str, Any]) -> list[Figure]:
+def executors(config: dict[str, Any]) -> list[Measured]:
     """Return the figures of the parts that ``executors.parts`` names, see `PARTS`."""
     return [figure for part in config["executors"]["parts"] for figure in PARTS[part](config)]
 
 
-def _workers(config: dict[str, Any]) -> list[Figure]:
+def _workers(config: dict[str, Any]) -> list[Measured]:
     """Return candidates a second of two one-thread workers over one, and over one with all threads.
 
     All search the same space at random, evaluating by inherited weights; their turns alternate.
@@ -55,11 +55,13 @@ def _workers(config: dict[str, Any]) -> list[Figure]:
         calibration, validation = (
             [(torch.randn(size, *shape), torch.randint(10, (size,))) for _ in range(count)] for count in counts
         )
-        evaluator = Evaluator(case.model, case.network, case.scores, calibration, validation, classification(10))
+        evaluator = Inherited.of(
+            case.model, case.network, case.pruner.scores, calibration, validation, classification(10)
+        )
         with ExitStack() as stack:
             turns: list[Callable[[], object]] = []
             for workers, threads in ((2, 1), (1, 1), (1, cores)):
-                executor = stack.enter_context(_local(_inherit(evaluator), workers, threads))
+                executor = stack.enter_context(_local(evaluator, workers, threads))
                 search = _search(case.space, executor, config["seed"])
                 turns.append(partial(_further, search, options["candidates"]))
             two, one, wide = interleaved(turns, runs=options["turns"], seconds=float("inf"))
@@ -68,11 +70,11 @@ def _workers(config: dict[str, Any]) -> list[Figure]:
             (f"one worker, {cores} threads", wide, 1.0),
         ):
             what = f"{name}, two workers of one thread: candidates/s"
-            figures.append(Figure(what, other, theirs.median / two.median, at_least=least, ours=two, theirs=theirs))
+            figures.append(Measured(what, other, theirs.median / two.median, at_least=least, ours=two, theirs=theirs))
     return figures
 
 
-def _busy(config: dict[str, Any]) -> list[Figure]:
+def _busy(config: dict[str, Any]) -> list[Measured]:
     """Return the share of their time in which workers evaluate, of all from when all do until nothing is left to begin.
 
     Evaluations sleep; how long is uniform within half of the mean more and less.
@@ -93,11 +95,11 @@ def _busy(config: dict[str, Any]) -> list[Figure]:
         busy = np.clip(times, first, last)
         share = float(np.diff(busy).sum() / (workers * (last - first)))
         what = f"{workers} workers, evaluations of {seconds:g} s +- 50 %, {sampler}: share of their time they evaluate"
-        figures.append(Figure(what, "", share, unit="", at_least=0.95))
+        figures.append(Measured(what, "", share, unit="", at_least=0.95))
     return figures
 
 
-def _recorded(config: dict[str, Any]) -> list[Figure]:
+def _recorded(config: dict[str, Any]) -> list[Measured]:
     """Return the mean time of asking and telling with many recorded trials over that with few, on a journal."""
     options = config["executors"]
     space = Case.built_in(options["model"]).space
@@ -118,7 +120,7 @@ def _recorded(config: dict[str, Any]) -> list[Figure]:
                 found.append((float(steps.mean()), Timing(*np.percentile(steps, [50, 25, 75]).tolist())))
     few, many = options["trials"]
     return [
-        Figure(
+        Measured(
             f"asking and telling, {sampler}, {many:,} trials recorded: mean time",
             f"{few:,} recorded",
             theirs[0] / ours[0],
@@ -130,16 +132,12 @@ def _recorded(config: dict[str, Any]) -> list[Figure]:
     ]
 
 
-PARTS: Mapping[str, Callable[[dict[str, Any]], list[Figure]]] = {
+PARTS: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "workers": _workers,
     "busy": _busy,
     "recorded": _recorded,
 }
 """From a configuration to figures, by the name of what is measured."""
-
-
-def _inherit(evaluator: Evaluator) -> Evaluate:
-    return lambda job: evaluator(job.recipe)
 
 
 def _simulated(seconds: float, seed: int) -> Evaluate:

@@ -16,21 +16,24 @@ import torch
 
 from explorer.analysis.plots import save
 from explorer.analysis.plots.samplers import median_curves, samplers_figure
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
-from explorer.problem import Problem, named_space
-from explorer.runs.config import RESULTS, compose
+from explorer.problem import Problem
+from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.jobs import Job
+from explorer.search.plan import Plan
 from explorer.search.samplers import Observations, Parameters, Past, make_sampler
 from explorer.search.search import Record
 from explorer.search.storage import open_study
 from explorer.tracing import trace
+from explorer.utils.conf import named_section
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
+from explorer.utils.space_section import named_space
 from spaces import Budget, PruningSpace
 
 __all__ = ["SPACES", "samplers", "standings"]
@@ -42,7 +45,6 @@ SPACES: Mapping[str, tuple[str, ...]] = {
 }
 """The spaces, as overrides of conf/run.yaml; of ResNet-20 all but the digits."""
 
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {"nsga2": {"population_size": 20}, "tpe": {"multivariate": True}}
 _OURS = "frontier"
 # trials in which ours is to reach the best other's last median, by space; and how much further it is to get
 _TRIALS, _FURTHER = {"filter": 16, "mixed": 24, "digits": 24}, {"filter": 1.05}
@@ -51,7 +53,7 @@ _LADDER = 8
 _ASKED = 500
 
 
-def samplers(config: dict[str, Any]) -> list[Figure]:
+def samplers(config: dict[str, Any]) -> list[Measured]:
     """Return how many trials the frontier sampler needs to reach the best other's median, and where it ends.
 
     Every finished curve is kept as ``results/bench/samplers/SPACE-KEY-SAMPLER-SEED.csv``, one row a trial, and not run
@@ -116,18 +118,18 @@ def standings(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["space", "sampler", "final", "best_other", "ratio", "needed"])
 
 
-def _figures(table: pd.DataFrame) -> Iterator[Figure]:
+def _figures(table: pd.DataFrame) -> Iterator[Measured]:
     for _, row in table.iterrows():
         space, sampler = row["space"], row["sampler"]
-        yield Figure(f"{space}: {sampler}, hypervolume at the end", "", row["final"], "")
+        yield Measured(f"{space}: {sampler}, hypervolume at the end", "", row["final"], "")
         if sampler == _OURS and not np.isnan(row["best_other"]):
-            yield Figure(
+            yield Measured(
                 f"{space}: trials to the best other's last median", "", row["needed"], "trials", at_most=_TRIALS[space]
             )
-            yield Figure(f"{space}: hypervolume at the end", "best other", row["ratio"], at_least=_FURTHER.get(space))
+            yield Measured(f"{space}: hypervolume at the end", "best other", row["ratio"], at_least=_FURTHER.get(space))
 
 
-def _ask(seed: int) -> Figure:
+def _ask(seed: int) -> Measured:
     """Return how long a proposal takes in the space of ResNet-56's channels after 500 made-up trials.
 
     It is the processor's time, since what else runs on the machine says nothing of the sampler.
@@ -155,27 +157,29 @@ def _ask(seed: int) -> Figure:
         seconds.append(time.process_time() - begin)
     # the first one fits the kernel's parameters, for all that follow
     case = f"ask after {_ASKED} trials, ResNet-56 ({len(space.axes)} axes); with a fit {1000 * seconds[0]:.0f} ms"
-    return Figure(case, "", 1000 * float(np.median(seconds[1:])), "ms", at_most=300)
+    return Measured(case, "", 1000 * float(np.median(seconds[1:])), "ms", at_most=300)
 
 
 def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     """Return the problem of a space, its evaluations kept, and what stands for it in names of files."""
     model = [] if space == "digits" else resnet20("samplers", options)
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
-    (run,) = compose([*model, *SPACES[space], *size, "device=cpu"])
+    run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()
     network, axes = problem.space.network.identity, repr(problem.space.axes)
     # the dense network's metrics stand for weights and data; not to the last bit
     dense = [f"{name} {value:.4g}" for name, value in sorted(problem.dense.items())]
-    decides = [network, dense, axes, run["evaluator"]]
+    decides = [network, dense, axes, run.given["evaluator"]]
     key = hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:6]
-    kept = _Kept(problem.evaluate, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
-    return replace(problem, evaluate=kept), key  # type: ignore[arg-type]
+    kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
+    return replace(problem, evaluator=kept), key  # type: ignore[arg-type]
 
 
 def _curve(problem: Problem, sampler: str, seed: int, trials: int) -> pd.DataFrame:
     study = open_study(None, "samplers", problem.scale.objectives)
-    search = problem.search(study, sampler=sampler, options=_OPTIONS.get(sampler, {}), seed=seed, ladder=_LADDER)
+    options = named_section("sampler", sampler)["options"]
+    plan = Plan(problem.scale.objectives, sampler, options, seed, ladder=_LADDER, eta=3, trials=trials, timeout=None)
+    search = problem.search(study, plan)
     search.run(trials)
     return _table(search.records, problem)
 

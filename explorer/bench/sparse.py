@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.pruning.patterns import Mask, gemm_view, pattern_mask, weight_view
 from explorer.pruning.sparse.forms import forms
 from explorer.pruning.sparse.matrix import Layer
@@ -69,7 +69,7 @@ class _Contest:
     same: bool = True
 
 
-def sparse(config: dict[str, Any]) -> list[Figure]:
+def sparse(config: dict[str, Any]) -> list[Measured]:
     """Return how much faster than the dense layer every form of every granularity is, by layer and ratio kept.
 
     Weights and scores are random, so that what is kept lies evenly spread. A convolution's dense kernel gets images
@@ -86,7 +86,7 @@ def sparse(config: dict[str, Any]) -> list[Figure]:
                 equal.append(bool((ours - theirs).abs().max() <= _ROUNDING * theirs.abs().max()))
             timings = interleaved([contest.ours, contest.dense], runs=config["repeats"], seconds=config["seconds"])
             figures.append(
-                Figure(
+                Measured(
                     f"{contest.case}: times faster",
                     f"dense, ideal {1 / contest.ratio:.3g} x",
                     timings[1].median / timings[0].median,
@@ -96,7 +96,7 @@ def sparse(config: dict[str, Any]) -> list[Figure]:
                 )
             )
     what = f"equal outputs to {_ROUNDING:g} of the greatest"
-    return [*figures, Figure(what, "dense", sum(equal), unit=f"of {len(equal)}", at_least=len(equal))]
+    return [*figures, Measured(what, "dense", sum(equal), unit=f"of {len(equal)}", at_least=len(equal))]
 
 
 def _contests(options: Mapping[str, Any]) -> Iterator[_Contest]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from explorer import models
 from explorer.analysis.facts import prunable_share
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.runs.config import RESULTS
 from explorer.tracing import trace
 from explorer.utils.console import console
@@ -130,7 +130,7 @@ def chosen(options: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [row for row in found if row[1] in options["models"]]
 
 
-def zoo(config: dict[str, Any]) -> list[Figure]:
+def zoo(config: dict[str, Any]) -> list[Measured]:
     """Return how many models of each library have half of their FLOPs in layers that a unit touches, and the slowest.
 
     Every model has a process of its own, so that one that hangs or crashes is a row; all rows are written to
@@ -150,7 +150,7 @@ def zoo(config: dict[str, Any]) -> list[Figure]:
     return [figure for library in LIBRARIES for figure in _figures([row for row in rows if row.library == library])]
 
 
-def _figures(rows: list[Traced]) -> list[Figure]:
+def _figures(rows: list[Traced]) -> list[Measured]:
     if not rows:
         return []
     library, count = rows[0].library, len(rows)
@@ -159,9 +159,9 @@ def _figures(rows: list[Traced]) -> list[Figure]:
     ran = sum(not row.problem for row in rows)
     half = f"{library}: half of the FLOPs or more in layers that a unit touches"
     return [
-        Figure(f"{library}: traced and verified", "all", ran, f"of {count}", count),
-        Figure(half, "all", good, f"of {count}", round(_TARGETS[library] * count)),
-        Figure(f"{library}: seconds of the slowest, {slowest.model}", "", slowest.seconds, "s", at_most=60),
+        Measured(f"{library}: traced and verified", "all", ran, f"of {count}", count),
+        Measured(half, "all", good, f"of {count}", round(_TARGETS[library] * count)),
+        Measured(f"{library}: seconds of the slowest, {slowest.model}", "", slowest.seconds, "s", at_most=60),
     ]
 
 

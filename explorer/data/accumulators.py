@@ -1,4 +1,4 @@
-"""Values of a metric over the batches of an evaluation, and how sure their mean is."""
+"""Accumulator of a metric over the batches of an evaluation, and how sure their mean is."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from explorer.data import size_of
 
-__all__ = ["Values", "values_of"]
+__all__ = ["Accumulator", "accumulator_of"]
 
 
-class Values(Protocol):
-    """What a metric said so far."""
+class Accumulator(Protocol):
+    """The values of a metric so far."""
 
     def add(self, predictions: Any, targets: Any) -> None:
         """Take in another batch."""
@@ -34,7 +34,7 @@ class Values(Protocol):
         """How many values the standard error is of: one an input or a batch; 0 where there is none."""
 
 
-def values_of(metric: Any) -> Values:
+def accumulator_of(metric: Any) -> Accumulator:
     """Return an empty record for a function, or for an object with update, compute and reset."""
     stateful = all(callable(getattr(metric, name, None)) for name in ("update", "compute", "reset"))
     return _Stateful(metric) if stateful else _Computed(metric)

@@ -14,7 +14,7 @@ from explorer.data.split import Split
 from explorer.data.structure import Batch
 from spaces.errors import PruningError
 
-__all__ = ["Batches", "augmented", "batches"]
+__all__ = ["Batches"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,14 @@ class Batches:
         Where the batches are wanted.
     generator
         None: every image once and in order, the last batch may be short. Otherwise a CPU generator: every
-        reading is another shuffled epoch, and a short last batch is left out.
+        reading is another shuffled epoch, and a short last batch is left out (batch norm can't train on one image).
     crop, flip
         Pixels of zero padding for a random crop; mirror every second image. Only with a generator.
+
+    Raises
+    ------
+    PruningError
+        If `mean` or `std` doesn't fit the images' channels, or `batch_size` is below 1.
     """
 
     split: Split
@@ -80,69 +85,6 @@ class Batches:
             images = _augment(images, crop=self.crop, flip=self.flip, generator=self.generator)
         # not in place: a float32 split would be normalised again at every reading
         return (images * (scale / std)).add_(shift)
-
-
-def batches(
-    split: Split,
-    batch_size: int,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: torch.device | str = "cpu",
-) -> Batches:
-    """Return the batches of a split in its own order, images normalised.
-
-    Parameters
-    ----------
-    split, batch_size
-        The last batch may be short.
-    mean, std
-        One value a channel, for images scaled to 0..1.
-    device
-        Where the batches are wanted.
-
-    Raises
-    ------
-    PruningError
-        If `mean` or `std` doesn't fit the images' channels, or `batch_size` is below 1.
-    """
-    return Batches(split, batch_size, mean, std, device)
-
-
-def augmented(
-    split: Split,
-    batch_size: int,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    generator: torch.Generator,
-    crop: int = 4,
-    flip: bool = True,
-    device: torch.device | str = "cpu",
-) -> Batches:
-    """Return shuffled, randomly cropped and mirrored batches; every reading of them is another epoch.
-
-    Parameters
-    ----------
-    split, batch_size
-        An incomplete last batch is left out (batch normalisation can't train on one image).
-    mean, std
-        One value a channel, for images scaled to 0..1.
-    generator
-        A CPU generator, advanced by every reading.
-    crop
-        Pixels of zero padding on each side before a crop of the original size; 0 for none.
-    flip
-        Whether every second image is mirrored.
-    device
-        Where the batches are wanted.
-
-    Raises
-    ------
-    PruningError
-        As `batches`.
-    """
-    return Batches(split, batch_size, mean, std, device, generator, crop, flip)
 
 
 def _augment(x: Tensor, *, crop: int, flip: bool, generator: torch.Generator) -> Tensor:

@@ -28,6 +28,7 @@ def load_images(
     validation: float = 0.1,
     size: int | None = None,
     max_gib: float = 8.0,
+    seed: int = 0,
 ) -> Data:
     """Return a set of labelled images; each split is decoded when its images are first read.
 
@@ -39,7 +40,7 @@ def load_images(
     hub
         Without a path: a data set of the hub, such as ``uoft-cs/cifar10``.
     validation
-        Images to carve out of train, stratified and with a fixed seed: a count, or a share below 1. A set
+        Images to carve out of train, stratified: a count, or a share below 1. A set
         that has validation and test of its own keeps them; one without a labelled test gives its validation
         as test, or as many train images.
     size
@@ -47,6 +48,8 @@ def load_images(
         all have one size.
     max_gib
         The most memory, in GiB, that the decoded images may need.
+    seed
+        Which images are carved out of train; test is the same for all seeds.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def load_images(
     """
     if size is not None and (not isinstance(size, int) or size < 1):
         raise PruningError(f"data.size: {size!r} is not a whole number of at least 1 pixel")
-    found = read_parts(path, hub, validation=validation, max_gib=max_gib)
+    found = read_parts(path, hub, validation=validation, max_gib=max_gib, seed=seed)
     sources = _sources(found.parts, size=size, max_gib=max_gib, key=found.key)
     train, validated, test = (
         EncodedSplit(source, part.rows, torch.from_numpy(part.labels))
@@ -78,12 +81,12 @@ def load_images(
     )
 
 
-def load_cifar10(path: str | Path | None = None, *, validation: float = 5000) -> Data:
+def load_cifar10(path: str | Path | None = None, *, validation: float = 5000, seed: int = 0) -> Data:
     """Return CIFAR-10 from a local folder or, without one, from the hub (``uoft-cs/cifar10``).
 
     Parameters and errors are those of `load_images`.
     """
-    data = load_images(path, "uoft-cs/cifar10", validation=validation)
+    data = load_images(path, "uoft-cs/cifar10", validation=validation, seed=seed)
     if data.shape != (3, 32, 32) or data.classes != 10:
         raise PruningError(
             f"data.path: {data.classes} classes of {data.shape} images are not CIFAR-10; use data=images"

@@ -13,6 +13,7 @@ import numpy as np
 from explorer.data.columns import labels_of
 from explorer.data.reading import read_folder, read_hub
 from explorer.data.split import stratified
+from explorer.utils.checks import checked_number
 from spaces.errors import PruningError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Parts:
     key: str
 
 
-def read_parts(path: str | Path | None, hub: str | None, *, validation: float, max_gib: float) -> Parts:
+def read_parts(path: str | Path | None, hub: str | None, *, validation: float, max_gib: float, seed: int = 0) -> Parts:
     """Return the parts of a labelled data set in a folder or on the hub.
 
     Parameters
@@ -68,17 +69,20 @@ def read_parts(path: str | Path | None, hub: str | None, *, validation: float, m
     path, hub
         A local folder, or without one a name on the hub.
     validation
-        Rows to carve out of train, stratified and with a fixed seed: a count, or a share below 1. A set that has
+        Rows to carve out of train, stratified: a count, or a share below 1. A set that has
         validation and test of its own keeps them; one without a labelled test gives its validation as test, or as
         many train rows.
     max_gib
         Files above this size are refused before they are read.
+    seed
+        Which rows validation is carved out of; test is the same for all seeds.
 
     Raises
     ------
     PruningError
-        One line starting with ``data`` (the hub), ``data.path`` or ``data.validation``.
+        One line starting with ``data`` (the hub), ``data.path``, ``data.validation`` or ``data.seed``.
     """
+    checked_number("data.seed", seed, least=0)
     if path is not None:
         splits, key = read_folder(path, max_gib=max_gib), "data.path"
     elif hub is not None:
@@ -91,13 +95,13 @@ def read_parts(path: str | Path | None, hub: str | None, *, validation: float, m
     used = [name for name in ("train", "test", *_VALIDATION_NAMES) if name in splits and len(splits[name])]
     labelled = {name: labels_of(splits[name], key=key) for name in used}
     labels = {name: values for name, (values, _) in labelled.items()}
-    parts, notes = _parts(splits, labels, validation=validation, key=key)
+    parts, notes = _parts(splits, labels, validation=validation, seed=seed, key=key)
     classes = max(classes for _, classes in labelled.values())
     return Parts(Path(path).name if path is not None else str(hub), parts, classes, notes, key)
 
 
 def _parts(
-    splits: Mapping[str, Dataset], labels: Mapping[str, _Integers], *, validation: float, key: str
+    splits: Mapping[str, Dataset], labels: Mapping[str, _Integers], *, validation: float, seed: int, key: str
 ) -> tuple[tuple[Part, Part, Part], tuple[str, ...]]:
     """Decide which rows of which split are train, validation and test, and say what was not as expected."""
     notes = []
@@ -113,7 +117,7 @@ def _parts(
     generator = np.random.default_rng(_SPLIT_SEED)
     rest = generator.permutation(len(labels["train"]))
 
-    def carve() -> Part:
+    def carve(generator: np.random.Generator) -> Part:
         nonlocal rest
         count = _count(validation, len(labels["train"]), len(rest))
         inner, chosen = stratified(labels["train"][rest], count, generator=generator)
@@ -128,9 +132,9 @@ def _parts(
         test, own = part(own, np.arange(len(labels[own]))), None
     else:
         notes.append("there is no labelled test split: test is carved out of train")
-        test = carve()
+        test = carve(generator)
     shuffled = None if own is None else part(own, generator.permutation(len(labels[own])))
-    validated = shuffled or carve()
+    validated = shuffled or carve(np.random.default_rng(seed))
     return (part("train", rest), validated, test), tuple(notes)
 
 

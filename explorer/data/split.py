@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from explorer.utils import fingerprints
 from spaces.errors import PruningError
 
 __all__ = ["Data", "Split", "fingerprint", "stratified"]
@@ -136,13 +136,8 @@ def fingerprint(*splits: Split) -> str:
 
     Sizes and targets enter completely, inputs as a sample of 64 from each split.
     """
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update(repr((len(split), split.shape)).encode())
-        digest.update(split.targets.cpu().numpy().tobytes())
-        for image in split.sampled_bytes():
-            digest.update(image)
-    return digest.hexdigest()[:16]
+    parts = [[len(split), list(split.shape), split.targets, split.sampled_bytes()] for split in splits]
+    return fingerprints.fingerprint(parts)
 
 
 def stratified(

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.data import Batch, head, moved, size_of
-from explorer.data.accumulators import values_of
+from explorer.data.accumulators import accumulator_of
 from explorer.data.racing import Race
-from explorer.search.metrics import METRICS, Metric
 from explorer.utils.modules import device_of, modes_restored, run
 from spaces import PruningError, first_line
 
@@ -121,9 +120,14 @@ class Task:
         return f"{name} ({self.unit})" if self.unit else name
 
     @property
-    def column(self) -> Metric:
-        """The row of `METRICS` for what is minimised."""
-        return replace(METRICS["error"], label=f"validation {self.label}", scale=100 if self.unit == "%" else 1)
+    def scale(self) -> float:
+        """The factor by which what is minimised is multiplied where it is shown."""
+        return 100 if self.unit == "%" else 1
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the loss is torch's cross-entropy, which has label smoothing and takes logits."""
+        return self.loss is F.cross_entropy
 
     @property
     def reference(self) -> dict[str, float]:
@@ -180,17 +184,17 @@ class Task:
         PruningError
             As `evaluate`.
         """
-        values = _attempt("task: metric", values_of, self.metric, told=self.metric)
+        metric = _attempt("task: metric", accumulator_of, self.metric, told=self.metric)
         sizes, losses = list[int](), list[Tensor]()
         for predictions, targets in pairs:
             with torch.inference_mode():
                 # kept on the device: reading a number back at every batch would stall a GPU
                 losses.append(_attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets)))
-                _attempt("task: metric", values.add, predictions, targets, told=(predictions, targets))
+                _attempt("task: metric", metric.add, predictions, targets, told=(predictions, targets))
             sizes.append(size_of(targets))
-            if race is not None and race.looks(len(sizes)) and values.size > 1:
-                value, error_se = _attempt("task: metric", values.mean, _shares(sizes), told=self.metric)
-                if race.lost(1 - value if self._grows else value, error_se, values.size, sum(sizes)):
+            if race is not None and race.looks(len(sizes)) and metric.size > 1:
+                value, error_se = _attempt("task: metric", metric.mean, _shares(sizes), told=self.metric)
+                if race.lost(1 - value if self._grows else value, error_se, metric.size, sum(sizes)):
                     break
         if not sum(sizes):
             raise PruningError("evaluation: the batches are empty; an iterator can be read only once")
@@ -198,7 +202,7 @@ class Task:
         loss = float(weights @ torch.stack(losses).double().cpu())
         if not math.isfinite(loss):
             raise PruningError(f"evaluation: the mean loss is {loss}; the network's outputs are not finite")
-        value, error_se = _attempt("task: metric", values.mean, weights, told=self.metric)
+        value, error_se = _attempt("task: metric", metric.mean, weights, told=self.metric)
         if not math.isfinite(value):
             raise PruningError(f"evaluation: the {self.name} is {value}")
         return Evaluation(1 - value if self._grows else value, error_se, loss, sum(sizes))
@@ -225,7 +229,7 @@ class Task:
         loss = _attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets))
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise PruningError(f"task: loss returns {_described(loss)}, needed is one number for a batch")
-        metric = _attempt("task: metric", values_of, self.metric, told=self.metric)
+        metric = _attempt("task: metric", accumulator_of, self.metric, told=self.metric)
         _attempt("task: metric", metric.add, predictions, targets, told=(predictions, targets))
 
     def referred(self, model: nn.Module, calibration: Sequence[Batch], validation: Sequence[Batch]) -> Task:

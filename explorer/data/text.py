@@ -26,6 +26,7 @@ def load_text(
     tokenizer: str,
     length: int = 128,
     validation: float = 0.1,
+    seed: int = 0,
 ) -> Data:
     """Return a set of labelled texts as what models of transformers take: ``input_ids`` and ``attention_mask``.
 
@@ -40,7 +41,7 @@ def load_text(
         A folder with a tokenizer's files, or a name on the hub.
     length
         Tokens a text; longer ones are cut, shorter ones padded.
-    validation
+    validation, seed
         As in `load_images`.
 
     Raises
@@ -51,7 +52,7 @@ def load_text(
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise PruningError(f"data.length: {length!r}, allowed is a whole number >= 1")
     encode = _tokenizer(tokenizer)
-    found = read_parts(path, hub, validation=validation, max_gib=8.0)
+    found = read_parts(path, hub, validation=validation, max_gib=8.0, seed=seed)
     train, validated, test = (
         Split(_tokens(part, encode, length, found.key), torch.from_numpy(part.labels)) for part in found.parts
     )

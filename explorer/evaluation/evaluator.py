@@ -1,135 +1,85 @@
-"""From a recipe to metrics, by inherited weights: slice, re-estimate batch norm, measure on validation."""
+"""From a recipe to metrics, by inherited weights: prune, re-estimate batch norm, measure on validation."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from explorer.data import Batch, head, size_of
-from explorer.data.racing import Race, dealt
-from explorer.data.task import Evaluation, Task
+from explorer.data import Batch
+from explorer.data.task import Task
 from explorer.evaluation.budgets import LatencyLimit
-from explorer.evaluation.energy import joules
+from explorer.evaluation.meter import Meter
 from explorer.evaluation.training import reestimate_bn
 from explorer.pruning.criteria import Scores
-from explorer.pruning.patterns import Masks, make_masks, put_on, realised_costs
-from explorer.pruning.ranking import Ranking
-from explorer.pruning.sparse import Executed, execute
-from explorer.pruning.surgery import Surgeon
+from explorer.pruning.patterns import Masks
+from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery.skeleton import copied
-from explorer.search.jobs import Job, OverBudgetError
-from explorer.utils.modules import device_of, run
-from explorer.utils.timing import measure
+from explorer.search.jobs import Job
 from spaces import Network, Recipe
 
-__all__ = ["Evaluator", "Inherited"]
-
-log = logging.getLogger("explorer")
+__all__ = ["Inherited"]
 
 
 @dataclass(repr=False)
-class Evaluator:
-    """Scores sub-networks that inherit the dense network's weights (EagleEye, arXiv 2007.02491).
+class Inherited:
+    """Evaluates jobs by the weights that sub-networks inherit (EagleEye, arXiv 2007.02491); there is one rung.
 
     Parameters
     ----------
-    model
-        The dense network, on the device where candidates are evaluated. A copy is kept, in eval mode.
-    network
-        What `trace` said of it.
-    scores
-        What the dense network's channels and weights are worth: which of them recipes keep.
+    meter
+        Measures sub-networks.
+    pruner
+        Makes them, of a model in the meter's memory layout.
     calibration
         Unaugmented training batches for batch-norm statistics, the same for every candidate.
-    validation
-        Batches the error is measured on.
-    task
-        What outputs are compared with targets by.
-    latency
-        If given, latency is measured for every candidate, before its error.
-    racing
-        Whether an evaluation may end early, see `explorer.data.racing`. Validation inputs are then mixed; where their
-        shapes differ from batch to batch, all are read.
-    shared
-        The same network with other weights, which sub-networks inherit in place of the dense network's.
     """
 
-    model: nn.Module
-    network: Network
-    scores: Scores
+    meter: Meter
+    pruner: Pruner
     calibration: Sequence[Batch]
-    validation: Sequence[Batch]
-    task: Task
-    latency: LatencyLimit | None = None
-    racing: bool = False
-    shared: nn.Module | None = None
-    _surgeon: Surgeon = field(init=False)
-    _ranking: Ranking = field(init=False)
-    _channels_last: bool = field(init=False)
-    # which form of a layer is fastest, found once for every pattern and shape
-    _forms: dict[Any, tuple[str, str]] = field(init=False, default_factory=dict)
+    rungs: ClassVar[Sequence[int]] = (0,)
 
     def __post_init__(self) -> None:
-        # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
-        mixed = dealt(self.validation) if self.racing else None
-        if self.racing and mixed is None:
-            log.warning("evaluator.racing: validation batches differ in shape and can't be mixed, each is read whole")
-        self.validation, self.racing = mixed or self.validation, mixed is not None
-        inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
-        self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
-        self.model = self._prepared(copied(self.model))
-        self.shared = None if self.shared is None else self._prepared(copied(self.shared))
-        self._surgeon = Surgeon(self.shared or self.model, self.network)
-        self._ranking = Ranking(self.network, self.scores.channels)
-        if self._channels_last:
-            layout = torch.channels_last
-            self.calibration = [(x.contiguous(memory_format=layout), y) for x, y in self.calibration]
-            self.validation = [(x.contiguous(memory_format=layout), y) for x, y in self.validation]
+        self.calibration = self.meter.laid_out(self.calibration)
 
-    def build(self, recipe: Recipe) -> nn.Module:
-        """Return the sub-network with re-estimated batch-norm statistics, in eval mode.
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        network: Network,
+        scores: Scores,
+        calibration: Sequence[Batch],
+        validation: Sequence[Batch],
+        task: Task,
+        *,
+        latency: LatencyLimit | None = None,
+        racing: bool = False,
+        shared: nn.Module | None = None,
+    ) -> Inherited:
+        """Return the evaluator of a dense network's sub-networks.
 
-        Blocks are dropped, channels sliced, and weights that a pattern removes zero; training keeps them zero.
+        Parameters
+        ----------
+        model, network, validation, task, latency, racing
+            As `Meter` takes them.
+        scores
+            As `Pruner` takes them.
+        calibration
+            As the class takes them.
+        shared
+            The same network with other weights, which sub-networks inherit in place of the dense network's.
         """
-        return self.masked(recipe)[0]
+        meter = Meter(model, network, validation, task, latency, racing)
+        weights = meter.model if shared is None else meter.prepared(copied(shared))
+        return cls(meter, Pruner(weights, network, scores), calibration)
 
-    def masked(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
-        """Return what `build` does, and the masks of its weights."""
-        module, masks = self._pruned(recipe)
-        reestimate_bn(module, self.calibration)
-        return module, masks
+    def __call__(self, job: Job) -> dict[str, float]:
+        """Return the metrics of the job's recipe: error, standard error and loss; its latency where that is asked for.
 
-    def masks(self, recipe: Recipe) -> Masks:
-        """Return the masks of the recipe's patterns."""
-        return self._pruned(recipe)[1]
-
-    def executed(self, module: nn.Module, masks: Masks) -> Executed:
-        """Return a sub-network as it runs fastest here: masked layers computing with their patterns."""
-        return execute(module, masks, self.validation[0][0], known=self._forms)
-
-    def _pruned(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
-        kept = self._ranking.kept(recipe)
-        module = self._surgeon.build(kept, recipe.blocks)
-        masks = make_masks(self._surgeon, recipe, kept, self.scores.weights)
-        put_on(module, self.network, masks)
-        return self._prepared(module), masks
-
-    def _prepared(self, module: nn.Module) -> nn.Module:
-        """Return the module as all are measured: in eval mode, and in the batches' memory layout."""
-        if self._channels_last:
-            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return module.eval()
-
-    def __call__(self, recipe: Recipe, *, limited: bool = True, bar: float | None = None) -> dict[str, float]:
-        """Return what `measured` says of a recipe, and its latency where that is asked for.
-
-        With patterns on weights also the realised costs, see `explorer.pruning.patterns.realised_costs`. The limit on
-        the latency holds unless `limited` says otherwise.
+        With patterns on weights also the realised costs, see `explorer.pruning.patterns.realised_costs`.
 
         Raises
         ------
@@ -138,106 +88,25 @@ class Evaluator:
         PruningError
             If its outputs are not finite.
         """
-        metrics = self.limits(recipe, limited=limited)
-        module, masks = self.masked(recipe)
-        return metrics | self.realised(recipe, masks) | self.measured(module, bar)
+        module, masks = self.pruned(job.recipe)
+        metrics = self.meter.limits(module, masks, limited=job.limited)
+        reestimate_bn(module, self.calibration)
+        return metrics | self.meter.realised(job.recipe, masks) | self.meter.measured(module, job.bar)
 
-    def limits(self, recipe: Recipe, *, limited: bool = True) -> dict[str, float]:
-        """Return a recipe's latency where that is asked for, checked against the limit if there is one.
+    def pruned(self, recipe: Recipe) -> tuple[nn.Module, Masks]:
+        """Return the sub-network before any calibration, ready to be measured, and the masks of its weights."""
+        module, masks = self.pruner(recipe)
+        return self.meter.prepared(module), masks
 
-        Raises
-        ------
-        OverBudgetError
-            If it exceeds the limit.
-        """
-        if self.latency is None:
-            return {}
-        metrics = self.timings(recipe, batch=False)
-        excess = self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])
-        if limited and excess > 0:
-            raise OverBudgetError(excess)
-        return metrics
-
-    def realised(self, recipe: Recipe, masks: Masks) -> dict[str, float]:
-        """Return the costs that a recipe's masks come to, nothing where it has none."""
-        return realised_costs(self.network, recipe, masks) if masks else {}
-
-    def measured(self, module: nn.Module, bar: float | None = None) -> dict[str, float]:
-        """Return a module's ``error``, ``error_se`` and ``loss`` on validation.
-
-        With racing ``validation_inputs`` says how many of them were seen: less than all where it was soon sure that
-        the error is above `bar`.
-        """
-        if not self.racing:
-            return _metrics(self.task.evaluate(module, self.validation))
-        count = sum(size_of(targets) for _, targets in self.validation)
-        race = None if bar is None else Race(bar, count)
-        found = self.task.evaluate(module, self.validation, race=race)
-        return _metrics(found) | {"validation_inputs": found.n}
-
-    def dense(self) -> dict[str, float]:
-        """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics.
-
-        Where candidates' latency is measured, its own is among them, with ratio 1.
-        """
-        metrics = _metrics(self.task.evaluate(self.model, self.validation))
-        if self.latency is not None:
-            (timing,) = measure([self.model], head(self.validation[0][0], 1))
-            metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
-        return metrics
-
-    def timings(self, recipe: Recipe, *, batch: bool = True) -> dict[str, float]:
-        """Return latencies in ms, median and quartiles, measured in turns with the dense network.
-
-        ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch, of the network as it
-        runs fastest here, patterns used where that helps. Beside them ``_dense_ms`` is the dense network's, and of a
-        network with patterns ``_masked_ms`` is the latency with dense kernels, that compute with the zeros too.
-        """
-        module, masks = self._pruned(recipe)
-        whole = self.validation[0][0]
-        out: dict[str, float] = {}
-        for name, inputs in [("latency", head(whole, 1))] + ([("latency_batch", whole)] if batch else []):
-            executed = execute(module, masks, inputs, known=self._forms)
-            contestants = [executed.module, self.model] + ([module] if masks else [])
-            small, dense, *rest = measure(contestants, inputs)
-            out |= {
-                f"{name}_ms": small.median,
-                f"{name}_ms_q1": small.lower,
-                f"{name}_ms_q3": small.upper,
-                f"{name}_dense_ms": dense.median,
-                f"{name}_ratio": small.median / dense.median,
-            }
-            for masked in rest:
-                out |= {f"{name}_masked_ms": masked.median, f"{name}_sparse_layers": len(executed.layers)}
-            energies = self._energy(executed.module, inputs)
-            out |= {} if energies is None else {f"{name.replace('latency', 'energy')}_mj": energies}
-        return out
-
-    def _energy(self, module: nn.Module, inputs: Any) -> float | None:
-        """Return millijoules a forward pass, where the machine tells."""
-        with torch.inference_mode():
-            energy = joules(lambda: run(module, inputs), device_of(module))
-        return None if energy is None else 1000 * energy
-
-
-@dataclass(frozen=True)
-class Inherited:
-    """Evaluates jobs by inherited weights; there is one rung."""
-
-    evaluator: Evaluator
-    rungs: ClassVar[Sequence[int]] = (0,)
-
-    def __call__(self, job: Job) -> dict[str, float]:
-        """Return what the evaluator says of the job's recipe."""
-        return self.evaluator(job.recipe, limited=job.limited, bar=job.bar)
+    def build(self, recipe: Recipe) -> nn.Module:
+        """Return the sub-network with re-estimated batch-norm statistics, in eval mode."""
+        return self.masked(recipe)[0]
 
     def masked(self, recipe: Recipe, rung: int = -1) -> tuple[nn.Module, Masks]:
-        """Return the sub-network as it was measured, in eval mode, and the masks of its weights."""
-        return self.evaluator.masked(recipe)
+        """Return the sub-network that `build` returns, and the masks of its weights."""
+        module, masks = self.pruned(recipe)
+        reestimate_bn(module, self.calibration)
+        return module, masks
 
     def tidy(self, recipes: Iterable[Recipe]) -> None:
-        """Keep what is needed to build these recipes, which is nothing."""
-
-
-def _metrics(result: Evaluation) -> dict[str, float]:
-    return {"error": result.error, "error_se": result.error_se, "loss": result.loss}
+        """Keep the files that building these recipes needs: there are none."""

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from explorer.data import Batch, head, size_of
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.utils.modules import device_of
 from spaces import Axis, PruningSpace, first_line
 
@@ -62,7 +62,7 @@ class Features:
         return np.log(total)[:, None]
 
 
-def features_of(evaluator: Evaluator, space: PruningSpace, batches: Sequence[Batch]) -> Features:
+def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Batch]) -> Features:
     """Return the features of a space's recipes.
 
     One choice at a time is made on the dense network, and the predictions for a few training inputs compared with the
@@ -72,7 +72,7 @@ def features_of(evaluator: Evaluator, space: PruningSpace, batches: Sequence[Bat
 
     Parameters
     ----------
-    evaluator
+    inherited
         Makes the sub-networks.
     space
         The recipes.
@@ -81,20 +81,20 @@ def features_of(evaluator: Evaluator, space: PruningSpace, batches: Sequence[Bat
     """
     inputs = head(batches[0][0], min(_INPUTS, size_of(batches[0][1])))
     count = min(_INPUTS, size_of(batches[0][1]))
-    one = sum(size_of(targets) for _, targets in [*evaluator.calibration, *evaluator.validation])
+    one = sum(size_of(targets) for _, targets in [*inherited.calibration, *inherited.meter.validation])
     families = [(place, kind, members) for place, axis in enumerate(space.axes) for kind, members in _pruning(axis)]
     each = max(1, _EVALUATIONS * one // _COST // max(1, len(families)))
     dense = np.zeros(len(space.axes), dtype=np.int16)
-    device = device_of(evaluator.model)
+    device = device_of(inherited.meter.model)
     choices = [_Choice(place, kind, c, 1 - space.axes[place].ratios[c]) for place, kind, cs in families for c in cs]
     known: dict[_Choice, float] = {}
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        before = _predictions(evaluator, space, dense, inputs)
+        before = _predictions(inherited, space, dense, inputs)
         for number, (place, kind, members) in enumerate(families):
             for choice in _anchors(members, each, number):
                 row = dense.copy()
                 row[place] = choice
-                change = _change(before, _predictions(evaluator, space, row, inputs))
+                change = _change(before, _predictions(inherited, space, row, inputs))
                 known[_Choice(place, kind, choice, 1 - space.axes[place].ratios[choice])] = change
     changes = [np.zeros(len(axis.choices)) for axis in space.axes]
     for one_of, change in _interpolated(choices, known).items():
@@ -166,16 +166,16 @@ def _covariance(one: Sequence[_Choice], other: Sequence[_Choice]) -> Floats:
     return 2.0 * axis + kind * (1.0 + np.outer(at, there)) + 0.3 * axis * kind * near
 
 
-def _predictions(evaluator: Evaluator, space: PruningSpace, row: npt.NDArray, inputs: Any) -> list[Tensor]:
+def _predictions(inherited: Inherited, space: PruningSpace, row: npt.NDArray, inputs: Any) -> list[Tensor]:
     """Return a sub-network's predictions as it is before any calibration; none where it does not run."""
-    module, _ = evaluator._pruned(space.recipe(row))
+    module, _ = inherited.pruned(space.recipe(row))
     for part in module.modules():
         if isinstance(part, _BatchNorm):
             part.train()
     torch.manual_seed(0)
     try:
         with torch.inference_mode():
-            out = evaluator.task.forward(module, inputs)
+            out = inherited.meter.task.forward(module, inputs)
     except Exception as error:
         log.warning("features: %s", first_line(error))
         return []

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
+from explorer.evaluation.meter import Meter
+from explorer.evaluation.settings import STARTS, Settings, checked_rungs
 from explorer.evaluation.training import (
     Checkpoints,
     Epoch,
-    Settings,
     Trainer,
     epoch_of,
     is_out_of_memory,
@@ -28,9 +29,7 @@ from explorer.search.jobs import Job
 from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
 
-__all__ = ["STARTS", "Finetuned", "checked_rungs"]
-
-STARTS = ("inherit", "scratch")
+__all__ = ["Finetuned"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,8 +42,8 @@ class Finetuned:
 
     Parameters
     ----------
-    evaluator
-        Builds sub-networks and measures them; its dense network is the teacher.
+    inherited
+        Builds the sub-networks that are trained; its meter measures them, whose dense network is the teacher.
     batches
         Of training: shuffled ones of ours, whose generator gives way to one for each epoch, or a user's iterable.
     settings
@@ -68,7 +67,7 @@ class Finetuned:
         If the rungs are not ascending, or the task's loss has no label smoothing where that is asked for.
     """
 
-    evaluator: Evaluator
+    inherited: Inherited
     batches: Iterable[Any]
     settings: Settings
     rungs: Sequence[int]
@@ -82,11 +81,16 @@ class Finetuned:
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
         checked_rungs(self.rungs, start=self.start)
-        self.settings.check(self.evaluator.task)
+        self.settings.check(self.meter.task)
         object.__setattr__(self, "checkpoints", Checkpoints(self.folder))
 
+    @property
+    def meter(self) -> Meter:
+        """The meter of the sub-networks."""
+        return self.inherited.meter
+
     def __call__(self, job: Job) -> dict[str, float]:
-        """Return what the evaluator measures after the job's rung, and how the training went.
+        """Return the metrics of the sub-network after the job's rung, and how the training went.
 
         That is ``epochs``, ``train_loss`` of the last and ``images_per_second``, of training alone.
 
@@ -125,10 +129,11 @@ class Finetuned:
         self.checkpoints.tidy({self._name(recipe) for recipe in recipes})
 
     def _metrics(self, job: Job) -> dict[str, float]:
+        module, masks = self.inherited.pruned(job.recipe)
         # measured again for the table, but what was within the limit once is not refused for noise
-        metrics = self.evaluator.limits(job.recipe, limited=job.limited and job.rung == 0)
-        module, masks, history = self._trained(job.recipe, job.rung)
-        metrics |= self.evaluator.realised(job.recipe, masks) | self.evaluator.measured(module, job.bar)
+        metrics = self.meter.limits(module, masks, limited=job.limited and job.rung == 0)
+        history = self._fit(module, masks, job.recipe, job.rung)
+        metrics |= self.meter.realised(job.recipe, masks) | self.meter.measured(module, job.bar)
         metrics["epochs"] = len(history)
         if history:
             seconds = sum(epoch.seconds for epoch in history)
@@ -138,27 +143,31 @@ class Finetuned:
 
     def _trained(self, recipe: Recipe, rung: int) -> tuple[nn.Module, Masks, list[Epoch]]:
         """Return the sub-network after a rung, its masks and what its epochs did."""
-        rung = range(len(self.rungs))[rung]
-        module, masks = self.evaluator.masked(recipe)
+        module, masks = self.inherited.pruned(recipe)
+        return module, masks, self._fit(module, masks, recipe, range(len(self.rungs))[rung])
+
+    def _fit(self, module: nn.Module, masks: Masks, recipe: Recipe, rung: int) -> list[Epoch]:
+        """Bring a pruned module into the state after a rung; return what its epochs did."""
+        reestimate_bn(module, self.inherited.calibration)
         if not self.rungs[rung]:
-            return module, masks, []
+            return []
         name, last = self._name(recipe), rung == len(self.rungs) - 1
         facts = self.checkpoints.weights(name, module) if last else None
         if facts is not None:
-            return module, masks, _epochs(facts)
+            return _epochs(facts)
         if self.start == "scratch":
             with seeded(seed_of(name, "weights"), device_of(module)):
                 _draw(module)
-            put_on(module, self.evaluator.network, masks)
+            put_on(module, self.meter.network, masks)
         history = self._train(module, name, rung)
         if last:
             self.checkpoints.keep_weights(name, module, {"history": [astuple(epoch) for epoch in history]})
-        return module, masks, history
+        return history
 
     def _train(self, module: nn.Module, name: str, rung: int) -> list[Epoch]:
         """Train a network that a recipe of this name starts with through its stretches up to a rung."""
-        evaluator, device = self.evaluator, device_of(module)
-        trainer = Trainer(module, task=evaluator.task, settings=self.settings, teacher=evaluator.model)
+        meter, device = self.meter, device_of(module)
+        trainer = Trainer(module, task=meter.task, settings=self.settings, teacher=meter.model)
         history: list[Epoch] = []
         state = self.checkpoints.state(name)
         if state is not None and len(state["history"]) <= self.rungs[rung]:
@@ -185,33 +194,15 @@ class Finetuned:
         # weights never saw a batch, and get statistics of their own.
         if trainer.average is not None:
             trainer.average.put()
-            reestimate_bn(module, evaluator.calibration)
+            reestimate_bn(module, self.inherited.calibration)
         module.eval()
         return history
 
     def _name(self, recipe: Recipe) -> str:
         """Return a name for a recipe's training, which differs where its result may."""
-        network = self.evaluator.network
+        network = self.meter.network
         parts = [network.identity, recipe.canonical(network).to_dict(), asdict(self.settings)]
         return f"{seed_of(*parts, list(self.rungs), self.seed, self.start):016x}"
-
-
-def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> None:
-    """Check that rungs are ascending numbers of epochs; fresh weights need one at least.
-
-    Raises
-    ------
-    PruningError
-        If they are anything else.
-    """
-    least = 1 if start == "scratch" else 0
-    whole = (
-        isinstance(rungs, Sequence)
-        and not isinstance(rungs, str)
-        and all(isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= least for epochs in rungs)
-    )
-    if not whole or not rungs or sorted(set(rungs)) != list(rungs):
-        raise PruningError(f"{key}: {rungs!r}, allowed is an ascending list of whole numbers of epochs >= {least}")
 
 
 def _epochs(facts: Mapping[str, Any]) -> list[Epoch]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,16 +14,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from explorer.data.task import Task
-from explorer.evaluation.training import PRECISIONS, Epoch, Settings, Trainer, distance, epoch_of, seed_of, seeded
-from explorer.models.dense import dense_network
+from explorer.evaluation.settings import Settings
+from explorer.evaluation.training import Epoch, Trainer, distance, epoch_of, precision_of, seed_of, seeded
+from explorer.models.trained import trained_network
 from explorer.pruning.criteria import Scores
-from explorer.pruning.patterns import make_masks, weight_of
-from explorer.pruning.ranking import Ranking
-from explorer.pruning.surgery import Surgeon
+from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery.skeleton import copied
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition, fingerprint
 from explorer.utils.modules import device_of
-from spaces import Budget, PruningSpace, Recipe, sample_inside
+from spaces import Budget, PruningSpace, sample_inside
 
 __all__ = ["supernet"]
 
@@ -113,10 +111,10 @@ def supernet(
         "space": [axes, str(space.constraints), str(limits)],
         "data": data,
         "network": space.network.identity,
-        "task": [contents(task.loss), contents(task.prediction)],
-        "tensors": _digest([module.state_dict(), scores.channels, scores.weights]),
+        "task": [definition(task.loss), definition(task.prediction)],
+        "tensors": fingerprint(module.state_dict(), scores),
     }
-    return dense_network(lambda: copied(module), key=key, cache_dir=folder, train=fit)[0]
+    return trained_network(lambda: copied(module), key=key, cache_dir=folder, train=fit)[0]
 
 
 class _Sandwich:
@@ -133,10 +131,9 @@ class _Sandwich:
         settings: Settings,
         samples: int,
     ) -> None:
-        self._model, self._space, self._limits, self._scores = model, space, limits, scores
+        self._model, self._space, self._limits = model, space, limits
         self._task, self._settings, self._samples = task, settings, samples
-        self._surgeon = Surgeon(model, space.network)
-        self._ranking = Ranking(space.network, scores.channels)
+        self._pruner = Pruner(model, space.network, scores)
         self._parameters = {name: value for name, value in model.named_parameters() if name in space.network.tensor}
 
     def draw(self, rng: np.random.Generator) -> None:
@@ -144,7 +141,7 @@ class _Sandwich:
         space, self._rng = self._space, rng
         self._rows = sample_inside(space, _POOL, rng, budget=self._limits, measure="axes").rows
         least = space.canonical(np.array([[np.argmin(axis.ratios) for axis in space.axes]], dtype=np.int16))
-        inside = (space.constraints & self._limits).inside(space, least)
+        inside = space.inside(least, space.constraints & self._limits)
         candidates = np.concatenate([least[inside], self._rows])
         self._cheapest = candidates[np.argmin(space.costs(candidates)["flops"])]
 
@@ -153,14 +150,14 @@ class _Sandwich:
         rows = [self._cheapest, *self._rows[self._rng.integers(len(self._rows), size=self._samples)]]
         task, settings, share = self._task, self._settings, 1 / (1 + len(rows))
         smoothing = {"label_smoothing": settings.label_smoothing} if settings.label_smoothing else {}
-        with PRECISIONS[settings.precision](device_of(self._model)):
+        with precision_of(settings, device_of(self._model)):
             wanted = task.forward(self._model, inputs)
             loss = task.loss(wanted, targets, **smoothing) * share
         loss.backward()
         total = loss.detach()
         wanted = torch.utils._pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, wanted)
         for row in rows:
-            with PRECISIONS[settings.precision](device_of(self._model)):
+            with precision_of(settings, device_of(self._model)):
                 own = task.forward(cast(nn.Module, self._part(row)), inputs)
                 loss = distance(task, own, wanted, temperature=settings.temperature) * share
             # one after the other: only one graph at a time takes memory
@@ -170,31 +167,10 @@ class _Sandwich:
 
     def _part(self, row: npt.NDArray[np.int16]) -> Callable[..., Any]:
         """Return a sub-network that computes with slices of the dense parameters, in train mode."""
-        network = self._space.network
         recipe = self._space.recipe(row)
-        kept = self._ranking.kept(recipe)
-        part = self._surgeon.build(kept, recipe.blocks).train()
-        there = dict(part.named_parameters())
+        part, masks = self._pruner(recipe)
+        part.train()
         # what a block took with it is not there
-        sliced = self._surgeon.sliced(
-            {name: self._parameters[name] for name in there if name in self._parameters}, kept
-        )
-        for name, (_, mask) in self._masks(recipe, kept).items():
-            layer = network.layer[name]
-            if layer.weight in sliced:
-                weight = sliced[layer.weight]
-                sliced[layer.weight] = weight * weight_of(network, layer, mask.keep, weight)
+        dense = {name: self._parameters[name] for name, _ in part.named_parameters() if name in self._parameters}
+        sliced = self._pruner.sliced(dense, recipe, masks)
         return lambda *args, **kwargs: functional_call(part, sliced, args, kwargs)
-
-    def _masks(self, recipe: Recipe, kept: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        return make_masks(self._surgeon, recipe, kept, self._scores.weights)
-
-
-def _digest(parts: Iterable[Mapping[str, Tensor]]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        for name, value in sorted(part.items()):
-            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            # as bytes: numpy knows no bfloat16
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -3,134 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.utils._pytree import tree_map
 
-from explorer.analysis.tables import without_choices
-from explorer.evaluation.training import Checkpoints
+from explorer.export.program import Program, save_program
+from explorer.models.factory import build_model
 from explorer.pruning.patterns import Mask, Masks, gemm_of, put_on, weight_of
 from explorer.pruning.sparse import execute
 from explorer.pruning.sparse.encoding import decode, encode
 from explorer.pruning.surgery import Surgeon
-from explorer.runs.final import read_final
-from explorer.runs.setup import Setup, build_model
-from explorer.runs.validation import validate
-from explorer.search.jobs import Job
-from explorer.study import best_within
 from explorer.utils.files import atomic
-from explorer.utils.modules import run
-from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, costs_of
+from explorer.utils.modules import tensors_of
+from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe
 from spaces.granularity import kept_steps
 
-__all__ = ["Program", "export_run", "load", "save"]
-
-
-log = logging.getLogger("explorer")
-
-
-def export_run(
-    folder: Path, budget: Mapping[str, Any], out: Path | None = None, *, recipe_file: Path | None = None
-) -> Path:
-    """Export the sub-network of least validation error within a budget of a run, and return its folder.
-
-    A point that was retrained at the end of the run (``final.points``) is exported with the best of these weights, any
-    other with those it was measured with.
-
-    Parameters
-    ----------
-    folder
-        A run's folder.
-    budget
-        Limits on ``flops``, ``params`` or ``bytes``, as in the configuration.
-    out
-        Where to; by default ``export/`` in the run's folder, named by the trial or the file.
-    recipe_file
-        A recipe to export instead, such as a baseline's: ``recipes/baseline-global-flops-0.5.yaml``.
-
-    Raises
-    ------
-    PruningError
-        If the folder is no finished run, no frontier point is within the budget, or the recipe is none of the run's
-        network.
-    """
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        summary = json.loads((folder / "summary.json").read_text())
-        front = pd.read_csv(folder / "frontier.csv")
-        network = Network.load(folder / "network.yaml")
-    except (OSError, ValueError) as error:
-        raise PruningError(f"folder: {str(folder)!r} holds no run to export from ({error})") from None
-    row = best_within(front, summary["dense"], budget) if recipe_file is None else None
-    path = recipe_file if row is None else folder / "recipes" / f"trial-{int(row['trial']):04d}.yaml"
-    assert path is not None
-    try:
-        recipe = Recipe.load(path).canonical(network)
-    except (OSError, UnicodeDecodeError) as error:
-        raise PruningError(f"recipe: {str(path)!r} can't be read ({error})") from None
-    given = {key: value for key, value in config.items() if key not in ("identity", "facts")}
-    try:
-        validate(given)
-    except PruningError as error:
-        raise PruningError(
-            f"folder: the configuration of {str(folder)!r} can't be used here any more ({error})"
-        ) from None
-    setup = Setup(given)
-    if setup.data.identity != config["facts"]["data_identity"]:
-        raise PruningError(f"data: it is not what the run in {str(folder)!r} was made with")
-    problem = setup.problem(folder)
-    if problem.space.network.identity != network.identity:
-        raise PruningError(f"model: it is not what the run in {str(folder)!r} was made with")
-    last = len(problem.evaluate.rungs) - 1
-    rung = last if row is None else int(row.get("rung", last))
-    module, masks = problem.evaluate.masked(recipe, rung)
-    # a file of another run may have the same name
-    own = path.resolve().parent == (folder / "recipes").resolve()
-    final = _retrained(folder, path.stem, module) if own else {}
-    test = problem.evaluator.task.evaluate(module, list(setup.batches("test")))
-    if row is None:
-        metrics = {**problem.evaluate(Job(-1, recipe, rung, limited=False)), **costs_of(network, recipe)}
-    else:
-        metrics = without_choices(row.to_frame().T).iloc[0].dropna().to_dict()
-    if final:
-        metrics |= problem.evaluator.measured(module) | final
-    metrics |= {"test_error": test.error} | ({} if math.isnan(test.error_se) else {"test_error_se": test.error_se})
-    target = out or folder / "export" / path.stem
-    save(
-        module,
-        recipe,
-        network,
-        target,
-        masks=masks,
-        factory=config["model"]["_target_"],
-        arguments=setup.arguments,
-        example=setup.example(setup.device),
-        facts={"mean": list(setup.mean), "std": list(setup.std), "metrics": metrics},
-    )
-    return target
-
-
-def _retrained(folder: Path, point: str, module: nn.Module) -> dict[str, Any]:
-    """Fill a frontier point's module with its retrained weights, where there are some, and return what they reach."""
-    table = read_final(folder)
-    rows = pd.DataFrame() if table is None else table[(table["point"] == point) & table["weights"].notna()]
-    if not len(rows):
-        return {}
-    row = rows.iloc[0]
-    if Checkpoints(folder / "final").weights(Path(row["weights"]).stem, module) is None:
-        raise PruningError(f"folder: the retrained weights {str(folder / 'final' / row['weights'])!r} can't be read")
-    known = {"final_trainings": "n", "final_error": "error", "final_error_sd": "error_sd"}
-    known |= {"final_test_error": "test_error", "final_test_error_sd": "test_error_sd"}
-    return {"epochs": int(row["epochs"])} | {name: float(row[key]) for name, key in known.items() if pd.notna(row[key])}
+__all__ = ["load", "save"]
 
 
 def save(
@@ -178,7 +70,7 @@ def save(
             raise PruningError(f"masks: none for {name}, and the recipe has a pattern for it")
     if factory is None and example is None:
         raise PruningError("export: a model without an import path needs an example input to be exported as a program")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors_of(module).items()}
     encodings = {}
     for name, (pattern, mask) in masks.items():
         layer = network.layer[name]
@@ -199,7 +91,7 @@ def save(
         with atomic(folder / "network.yaml") as temporary:
             network.save(temporary)
         if factory is None:
-            _save_program(module, example, folder / "program.pt2")
+            save_program(module, example, folder / "program.pt2")
         with atomic(folder / "model.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1, default=_number) + "\n")
     except OSError as error:
@@ -280,23 +172,6 @@ def _decode(
         tensors[layer.weight] = weight_of(network, layer, gemm, weight).contiguous()
 
 
-class Program(nn.Module):
-    """An exported program as a module for inference; it has no training mode."""
-
-    def __init__(self, program: nn.Module) -> None:
-        super().__init__()
-        self.program = program
-        self.training = False
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.program(*args, **kwargs)
-
-    def train(self, mode: bool = True) -> Program:
-        if mode:
-            raise PruningError("a program cannot be trained: explorer.load(folder, model=skeleton) gives the module")
-        return self
-
-
 def _skeleton(record: Mapping[str, Any]) -> nn.Module:
     """Return the dense model without storage, or with it where its constructor makes tensors of its own."""
     with torch.device("meta"):
@@ -305,14 +180,10 @@ def _skeleton(record: Mapping[str, Any]) -> nn.Module:
     return build_model(record["factory"], record["arguments"]) if own else model
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
 def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Put tensors into their places; tied ones stay tied."""
     replaced: dict[int, torch.Tensor] = {}
-    for name, old in _tensors(module).items():
+    for name, old in tensors_of(module).items():
         new = tensors.get(name)
         if new is None or new.shape != old.shape:
             found = "nothing" if new is None else list(new.shape)
@@ -323,39 +194,6 @@ def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) 
             for key, value in own.items():
                 if value is not None:
                     own[key] = replaced[id(value)]  # type: ignore[assignment]
-
-
-def _save_program(module: nn.Module, example: Any, path: Path) -> None:
-    args, kwargs = _arguments(_repeated(example, 2))
-    batch = {0: torch.export.Dim.AUTO}
-    shapes = tree_map(lambda leaf: batch if isinstance(leaf, torch.Tensor) and leaf.dim() else None, (args, kwargs))
-    # arguments by position come first, as the signature has them
-    program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes[1] or shapes[0])
-    try:
-        with torch.no_grad():
-            run(program.module(), _repeated(example, 3))
-    except Exception:
-        # the model's code made a number of the batch's size
-        log.warning("the exported program takes one input at a time; load(folder, model=skeleton) takes batches")
-        program = torch.export.export(module, *_arguments(_repeated(example, 1)))
-    with atomic(path) as temporary:
-        torch.export.save(program, temporary)
-
-
-def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return a model's inputs as positional and keyword arguments."""
-    if isinstance(inputs, dict):
-        return (), inputs
-    return inputs if isinstance(inputs, tuple) else (inputs,), {}
-
-
-def _repeated(example: Any, count: int) -> Any:
-    """Return a batch of so many times one input: of a batch of one a program would know that there is one only."""
-
-    def repeated(leaf: Any) -> Any:
-        return torch.cat([leaf] * count) if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf
-
-    return tree_map(repeated, example)
 
 
 def _number(value: Any) -> Any:

@@ -1,341 +1,272 @@
-"""The configuration of a run: composed and checked before anything happens, named by what it says."""
+"""RunConfig: everything that a run is told, each section parsed once into the settings of the room it is for."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import itertools
-import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from explorer.evaluation.budgets import LatencyLimit, split_budget
+from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
+from explorer.pruning.allocation import Baseline, asked_baselines
+from explorer.pruning.criteria.options import Options
+from explorer.runs.composing import Composed, compose
+from explorer.runs.identity import HUB, default_name, identity, model_name
+from explorer.runs.validation import check_keys
+from explorer.search.executors import check_executor
+from explorer.search.plan import Plan
+from explorer.utils.checks import checked_number
+from explorer.utils.settings import checked, number, parsed
+from explorer.utils.space_section import space_of
+from spaces import Budget, PruningError, PruningSpace
 
-from spaces import PruningError, first_line, unknown
-
-__all__ = [
-    "GROUPS",
-    "HUB",
-    "RESULTS",
-    "Config",
-    "code_of",
-    "compose",
-    "conf",
-    "default_name",
-    "differences",
-    "identity",
-    "model_name",
-    "named_section",
-    "options_of",
-    "run_section",
-    "space_of",
-    "sweep_name",
-    "swept",
-]
-
-Config = dict[str, Any]
+__all__ = ["RESULTS", "ModelSettings", "RunConfig", "Target", "TrainingSettings"]
 
 RESULTS = Path("results")
-HUB = "hub"
-"""What stands for the weights of the model's own library in ``model.weights``."""
-# keys that say how far and where a run goes, not what it finds
-_CIRCUMSTANCES = (
-    "trials", "timeout", "name", "device", "storage", "executor", "final",
-    "baselines", "baseline_targets", "baseline_family",
-)  # fmt: skip
-# keys of conf/space that the lists below them are made of
-_KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
-GROUPS = ("model", "data", "task", "space", "criterion", "evaluator", "sampler", "executor", "storage")
+"""Where runs land, below the current folder."""
 
 
-def conf() -> Path:
-    """Return the folder of the configuration files."""
-    import explorer.conf
+@dataclass(frozen=True)
+class Target:
+    """A function or class that a section names: what it is called, its import path and its arguments."""
 
-    return Path(explorer.conf.__path__[0]).resolve()
+    name: str
+    path: str
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any], *, without: Sequence[str] = ()) -> Target:
+        """Return the target of a section; all keys are arguments but ``name``, ``_target_`` and some others."""
+        known = ("name", "_target_", *without)
+        return cls(
+            section["name"],
+            str(section["_target_"]),
+            {key: value for key, value in section.items() if key not in known},
+        )
 
 
-def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | None = None) -> list[Config]:
-    """Return the configurations that overrides describe: one, or one a job of a multirun.
+@dataclass(frozen=True)
+class ModelSettings:
+    """The dense network: what makes it, its weights, and how its inputs are normalised.
 
     Parameters
     ----------
-    overrides
-        Hydra overrides; ``key=a,b`` is a sweep.
-    config
-        The primary config.
-    folder
-        A further folder of configuration files (Hydra's ``--config-dir``).
-
-    Raises
-    ------
-    PruningError
-        If a key or an option is unknown, or a value is missing or cannot be parsed.
+    factory
+        The class or function, and its arguments.
+    weights
+        A file, or `HUB`; None where it is trained here.
+    mean, std
+        A number a channel of images; None for those of the data.
+    drop_unused
+        Whether modules that run in training only are taken out.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    if folder is not None and not folder.is_dir():
-        raise PruningError(f"--config-dir: {str(folder)!r} is no folder that is there")
-    extra = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf())):
-            parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-            choices = [
-                [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-                if o.is_sweep_override()
-                else [str(o.input_line)]
-                for o in parser.parse_overrides(list(overrides))
-            ]
-            return [
-                OmegaConf.to_container(  # type: ignore[misc]
-                    hydra_compose(config, overrides=[*job, *extra]), resolve=True, throw_on_missing=True
-                )
-                for job in itertools.product(*choices)
-            ]
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _readable(error, config) from None
+    factory: Target
+    weights: str | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    drop_unused: bool
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> ModelSettings:
+        """Return the settings of the section ``model``.
+
+        Raises
+        ------
+        PruningError
+            If a value is not allowed, or the weights are not there.
+        """
+        own = ("weights", "mean", "std", "drop_unused")
+        weights, drop = section["weights"], section.get("drop_unused", False)
+        if not isinstance(drop, bool):
+            raise PruningError(f"model.drop_unused: {drop!r}, allowed is true or false")
+        if weights is not None and weights != HUB and not Path(str(weights)).is_file():
+            raise PruningError(f"model.weights: {str(weights)!r} is no file that is there")
+        mean, std = (_statistics(key, section.get(key)) for key in ("mean", "std"))
+        return cls(Target.of(section, without=own), None if weights is None else str(weights), mean, std, drop)
 
 
-def named_section(group: str, given: str | Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return an option of a group of conf/ by its name, or by a mapping with ``name`` and what differs.
-
-    Keys of conf/ that the caller has another way to say are left out and not allowed (`without`).
-
-    Raises
-    ------
-    PruningError
-        If the name or a key is unknown, or a key is needed and not given.
-    """
-    options = {"name": given} if isinstance(given, str) else dict(given)
-    name = options.get("name")
-    if name not in options_of(group):
-        raise unknown(group, str(name), options_of(group))
-    known = yaml.safe_load((conf() / group / f"{name}.yaml").read_text())
-    section = _filled(group, known, options, without)
-    for key, value in section.items():
-        if value == "???":
-            raise PruningError(f"{group}.{key}: not given, and needed by {name}")
-    return section
-
-
-def run_section(name: str, given: Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return a section of conf/run.yaml with what differs, `without` some keys as `named_section`.
-
-    Raises
-    ------
-    PruningError
-        If a key is unknown.
-    """
-    return _filled(name, _base("run")[name], given, without)
-
-
-def _filled(
-    group: str, defaults: Mapping[str, Any], given: Mapping[str, Any], without: Collection[str]
-) -> dict[str, Any]:
-    allowed = {key: value for key, value in defaults.items() if key not in without}
-    for key in given:
-        if key not in allowed:
-            raise unknown(group, key, allowed)
-    return {**allowed, **given}
-
-
-def space_of(config: Config) -> Mapping[str, Any]:
-    """Return the space's own keys: those of the group, or of the file it names.
-
-    Raises
-    ------
-    PruningError
-        If the file is not there or is no YAML mapping.
-    """
-    space = config["space"]
-    if "path" in space:
-        path = Path(str(space["path"]))
-        try:
-            space = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not text"
-            raise PruningError(f"space.path: {str(path)!r} can't be read ({reason})") from None
-        except yaml.YAMLError as error:
-            raise PruningError(f"space.path: {str(path)!r} is no YAML ({first_line(error)})") from None
-        if not isinstance(space, Mapping):
-            raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels, weights or blocks")
-        space = _resolved(path, space)
-    return {key: value for key, value in space.items() if key not in _KNOBS}
-
-
-def _resolved(path: Path, space: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a space file with its references such as ``${space.ratios}`` replaced, as those of conf/ are."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        return OmegaConf.to_container(OmegaConf.create({"space": dict(space)}), resolve=True)["space"]  # type: ignore
-    except OmegaConfBaseException as error:
-        raise PruningError(f"space.path: {str(path)!r}: {first_line(error)}") from None
-
-
-def identity(config: Config) -> dict[str, Any]:
-    """Return everything of a configuration that can change a result; files, also of the user's code, by content."""
-    known = {key: value for key, value in config.items() if key not in _CIRCUMSTANCES}
-    known["space"] = dict(space_of(config))
-    for section in ("model", "data", "task"):
-        known[section] = {**config[section], **code_of(config[section])}
-    earlier = config["sampler"].get("warm_start", [])
-    if earlier:
-        contents = [_content(Path(folder) / "trials.parquet") for folder in earlier]
-        known["sampler"] = {**config["sampler"], "warm_start": contents}
-    weights = config["model"]["weights"]
-    if weights not in (None, HUB):
-        known["model"]["weights"] = _content(Path(weights))
-    return known
-
-
-def code_of(section: Mapping[str, Any]) -> dict[str, str]:
-    """Return hashes of the files that a section names besides data and weights.
-
-    That is the file with the user's own function or class, as ``code``, and a model's local ``config.json``. Files
-    that these import are not read; installed packages change with their versions only.
-    """
-    module = str(section["_target_"]).rpartition(".")[0]
-    files = {"code": _source(module), "config.json": Path(str(section.get("architecture", ""))) / "config.json"}
-    return {key: _content(path) for key, path in files.items() if path is not None and path.is_file()}
-
-
-def _source(module: str) -> Path | None:
-    if module.partition(".")[0] == "explorer":
+def _statistics(key: str, values: Any) -> tuple[float, ...] | None:
+    if values is None:
         return None
-    try:
-        # of parents only, which are imported to find the module
-        top = importlib.util.find_spec(module.partition(".")[0])
-        if top is None or "site-packages" in str(top.origin):
-            return None
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    return None if spec is None or spec.origin is None else Path(spec.origin)
+    if not isinstance(values, list):
+        raise PruningError(f"model.{key}: {values!r}, allowed is a list of numbers, one a channel")
+    for value in values:
+        checked_number(f"model.{key}", value, least=0, whole=False, above=key == "std")
+    return tuple(values) or None
 
 
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the dense network is trained where it has no weights."""
+
+    epochs: int = number(1)
+    batch_size: int = number(2)
+    learning_rate: float = number(0, whole=False, above=True)
+    weight_decay: float = number(0, whole=False)
+    label_smoothing: float = number(0, whole=False)
+    seed: int = number(0)
+
+    @property
+    def settings(self) -> Settings:
+        """How an epoch is trained."""
+        return Settings(
+            learning_rate=self.learning_rate, weight_decay=self.weight_decay, label_smoothing=self.label_smoothing
+        )
 
 
-def default_name(config: Config) -> str:
-    """Return the run's folder name: the given one, or its choices and a hash of its identity."""
-    if config["name"] is not None:
-        return str(config["name"])
-    space = Path(config["space"]["path"]).stem if "path" in config["space"] else config["space"]["name"]
-    parts = [
-        model_name(config),
-        config["data"]["name"],
-        space,
-        config["criterion"]["name"],
-        config["evaluator"]["name"],
-        config["sampler"]["name"],
-    ]
-    return "-".join([*map(str, parts), f"s{config['seed']}", _hash(identity(config))])
+def _url(key: str, value: Any) -> None:
+    if not isinstance(value, str | None):
+        raise PruningError(f"{key}: {value!r}, allowed is a URL or null")
 
 
-def model_name(config: Mapping[str, Any]) -> str:
-    """Return what the model is called in names and titles: its choice, of a library's many models also which."""
-    model = config["model"]
-    # some are folders
-    which = [Path(str(model["architecture"])).name] if "architecture" in model else []
-    return "-".join([str(model["name"]), *which])
+@dataclass(frozen=True)
+class StorageSettings:
+    """Where the study is kept; without a URL in the run's folder."""
+
+    name: str
+    url: str | None = checked(_url)
 
 
-def sweep_name(configs: Sequence[Config], overrides: Sequence[str]) -> str:
-    """Return the folder of a multirun: the choices its jobs share, and a hash of its override keys and fixed values.
+@dataclass(frozen=True)
+class RunConfig:
+    """A run's configuration, checked as far as that can be before data and model are loaded.
 
-    More values of a swept key give the same name.
+    Parameters
+    ----------
+    given
+        As it was composed: what is hashed, compared and written.
+    name
+        Of the run's folder.
     """
-    names = {config["name"] for config in configs}
-    if len(names) > 1:
-        raise PruningError("name: it can't be swept, since it names the multirun; jobs are named by their choices")
-    if (name := names.pop()) is not None:
-        return str(name)
-    groups = ["model", "data", "space", "sampler"]
-    shared = [configs[0][g]["name"] for g in groups if len({config[g]["name"] for config in configs}) == 1]
-    keys = swept(overrides)
-    fixed = [o for o in overrides if not {o.split("=")[0], o.split("=")[0].split(".")[0]} & {*keys, *_CIRCUMSTANCES}]
-    return "-".join(["sweep", *map(str, shared), _hash([sorted(keys), sorted(fixed)])])
+
+    given: Composed
+    name: str
+    model: ModelSettings
+    data: Target
+    task: Target
+    space: Mapping[str, Any]
+    criterion: Options
+    evaluator: EvaluatorSettings
+    training: TrainingSettings
+    finetuning: Settings
+    finetuning_batch: int
+    supernet: SupernetSettings
+    final: FinalSettings
+    plan: Plan
+    warm_start: Sequence[Path]
+    limits: Budget
+    latency: LatencyLimit
+    baselines: Sequence[Baseline]
+    executor: Mapping[str, Any]
+    storage: StorageSettings
+    device: str
+
+    @classmethod
+    def of(cls, given: Composed) -> RunConfig:
+        """Return the configuration that plain data describes.
+
+        Raises
+        ------
+        PruningError
+            One line that names the key, what was given and what is allowed.
+        """
+        check_keys(given)
+        limits, latency = split_budget(given["budget"])
+        space = space_of(given["space"])
+        PruningSpace.check(space)
+        criterion = Options.of(given["criterion"])
+        criterion.check(space)
+        evaluator = EvaluatorSettings.of(given["evaluator"])
+        finetuning = dict(given["finetuning"])
+        checked_number("finetuning.batch_size", finetuning["batch_size"], least=2)
+        check_executor(given["executor"])
+        path = given["data"].get("path")
+        if path is not None and not Path(str(path)).is_dir():
+            raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
+        return cls(
+            given,
+            _checked_name(given),
+            ModelSettings.of(given["model"]),
+            Target.of(given["data"]),
+            Target.of(given["task"]),
+            space,
+            criterion,
+            evaluator,
+            parsed(TrainingSettings, "training", given["training"]),
+            Settings.of(finetuning),
+            finetuning["batch_size"],
+            parsed(SupernetSettings, "supernet", given["supernet"]),
+            parsed(FinalSettings, "final", given["final"]),
+            Plan(
+                tuple(given["objectives"]) if isinstance(given["objectives"], list) else given["objectives"],
+                given["sampler"]["name"],
+                given["sampler"]["options"],
+                given["seed"],
+                given["ladder"],
+                evaluator.eta,
+                given["trials"],
+                given["timeout"],
+            ),
+            _warm_start(given["sampler"].get("warm_start", [])),
+            limits,
+            latency,
+            asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
+            given["executor"],
+            parsed(StorageSettings, "storage", given["storage"]),
+            given["device"],
+        )
+
+    @classmethod
+    def composed(cls, overrides: Sequence[str], *, folder: Path | None = None) -> RunConfig:
+        """Return the configuration that Hydra overrides describe.
+
+        Parameters
+        ----------
+        overrides
+            ``key=value``, each of one value.
+        folder
+            Of further configuration files.
+
+        Raises
+        ------
+        PruningError
+            On any mistake, and if a key has several values.
+        """
+        configs = compose(overrides, folder=folder)
+        if len(configs) > 1:
+            raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
+        return cls.of(configs[0])
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change a result, see `explorer.runs.identity`."""
+        return identity(self.given)
+
+    @property
+    def title(self) -> str:
+        """What is explored, for titles: the model on the data."""
+        return f"{model_name(self.given)} on {self.data.name}"
 
 
-def swept(overrides: Sequence[str]) -> list[str]:
-    """Return the keys of the overrides that give several values."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [o.get_key_element() for o in parsed if o.is_sweep_override()]
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Return "key: old there, new here" for every value in which two configurations differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = list(dict.fromkeys([*old, *new]))
-        return [line for k in keys for line in differences(old.get(k), new.get(k), f"{key}.{k}".lstrip("."))]
-    return [] if old == new else [f"{key}: {old!r} there, {new!r} here"]
+def _warm_start(folders: Any) -> tuple[Path, ...]:
+    if not isinstance(folders, list):
+        raise PruningError(f"sampler.warm_start: {folders!r}, allowed is a list of runs' folders")
+    for folder in folders:
+        if not (Path(str(folder)) / "trials.parquet").is_file():
+            raise PruningError(f"sampler.warm_start: {str(folder)!r} is no run's folder that is there")
+    return tuple(Path(str(folder)) for folder in folders)
 
 
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
-def _base(config: str) -> dict[str, Any]:
-    return yaml.safe_load((conf() / f"{config}.yaml").read_text())
-
-
-def _readable(error: Exception, config: str) -> PruningError:
-    """Turn what Hydra says into one line with the nearest spelling."""
-    from omegaconf.errors import MissingMandatoryValue
-
-    if isinstance(error, MissingMandatoryValue):
-        return PruningError(f"{error.full_key}: not given, and needed by this choice")
-    text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)
-    patterns: list[tuple[str, Callable[[re.Match[str]], PruningError]]] = [
-        (r"Could not find '([^'/]+)/([^']+)'", lambda m: unknown(m[1], m[2], options_of(m[1]))),
-        (r"Could not override '([^']+)'", lambda m: _no_key(config, m[1])),
-        (r"Key '([^']+)' is not in struct", lambda m: _no_key(config, m[1])),
-    ]
-    for pattern, make in patterns:
-        if (match := re.search(pattern, text)) is not None:
-            return make(match)
-    return PruningError(f"config: {' '.join(text.split())[:300]}")
-
-
-def _no_key(config: str, key: str) -> PruningError:
-    """Return what is wrong with a key: only other options of its group have it, or it is misspelt."""
-    group, _, name = key.partition(".")
-    if group in GROUPS and name:
-        files = sorted((conf() / group).glob("*.yaml"))
-        if having := [path.stem for path in files if name in yaml.safe_load(path.read_text())]:
-            return PruningError(f"key: {key!r} is one of {group}={', '.join(having)} only")
-    return unknown("key", key, _keys(config, key))
-
-
-def options_of(group: str) -> list[str]:
-    """Return the options of a group of conf/."""
-    return sorted(path.stem for path in (conf() / group).glob("*.yaml"))
-
-
-def _keys(config: str, near: str) -> list[str]:
-    """Return the keys of the same depth as `near`: top-level ones, or those inside its group."""
-    base = _base(config)
-    group, _, rest = near.partition(".")
-    groups = GROUPS if "defaults" in base else ()
-    if not rest or (group not in groups and not isinstance(base.get(group), dict)):
-        return [key for key in (*base, *groups) if key not in ("defaults", "hydra")]
-    if group in groups:
-        found: dict[str, None] = {}
-        for path in (conf() / group).glob("*.yaml"):
-            found |= dict.fromkeys(f"{group}.{key}" for key in yaml.safe_load(path.read_text()))
-        return sorted(found)
-    return [f"{group}.{key}" for key in base[group]]
+def _checked_name(given: Composed) -> str:
+    """Return the name of the run's folder."""
+    for key, name in (("name", given["name"]), ("the run's name", default_name(given))):
+        if name is not None and (name in ("bench", "reference") or not re.fullmatch(r"\w[\w.=+-]{0,199}", str(name))):
+            raise PruningError(
+                f"{key}: {name!r} can't be a folder, allowed are 200 letters, digits and . _ - = + "
+                "(but not 'bench' and 'reference')"
+            )
+    return default_name(given)

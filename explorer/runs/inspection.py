@@ -10,8 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from explorer.analysis.facts import network_facts, space_facts
-from explorer.evaluation.budgets import split_budget
-from explorer.runs.config import Config, space_of
+from explorer.runs.config import RunConfig
 from explorer.runs.setup import Setup
 from explorer.tracing import trace
 from explorer.utils.console import console
@@ -26,7 +25,7 @@ Facts = Mapping[str, Any]
 _SHOWN = 3
 
 
-def inspect_model(config: Config, *, as_json: bool = False) -> None:
+def inspect_model(config: RunConfig, *, as_json: bool = False) -> None:
     """Print units, layers, costs, what is fixed and why, and the size of the space inside the budget.
 
     Where ``model.weights`` is given, the dense network's error on validation and on test are measured too. Nothing
@@ -35,7 +34,7 @@ def inspect_model(config: Config, *, as_json: bool = False) -> None:
     Parameters
     ----------
     config
-        A validated configuration.
+        Of a run.
     as_json
         Print all of it as one line of JSON instead of tables.
 
@@ -45,20 +44,19 @@ def inspect_model(config: Config, *, as_json: bool = False) -> None:
         On any mistake in the configuration.
     """
     setup = Setup(config)
-    weights = config["model"]["weights"]
+    weights = config.model.weights
     model = setup.dense() if weights is not None else setup.untrained()
-    network = trace(model, setup.example(device_of(model)), name=config["model"]["name"])
+    network = trace(model, setup.example(device_of(model)), name=config.model.factory.name)
     facts = network_facts(network)
     if not as_json:
         _print_network(facts)
     try:
-        space = PruningSpace.from_config(network, space_of(config))
+        space = PruningSpace.from_config(network, config.space)
     except PruningError:
         if not as_json:
             console.print(_fixed_table(facts))
         raise
-    budget, _ = split_budget(config["budget"])
-    facts |= space_facts(space, budget)
+    facts |= space_facts(space, config.limits)
     if weights is not None:
         facts["measured"] = _measured(setup, model)
     if as_json:
@@ -74,7 +72,7 @@ def _measured(setup: Setup, model: Any) -> dict[str, Any]:
         split: {"error": result.error, "error_se": None if result.error_se != result.error_se else result.error_se}
         for split, result in found.items()
     }
-    return {"label": setup.task.label, "scale": setup.task.column.scale, **errors}
+    return {"label": setup.task.label, "scale": setup.task.scale, **errors}
 
 
 def _print_network(facts: Facts) -> None:

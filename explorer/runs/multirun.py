@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from filelock import FileLock
-from rich.table import Table
-
-from explorer.runs.config import Config, default_name, swept
+from explorer.analysis.multirun_folder import BUDGETS, MultirunFolder, error_column
+from explorer.analysis.run_folder import RunFolder
+from explorer.runs.composing import swept
+from explorer.runs.config import RunConfig
 from explorer.utils.console import console
-from explorer.utils.files import atomic
 from spaces import PruningError
 
-__all__ = ["check_launcher", "jobs_view", "plan", "reported"]
+__all__ = ["check_launcher", "plan", "reported"]
 
-_BUDGETS = (0.75, 0.5, 0.35)
-_BEST = [f"error_at_{budget}" for budget in _BUDGETS]
-_COLUMNS = ["job", "choices", "seed", "state", "trials", "hypervolume", *_BEST, "seconds"]
 _LAUNCHERS = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
     "submitit_local": "hydra_plugins.hydra_submitit_launcher",
@@ -50,8 +43,8 @@ def check_launcher(overrides: Sequence[str]) -> None:
             raise PruningError(f"hydra/launcher: {name!r} needs pip install 'pruning-spaces[multirun]'")
 
 
-def plan(folder: Path, configs: Sequence[Config], overrides: Sequence[str]) -> None:
-    """Write ``jobs.csv`` with the jobs that a multirun is about to make, or to continue, after those that are there.
+def plan(folder: MultirunFolder, configs: Sequence[RunConfig], overrides: Sequence[str]) -> None:
+    """Write the table of the jobs that a multirun is about to make, or to continue, after those that are there.
 
     Parameters
     ----------
@@ -60,36 +53,35 @@ def plan(folder: Path, configs: Sequence[Config], overrides: Sequence[str]) -> N
     configs, overrides
         Of its jobs, and what they were composed from.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     keys = [key.lstrip("+") for key in swept(overrides)]
-    with _table(folder) as rows:
+    with folder.jobs() as rows:
         for config in configs:
-            name = default_name(config | {"name": None})
-            choices = " ".join(f"{key}={_value(config, key)}" for key in keys)
+            name = config.name
+            choices = " ".join(f"{key}={_value(config.given, key)}" for key in keys)
             before = rows.get(name, {"seconds": 0.0})
-            rows[name] = before | {"job": name, "choices": choices, "seed": config["seed"], "state": "waiting"}
-            rows[name] |= _found(folder / name)
+            rows[name] = before | {"job": name, "choices": choices, "seed": config.plan.seed, "state": "waiting"}
+            rows[name] |= _found(folder.job(name))
 
 
 @contextmanager
-def reported(folder: Path, config: Config) -> Iterator[None]:
-    """Say that a job begins and what came of it, and keep that in ``jobs.csv``."""
-    name = default_name(config | {"name": None})
-    with _table(folder) as rows:
+def reported(folder: MultirunFolder, config: RunConfig) -> Iterator[None]:
+    """Say that a job begins and what came of it, and keep that in the table of jobs."""
+    name = config.name
+    with folder.jobs() as rows:
         rows[name]["state"] = _BEGUN
         line = f"job {list(rows).index(name) + 1} of {len(rows)}: {rows[name]['choices'] or name}"
     console.print(f"[bold]{line}[/bold]", soft_wrap=True)
-    begin, before, failed = time.monotonic(), _changed(folder / name), {}
+    begin, before, failed = time.monotonic(), folder.job(name).written, {}
     try:
         yield
     except Exception as error:
         failed = {"state": f"failed: {' '.join(str(error).split())}"}
         raise
     finally:
-        with _table(folder) as rows:
+        with folder.jobs() as rows:
             row = rows[name]
-            row |= {"state": "interrupted"} | _found(folder / name) | failed
-            if failed or _changed(folder / name) != before:
+            row |= {"state": "interrupted"} | _found(folder.job(name)) | failed
+            if failed or folder.job(name).written != before:
                 # an answer from files costs nothing
                 row["seconds"] = round(float(row["seconds"]) + time.monotonic() - begin, 1)
             done = sum(other["state"] not in ("waiting", _BEGUN) for other in rows.values())
@@ -99,57 +91,19 @@ def reported(folder: Path, config: Config) -> Iterator[None]:
         console.print(f"{line}, {float(row['seconds']):.0f} s", soft_wrap=True, markup=False)
 
 
-def jobs_view(folder: Path) -> Table:
-    """Return the multirun's jobs as a table to print, errors in percent or as they are measured."""
-    table = Table(title="jobs", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
-    headers = ["job", "choices", "state", "trials", "hypervolume", *(f"error at {b}" for b in _BUDGETS), "seconds"]
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i < 3 else "right")
-    with _table(folder) as rows:
-        for place, row in enumerate(rows.values(), 1):
-            best = [f"{float(row[key]):.4f}" if row.get(key, "") != "" else "" for key in _BEST]
-            volume = f"{float(row['hypervolume']):.4f}" if row.get("hypervolume", "") != "" else ""
-            cells = [row["choices"], row["state"], row.get("trials", ""), volume, *best, row["seconds"]]
-            table.add_row(str(place), *map(str, cells))
-    return table
-
-
-@contextmanager
-def _table(folder: Path) -> Iterator[dict[str, dict[str, Any]]]:
-    """Give the rows of ``jobs.csv`` by job, and write them if they were changed; one process at a time."""
-    path = folder / "jobs.csv"
-    with FileLock(folder / ".jobs.lock"):
-        rows: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            stored = pd.read_csv(path, dtype=str, keep_default_na=False)
-            rows = {row["job"]: row for row in stored.to_dict("records")}
-        before = json.dumps(rows)
-        yield rows
-        if json.dumps(rows) != before:
-            with atomic(path) as temporary:
-                pd.DataFrame(list(rows.values()), columns=_COLUMNS).to_csv(temporary, index=False)
-
-
-def _found(folder: Path) -> dict[str, Any]:
-    """Return what a job's folder says of it, nothing where it has not ended once."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-        front = pd.read_csv(folder / "frontier.csv")
-    except (OSError, ValueError):
+def _found(folder: RunFolder) -> dict[str, Any]:
+    """Return a job's state, trials, hypervolume and least errors, nothing where it has not ended once."""
+    summary, front = folder.summary(), folder.frontier()
+    if summary is None or front is None:
         return {}
-    inside = [front.loc[front["flops_ratio"] <= budget, "error"] for budget in _BUDGETS]
-    best = {key: float(errors.min()) if len(errors) else "" for key, errors in zip(_BEST, inside, strict=True)}
+    inside = {error_column(budget): front.loc[front["flops_ratio"] <= budget, "error"] for budget in BUDGETS}
+    best = {key: float(errors.min()) if len(errors) else "" for key, errors in inside.items()}
     return {
         "state": "done" if summary["ended"] == "trials" else summary["ended"],
         "trials": summary["trials"],
         "hypervolume": summary["hypervolume"],
         **best,
     }
-
-
-def _changed(folder: Path) -> float | None:
-    path = folder / "summary.json"
-    return path.stat().st_mtime if path.exists() else None
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -1,20 +1,17 @@
-"""What a run leaves in its folder: tables, recipes, plots and a summary."""
+"""The outcome of a run: its tables, recipes, plots and summary, written and shown."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from explorer.runs.baselines import baselines_view, read_baselines
-from explorer.runs.config import model_name
-from explorer.runs.final import final_view, read_final
+from explorer.analysis.run_folder import RunFolder
+from explorer.analysis.views import baselines_view, final_view, frontier_view
 from explorer.search.metrics import Metric
-from explorer.utils.console import console, frontier_view
-from explorer.utils.files import atomic
+from explorer.utils.console import console
+from spaces import COSTS
 
 if TYPE_CHECKING:
     from explorer.analysis.plots import MaskPanel
@@ -27,7 +24,7 @@ __all__ = ["show_outcome", "write_outcome", "write_pareto"]
 
 
 def write_outcome(
-    folder: Path, config: Mapping[str, Any], study: Study, front: pd.DataFrame, dense: Mapping[str, float], ended: str
+    folder: RunFolder, study: Study, front: pd.DataFrame, dense: Mapping[str, float], *, ended: str, title: str
 ) -> None:
     """Write the files of a run, each at once.
 
@@ -35,29 +32,27 @@ def write_outcome(
     ----------
     folder
         The run's folder.
-    config
-        Its configuration.
     study
-        What was explored.
+        The exploration.
     front
         The study's frontier, with latencies where they were measured.
     dense
         The dense network's metrics and costs.
     ended
         Why it ended, see `explorer.search.search.Search.run`.
+    title
+        Of the plots.
     """
     from explorer.search.rungs import agreement
 
     trials, scale = study.trials, study.problem.scale
-    for name, table in (("trials", trials), ("frontier", front)):
-        with atomic(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
-    with atomic(folder / "trials.parquet") as temporary:
-        trials.to_parquet(temporary, index=False)
-    _write_recipes(folder / "recipes", study, front)
-    _write_plots(folder / "plots", config, study, front)
+    folder.write_trials(trials)
+    folder.write_frontier(front)
+    _write_recipes(folder, study, front)
+    _write_plots(folder, study, front, title)
     summary = {
         "trials": len(trials),
+        "points": len(front),
         "ended": ended,
         "hypervolume": study.hypervolume,
         "hypervolume_ladder": _ladder(trials, scale),
@@ -66,8 +61,8 @@ def write_outcome(
         "dense": dict(dense),
         "tau": agreement(study.records),
     }
-    with atomic(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+    # last, because its presence says that the run ended
+    folder.write_summary(summary)
 
 
 def _ladder(trials: pd.DataFrame, scale: Scale) -> float | None:
@@ -76,56 +71,40 @@ def _ladder(trials: pd.DataFrame, scale: Scale) -> float | None:
     return None if (ladder["rung"] != trials["rung"].max()).any() else scale.hypervolume(ladder)
 
 
-def _write_recipes(folder: Path, study: Study, front: pd.DataFrame) -> None:
-    folder.mkdir(exist_ok=True)
-    names = set()
+def _write_recipes(folder: RunFolder, study: Study, front: pd.DataFrame) -> None:
     for _, row in front.iterrows():
         recipe = study.problem.space.recipe(study.records[int(row["trial"])].row)
-        path = folder / f"trial-{int(row['trial']):04d}.yaml"
-        names.add(path.name)
-        remark = (
-            f"# error {row['error']:.4f}, {int(row['flops']):,} multiply-adds ({row['flops_ratio']:.4f} of dense)\n"
-        )
-        with atomic(path) as temporary:
-            temporary.write_text(remark + recipe.to_yaml())
-    for path in folder.glob("trial-*.yaml"):
-        if path.name not in names:
-            path.unlink()
+        cost = f"{int(row['flops']):,} multiply-adds ({row['flops_ratio']:.4f} of dense)"
+        folder.write_recipe(folder.point(row["trial"]), recipe, f"error {row['error']:.4f}, {cost}")
+    folder.drop_points([folder.point(trial) for trial in front["trial"]])
 
 
-def _write_plots(folder: Path, config: Mapping[str, Any], study: Study, front: pd.DataFrame) -> None:
+def _write_plots(folder: RunFolder, study: Study, front: pd.DataFrame, title: str) -> None:
     from explorer.analysis.plots import comparison_figure, mask_figure, save
 
-    folder.mkdir(exist_ok=True)
-    write_pareto(folder.parent, config, study)
-    problem, title = study.problem, _title(config, study)
+    write_pareto(folder, study, title)
+    problem = study.problem
     if "latency_batch_ratio" in front:
         figure = comparison_figure(
             front, problem.dense["error"], error=problem.scale.error, title=f"{title}: the frontier"
         )
-        save(figure, folder / "theory-and-machine")
+        save(figure, folder.plot("theory-and-machine"))
         # masks are made with the measurements, at the end
         if panels := _mask_panels(study, front):
-            save(mask_figure(panels, title=title), folder / "masks")
+            save(mask_figure(panels, title=title), folder.plot("masks"))
 
 
-def write_pareto(folder: Path, config: Mapping[str, Any], study: Study) -> None:
+def write_pareto(folder: RunFolder, study: Study, title: str) -> None:
     """Draw the Pareto plots of a run's folder, with the baselines that are there."""
     from explorer.analysis.plots import pareto_figure, save
 
-    problem, trials, baselines = study.problem, study.trials, read_baselines(folder)
-    costs = [cost for cost in ("flops", "params", "bytes") if cost in config["objectives"]] or ["flops"]
+    problem, trials, baselines = study.problem, study.trials, folder.baselines()
+    costs = [cost for cost in COSTS if cost in problem.scale.objectives] or ["flops"]
     if "latency_ms" in trials:
         costs.append("latency_ms")
     for cost in costs:
-        figure = pareto_figure(
-            trials, problem.dense, problem.scale, x=cost, title=_title(config, study), baselines=baselines
-        )
-        save(figure, folder / "plots" / f"pareto-{cost}")
-
-
-def _title(config: Mapping[str, Any], study: Study) -> str:
-    return f"{model_name(config)} on {config['data']['name']}, {len(study.records)} trials"
+        figure = pareto_figure(trials, problem.dense, problem.scale, x=cost, title=title, baselines=baselines)
+        save(figure, folder.plot(f"pareto-{cost}"))
 
 
 def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
@@ -133,7 +112,7 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
     from explorer.analysis.plots import MaskPanel
     from spaces import Gemm
 
-    space, evaluator = study.problem.space, study.problem.evaluator
+    space, pruner = study.problem.space, study.problem.pruner
     best: dict[str, tuple[tuple[int, float], int, str]] = {}
     for trial in front["trial"].astype(int):
         for layer, pattern in space.recipe(study.records[trial].row).weights:
@@ -143,21 +122,24 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
                 best[pattern.granularity] = (rank, trial, layer)
     panels = []
     for _, trial, layer in best.values():
-        pattern, mask = evaluator.masks(space.recipe(study.records[trial].row))[layer]
+        pattern, mask = pruner.masks(space.recipe(study.records[trial].row))[layer]
         kernel = Gemm.of(space.network, space.network.layer[layer]).kernel
-        panels.append(MaskPanel.of(mask, pattern, kernel, layer=layer))
+        base = None if mask.base is None else mask.base.cpu().numpy()
+        panels.append(MaskPanel.of(mask.keep.cpu().numpy(), pattern, kernel, base=base, layer=layer))
     return panels
 
 
-def show_outcome(folder: Path) -> None:
+def show_outcome(folder: RunFolder) -> None:
     """Print what the folder of a run holds."""
-    front, summary = pd.read_csv(folder / "frontier.csv"), json.loads((folder / "summary.json").read_text())
+    front, summary = folder.frontier(), folder.summary()
+    if front is None or summary is None:
+        return
     error = Metric("error", **summary["error"])
     if len(front):
         console.print(frontier_view(front, summary["dense"], error))
-    if (baselines := read_baselines(folder)) is not None:
+    if (baselines := folder.baselines()) is not None:
         console.print(baselines_view(baselines, error))
-    if (final := read_final(folder)) is not None:
+    if (final := folder.final()) is not None:
         console.print(final_view(final, error))
     for rungs, tau in summary["tau"].items():
         console.print(f"rungs {rungs}: Kendall's tau of their errors {tau:.2f}")
@@ -171,5 +153,5 @@ def show_outcome(folder: Path) -> None:
     again = ", the same command continues" if summary["ended"] in ("interrupted", "timeout") else ""
     why = {"stuck": ": no further recipe inside the limits was found", "exhausted": ": every recipe was evaluated"}
     console.print(f"ended: {summary['ended']}{why.get(summary['ended'], '')}{again}", highlight=False)
-    for path in sorted((folder / "plots").glob("*.png")):
+    for path in folder.plots:
         console.print(f"plot: {path}", soft_wrap=True)

@@ -6,44 +6,42 @@ import hashlib
 import json
 import logging
 import platform
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import yaml
 
+from explorer.analysis.run_folder import RunFolder
 from explorer.runs.baselines import evaluate_baselines, missing_baselines
-from explorer.runs.config import Config, default_name, differences, identity
+from explorer.runs.config import RunConfig
 from explorer.runs.final import missing_final, retrain_frontier
+from explorer.runs.identity import differences
+from explorer.runs.logs import early_log, interruptible, logging_to
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
-from explorer.search.executors import check_installed, make_executor
-from explorer.search.storage import journal, open_study, redacted, shared_storage
-from explorer.search.storage.storages import driving
+from explorer.search.executors import check_installed
 from explorer.utils.console import console, progress
-from explorer.utils.files import atomic
 from spaces import PruningError
 
 if TYPE_CHECKING:
     from explorer.search.history import Record
     from explorer.search.jobs import Executor
-    from explorer.search.samplers import Observations
+    from explorer.search.plan import Plan
     from explorer.search.search import Search
     from explorer.study import Study
 
-# torch and what needs it are imported inside: a finished run is answered without them
+# torch, optuna and what needs them are imported inside: a finished run is answered without them
 
 __all__ = ["execute"]
 
 log = logging.getLogger("explorer")
 
 
-def execute(config: Config, root: Path) -> Path:
+def execute(config: RunConfig, root: Path) -> Path:
     """Make the run that a configuration describes, or what is left of it, and return its folder.
 
     A finished run is answered from its files, and only baselines that it lacks are evaluated. On Ctrl-C and at the
@@ -52,7 +50,7 @@ def execute(config: Config, root: Path) -> Path:
     Parameters
     ----------
     config
-        A validated configuration.
+        Of the run.
     root
         The folder that holds the run's folder.
 
@@ -64,82 +62,69 @@ def execute(config: Config, root: Path) -> Path:
     KeyboardInterrupt
         After the tables are written.
     """
-    folder = root / default_name(config)
+    folder = RunFolder(root / config.name)
     _refuse_other(folder, config)
-    summary = _summary(folder)
+    summary = folder.summary()
     # at a timeout recipes may wait for further rungs
     left = summary is None or summary["ended"] in ("interrupted", "timeout")
-    enough = summary is not None and summary["trials"] >= config["trials"] and not left
-    finished = summary is not None and (enough or summary["ended"] == "exhausted")
-    if summary is not None and finished and not missing_baselines(folder, config) and not missing_final(folder, config):
+    enough = summary is not None and summary["trials"] >= config.plan.trials and not left
+    # a file that is not there or damaged is made again
+    finished = summary is not None and (enough or summary["ended"] == "exhausted") and not folder.damaged()
+    complete = not missing_baselines(folder, config.baselines) and not missing_final(folder, config.final)
+    if summary is not None and finished and complete:
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
-        return folder
-    check_installed(config["executor"])
-    if folder.exists():
+        return folder.path
+    check_installed(config.executor)
+    if folder.there:
         # before anything long is loaded
-        with driving(folder):
+        with folder.lock():
             pass
-    with _early_log() as early:
+    with early_log() as early:
         return _Run(config, folder).drive(early, finished=finished)
 
 
 class _Run:
     """One process's work on one run's folder."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: RunConfig, folder: RunFolder) -> None:
         from explorer.runs.setup import Setup
+        from explorer.search.storage import shared_storage
 
         self.config, self.folder = config, folder
-        url = config["storage"]["url"]
+        url = config.storage.url
         # opened first: a mistake in it costs no training
         self.storage = None if url is None else shared_storage(url)
-        epochs = config["training"]["epochs"]
-        shared = config["supernet"]["epochs"]
+        epochs, shared = config.training.epochs, config.supernet.epochs
         with progress("training the dense network", epochs) as show, progress("sharing its weights", shared) as share:
             self.setup = Setup(
                 config,
                 on_epoch=lambda e: show(e.number, f"loss {e.loss:.3f}"),
                 on_shared_epoch=lambda e: share(e.number, f"loss {e.loss:.3f}"),
             )
-            self.problem = self.setup.problem(folder)
+            self.problem = self.setup.problem(folder.checkpoints)
 
     def drive(self, early: MemoryHandler, *, finished: bool) -> Path:
         """Search, write everything, evaluate baselines; return the folder.
 
         `early` holds what was logged before the folder was there; a `finished` run lacks baselines or retrained points.
         """
+        from explorer.search.storage import journal, open_study
         from explorer.study import Study
 
-        config = self.config
         # a finished run needs no workers
-        section = {"name": "inline"} if finished else config["executor"]
-        logged = _logging_to(self.folder / "run.log", early)
-        with driving(self.folder), logged, _interruptible(), self._executor(section) as executor:
+        section = {"name": "inline"} if finished else self.config.executor
+        logged = logging_to(self.folder.log, early)
+        with self.folder.lock(), logged, interruptible(), self._executor(section) as executor:
+            storage = self.storage or journal(self.folder.journal)
+            plan = self._plan()
+            # refuses a study of another configuration, where that is no longer in its file
+            study = open_study(storage, self.folder.name, plan.objectives, identity=self._identity())
             self._write_config()
-            storage = self.storage or journal(self.folder / "study.journal")
-            search = self.problem.search(
-                open_study(storage, self.folder.name, config["objectives"], identity=self._identity()),
-                sampler=config["sampler"]["name"],
-                options=config["sampler"]["options"],
-                seed=config["seed"],
-                ladder=config["ladder"],
-                executor=executor,
-                eta=config["evaluator"].get("eta", 3),
-                earlier=self._earlier(),
-                shared=self.storage is not None,
-            )
-            log.info("%s: %d of %d trials are there", self.folder, len(search.records), config["trials"])
-            console.print(
-                f"{self.folder}: {len(search.records)} of {config['trials']} trials are there", soft_wrap=True
-            )
-            for doubt in self._doubts():
-                log.warning(doubt)
-                console.print(f"[bold]warning[/bold]: {doubt}", soft_wrap=True)
-            for name, reason in self.problem.space.skipped:
-                log.info("skipped by the space: %s (%s)", name, reason)
+            search = self.problem.search(study, plan, executor=executor, shared=self.storage is not None)
+            self._say(plan, len(search.records))
             try:
-                ended = "finished" if finished else self._search(search)
+                ended = "finished" if finished else self._search(search, plan)
                 # at the timeout no further evaluation begins
                 if ended != "timeout":
                     self._baselines(Study(self.problem, search.records))
@@ -147,19 +132,38 @@ class _Run:
             finally:
                 if search.records:
                     show_outcome(self.folder)
-        return self.folder
+        return self.folder.path
 
-    def _doubts(self) -> list[str]:
-        from explorer.search.rungs import doubt
+    def _plan(self) -> Plan:
+        """Return the plan, with what other runs measured that the sampler begins with."""
+        from explorer.runs.warm_start import measured_before
 
-        rungs, eta = len(self.problem.evaluate.rungs), self.config["evaluator"].get("eta", 3)
-        doubts = [self.problem.doubt(), doubt(self.config["trials"], rungs, eta)]
-        return [sentence for sentence in doubts if sentence is not None]
+        plan = self.config.plan
+        earlier = measured_before(
+            self.config.warm_start,
+            self.problem.space,
+            plan.objectives,
+            identity=self.config.identity,
+            network=self.problem.space.network.identity,
+            data=self.setup.data.identity,
+        )
+        return replace(plan, warm_start=earlier)
+
+    def _say(self, plan: Plan, there: int) -> None:
+        log.info("%s: %d of %d trials are there", self.folder, there, plan.trials)
+        console.print(f"{self.folder}: {there} of {plan.trials} trials are there", soft_wrap=True)
+        for doubt in self.problem.doubts(plan):
+            log.warning(doubt)
+            console.print(f"[bold]warning[/bold]: {doubt}", soft_wrap=True)
+        for name, reason in self.problem.space.skipped:
+            log.info("skipped by the space: %s (%s)", name, reason)
 
     @contextmanager
     def _executor(self, section: Mapping[str, Any]) -> Iterator[Executor]:
-        folder, device = self.folder / "workers", str(self.setup.device)
-        executor = make_executor(section, self.problem.evaluate, folder=folder, device=device)
+        from explorer.search.executors import make_executor
+
+        folder, device = self.folder.workers, str(self.setup.device)
+        executor = make_executor(section, self.problem.evaluator, folder=folder, device=device)
         try:
             yield executor
         finally:
@@ -168,16 +172,16 @@ class _Run:
                 # workers that had something to say left their logs
                 folder.rmdir()
 
-    def _search(self, search: Search) -> str:
+    def _search(self, search: Search, plan: Plan) -> str:
         """Search, and write what was found however it ends; return why it ended."""
         from explorer.study import Study
 
-        begin, ended, trials = time.monotonic(), "interrupted", self.config["trials"]
+        begin, ended = time.monotonic(), "interrupted"
         try:
-            with progress("exploring", trials, len(search.records)) as show:
+            with progress("exploring", plan.trials, len(search.records)) as show:
                 ended = search.run(
-                    trials,
-                    timeout=self.config["timeout"],
+                    plan.trials,
+                    timeout=plan.timeout,
                     on_record=lambda records: show(len(records), self._remark(records)),
                 )
         finally:
@@ -187,37 +191,25 @@ class _Run:
 
     def _baselines(self, study: Study) -> None:
         """Evaluate the baselines that are not there, and draw them."""
-        if missing_baselines(self.folder, self.config):
+        asked = self.config.baselines
+        if missing_baselines(self.folder, asked):
             try:
-                evaluate_baselines(self.folder, self.config, self.problem)
+                evaluate_baselines(self.folder, asked, self.problem)
             finally:
-                write_pareto(self.folder, self.config, study)
+                write_pareto(self.folder, study, self._title(study))
 
     def _final(self, study: Study) -> None:
         """Retrain frontier points, and forget what candidates were trained to but for the frontier."""
-        self.problem.evaluate.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
-        if missing_final(self.folder, self.config):
-            finetuned = self.setup.finetuned(self.problem.evaluator, (self.config["final"]["epochs"],), None)
-            retrain_frontier(self.folder, self.config, study, finetuned, list(self.setup.batches("test")))
-
-    def _earlier(self) -> Observations:
-        """Return what the sampler may begin with."""
-        from explorer.runs.warm_start import earlier_runs
-
-        space, data = self.problem.space, self.setup.data.identity
-        return earlier_runs(
-            [Path(folder) for folder in self.config["sampler"].get("warm_start", [])],
-            space,
-            self.config["objectives"],
-            identity=identity(self.config),
-            network=space.network.identity,
-            data=data,
-        )
+        self.problem.evaluator.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
+        asked = self.config.final
+        if missing_final(self.folder, asked):
+            finetuned = self.setup.finetuned(self.problem.inherited, (asked.epochs,), None)
+            retrain_frontier(self.folder, asked, study, finetuned, list(self.setup.batches("test")))
 
     def _identity(self) -> str:
         """Return a hash of all that the study's values depend on."""
         network, data = self.problem.space.network.identity, self.setup.data.identity
-        text = json.dumps([identity(self.config), network, data], sort_keys=True, default=str)
+        text = json.dumps([self.config.identity, network, data], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _remark(self, records: list[Record]) -> str:
@@ -235,128 +227,75 @@ class _Run:
     def _write_config(self) -> None:
         import torch
 
-        config = self.config | {"name": self.folder.name}
-        if config["storage"]["url"] is not None:
-            config["storage"] = config["storage"] | {"url": redacted(config["storage"]["url"])}
+        from explorer.search.storage import redacted
+
+        given, objectives = self.config.given | {"name": self.folder.name}, self.config.plan.objectives
+        if self.config.storage.url is not None:
+            given["storage"] = given["storage"] | {"url": redacted(self.config.storage.url)}
         facts = {
             "data_identity": self.setup.data.identity,
             "network": self.problem.space.network.identity,
             "model_arguments": self.setup.arguments,
             "mean": list(self.setup.mean),
             "std": list(self.setup.std),
-            "hypervolume_reference": dict(zip(config["objectives"], self.problem.scale.reference, strict=True)),
+            "hypervolume_reference": dict(zip(objectives, self.problem.scale.reference, strict=True)),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             "machine": platform.machine(),
         }
-        path = self.folder / "config.yaml"
-        if path.exists():
-            stored = yaml.safe_load(path.read_text())["facts"]
-            lines = differences(
-                {k: stored[k] for k in ("data_identity", "network")},
-                {k: facts[k] for k in ("data_identity", "network")},
-            )
-            if lines:
+        if (there := self.folder.config()) is not None:
+            stored, same = there["facts"], ("data_identity", "network")
+            if lines := differences({key: stored[key] for key in same}, {key: facts[key] for key in same}):
                 raise PruningError(
                     f"name: {str(self.folder)!r} holds a run on other data or another network ({lines[0]})"
                 )
-        # through JSON, so that the file repeats shared values instead of referring to them
-        record = json.loads(json.dumps(config | {"identity": identity(self.config), "facts": facts}, default=str))
-        with atomic(path) as temporary:
-            temporary.write_text(yaml.safe_dump(record, sort_keys=False))
-        with atomic(self.folder / "network.yaml") as temporary:
-            self.problem.space.network.save(temporary)
+        self.folder.write_config(given | {"identity": self.config.identity, "facts": facts})
+        self.folder.write_network(self.problem.space.network)
 
     def _write(self, study: Study, ended: str) -> None:
         """Write everything, then measure what is measured once, at the end, and write it again with that."""
         front, dense = study.frontier, dict(self.problem.dense)
         if ended == "interrupted":
-            write_outcome(self.folder, self.config, study, front, dense, ended)
+            write_outcome(self.folder, study, front, dense, ended=ended, title=self._title(study))
             return
         # a second Ctrl-C during the measurements leaves these
-        write_outcome(self.folder, self.config, study, front, dense, "interrupted")
+        write_outcome(self.folder, study, front, dense, ended="interrupted", title=self._title(study))
         front = self._with_latency(study, front)
-        evaluator = self.problem.evaluator
-        dense["test_error"] = evaluator.task.evaluate(evaluator.model, list(self.setup.batches("test"))).error
-        write_outcome(self.folder, self.config, study, front, dense, ended)
+        meter = self.problem.meter
+        dense["test_error"] = meter.task.evaluate(meter.model, list(self.setup.batches("test"))).error
+        write_outcome(self.folder, study, front, dense, ended=ended, title=self._title(study))
+
+    def _title(self, study: Study) -> str:
+        """Return the title of the plots."""
+        return f"{self.config.title}, {len(study.records)} trials"
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
         measured = []
         with progress("latency of the frontier", len(front)) as show:
             for i, trial in enumerate(front["trial"]):
                 recipe = self.problem.space.recipe(study.records[trial].row)
-                measured.append(self.problem.evaluator.timings(recipe))
+                measured.append(self.problem.timings(recipe))
                 show(i + 1, "")
         columns = pd.DataFrame(measured, index=front.index)
         # where latency was an objective or a budget, what it was then stays
         return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
 
 
-def _summary(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _refuse_other(folder: Path, config: Config) -> None:
+def _refuse_other(folder: RunFolder, config: RunConfig) -> None:
     """Raise if the folder holds a run of another configuration."""
-    try:
-        stored = yaml.safe_load((folder / "config.yaml").read_text())
-    except OSError:
+    if (stored := folder.config()) is None:
+        # the study itself says whose it is
         return
-    lines = differences(stored["identity"], json.loads(json.dumps(identity(config), default=str)))
+    lines = differences(stored["identity"], json.loads(json.dumps(config.identity, default=str)))
     if lines:
         raise PruningError(f"name: {str(folder)!r} holds another configuration ({'; '.join(lines[:3])})")
-    url = config["storage"]["url"]
-    kept, given = stored["storage"]["url"], None if url is None else redacted(url)
+    kept, url = stored["storage"]["url"], config.storage.url
+    given = url
+    if url is not None:
+        from explorer.search.storage import redacted
+
+        given = redacted(url)
     if kept != given:
         raise PruningError(
             f"storage.url: the study of {str(folder)!r} is in {kept or 'its journal'}, not in {given or 'a journal'}"
         )
-
-
-@contextmanager
-def _early_log() -> Iterator[MemoryHandler]:
-    """Keep what is logged until there is a folder to log to."""
-    handler = MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield handler
-    finally:
-        log.removeHandler(handler)
-
-
-@contextmanager
-def _logging_to(path: Path, early: MemoryHandler) -> Iterator[None]:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    early.setTarget(handler)
-    early.flush()
-    log.removeHandler(early)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a termination signal end the run as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        # not the main thread: signals are somebody else's
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

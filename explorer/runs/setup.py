@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from explorer.data import Batch, Batches, Data, augmented, batches, moved
-from explorer.data.task import Task, classification, prediction
-from explorer.evaluation.budgets import split_budget
-from explorer.evaluation.evaluator import Evaluator, Inherited
+from explorer.data import Batch, Batches, Data, moved
+from explorer.data.task import Task, classification
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.supernet import supernet
-from explorer.evaluation.training import Epoch, Settings, train
-from explorer.models import drop_unused, load_weights
-from explorer.models.dense import dense_network
+from explorer.evaluation.training import Epoch, train
+from explorer.models import load_weights
+from explorer.models.factory import build_model, without_unused
+from explorer.models.trained import trained_network
 from explorer.problem import Problem, refuse_empty
-from explorer.pruning.criteria import Options, Scores
-from explorer.runs.baselines import check_reach
-from explorer.runs.config import HUB, RESULTS, Config, code_of, space_of
+from explorer.pruning.allocation import check_reach
+from explorer.pruning.criteria import Scores
+from explorer.runs.config import RESULTS, ModelSettings, RunConfig, Target
+from explorer.runs.identity import HUB, code_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition
 from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
 
-__all__ = ["Setup", "build_model", "load_data", "load_task"]
+__all__ = ["Setup", "load_data", "load_task"]
 
 log = logging.getLogger(__name__)
 
-_NAMES = ("name", "_target_")
-_MODEL_KEYS = ("name", "_target_", "weights", "mean", "std", "drop_unused")
 
-
-def load_data(config: Config) -> Data:
+def load_data(target: Target) -> Data:
     """Return the data set of a configuration.
 
     Raises
@@ -48,24 +45,19 @@ def load_data(config: Config) -> Data:
     PruningError
         If it can't be loaded.
     """
-    section = config["data"]
-    options = {key: value for key, value in section.items() if key not in _NAMES}
-    data = called("data", locate("data._target_", section["_target_"]), options)
+    data = called("data", locate("data._target_", target.path), target.arguments)
     if not isinstance(data, Data):
-        raise PruningError(
-            f"data._target_: {section['_target_']!r} returns a {type(data).__name__}, not an explorer.data.Data"
-        )
+        raise PruningError(f"data._target_: {target.path!r} returns a {type(data).__name__}, not an explorer.data.Data")
     for note in data.notes:
         log.info("data: %s", note)
     return data
 
 
-def model_arguments(config: Config, data: Data) -> dict[str, Any]:
+def model_arguments(model: ModelSettings, data: Data) -> dict[str, Any]:
     """Return the factory's arguments: those given, and the data's classes and channels where it takes them."""
-    section = config["model"]
-    factory = locate("model._target_", section["_target_"])
-    arguments = _offered(factory, data) | {key: value for key, value in section.items() if key not in _MODEL_KEYS}
-    if section.get("drop_unused"):
+    factory = locate("model._target_", model.factory.path)
+    arguments = _offered(factory, data) | dict(model.factory.arguments)
+    if model.drop_unused:
         if not data.mean:
             raise PruningError("model.drop_unused: true, allowed is false where the data has no images")
         # not the factory's: the shape of the image that tells what runs, kept with what is needed to build the model
@@ -73,7 +65,7 @@ def model_arguments(config: Config, data: Data) -> dict[str, Any]:
     return arguments
 
 
-def load_task(config: Config, data: Data) -> Task:
+def load_task(target: Target, data: Data) -> Task:
     """Return the task of a configuration.
 
     Raises
@@ -81,15 +73,12 @@ def load_task(config: Config, data: Data) -> Task:
     PruningError
         If it can't be made.
     """
-    section = config["task"]
-    target = section["_target_"]
-    factory = locate("task._target_", target)
-    options = {key: value for key, value in section.items() if key not in _NAMES}
+    factory = locate("task._target_", target.path)
     if factory is classification and data.classes is None:
         raise PruningError("task: classification, and the data has no classes, allowed are regression and custom")
-    task = called("task", factory, _offered(factory, data) | options)
+    task = called("task", factory, _offered(factory, data) | dict(target.arguments))
     if not isinstance(task, Task):
-        raise PruningError(f"task._target_: {target!r} returns a {type(task).__name__}, not an explorer.Task")
+        raise PruningError(f"task._target_: {target.path!r} returns a {type(task).__name__}, not an explorer.Task")
     return task
 
 
@@ -100,43 +89,6 @@ def _offered(factory: Callable[..., Any], data: Data) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name in names and value is not None}
 
 
-def build_model(target: str, arguments: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """Return a freshly initialised model; the global random state is left as it was.
-
-    Parameters
-    ----------
-    target
-        Import path of the factory.
-    arguments
-        The factory's; ``drop_unused`` is none of them, but the shape of an image on which every module has to run.
-    seed
-        Of the initial weights.
-
-    Raises
-    ------
-    PruningError
-        If the factory refuses the arguments or returns no module.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        given = {key: value for key, value in arguments.items() if key != "drop_unused"}
-        model = called("model", locate("model._target_", target), given)
-    if not isinstance(model, nn.Module):
-        raise PruningError(f"model._target_: {target!r} returns a {type(model).__name__}, not a torch module")
-    if "drop_unused" in arguments:
-        _drop_unused(model, arguments["drop_unused"])
-    return model
-
-
-def _drop_unused(model: nn.Module, shape: Sequence[int]) -> None:
-    try:
-        dropped = drop_unused(model, torch.zeros(1, *shape))
-    except Exception as error:
-        line = first_line(error)
-        raise PruningError(f"model.drop_unused: forward raised {type(error).__name__}: {line}") from error
-    log.info("model: without %s, which run in training only", ", ".join(dropped) or "nothing")
-
-
 @dataclass
 class Setup:
     """The objects that a configuration names, made when they are first needed.
@@ -144,28 +96,28 @@ class Setup:
     Parameters
     ----------
     config
-        A validated configuration.
+        Of the run.
     on_epoch
         Called after each epoch of training a dense network.
     on_shared_epoch
         Called after each epoch of training weights that sub-networks share.
     """
 
-    config: Config
+    config: RunConfig
     on_epoch: Callable[[Epoch], None] | None = None
     on_shared_epoch: Callable[[Epoch], None] | None = None
 
     def __post_init__(self) -> None:
         self.device = self._device()
-        self.data = load_data(self.config)
-        self.task = load_task(self.config, self.data)
-        model = self.config["model"]
-        self.mean = tuple(model["mean"] or self.data.mean)
-        self.std = tuple(model["std"] or self.data.std)
-        self.arguments = model_arguments(self.config, self.data)
+        self.data = load_data(self.config.data)
+        self.task = load_task(self.config.task, self.data)
+        model = self.config.model
+        self.mean = tuple(model.mean or self.data.mean)
+        self.std = tuple(model.std or self.data.std)
+        self.arguments = model_arguments(model, self.data)
 
     def _device(self) -> torch.device:
-        name = self.config["device"]
+        name = self.config.device
         if name == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -177,47 +129,47 @@ class Setup:
 
     def untrained(self) -> nn.Module:
         """Return the model with its initial weights."""
-        return build_model(self.config["model"]["_target_"], self.arguments, self.config["training"]["seed"])
+        return build_model(self.config.model.factory.path, self.arguments, self.config.training.seed)
 
     def dense(self) -> nn.Module:
         """Return the dense network on the device: loaded, or trained once and kept."""
-        weights = self.config["model"]["weights"]
+        weights = self.config.model.weights
         if weights is not None:
             model = self._pretrained(hub=weights == HUB)
             if weights != HUB:
                 load_weights(model, weights)
             if "drop_unused" in self.arguments:
-                _drop_unused(model, self.arguments["drop_unused"])
+                without_unused(model, self.arguments["drop_unused"])
             log.info("dense network: weights from %s; they may have seen the validation images", weights)
         else:
-            training = self.config["training"]
-            section = {**self.config["model"], **code_of(self.config["model"])}
-            key = {"model": {**section, "arguments": self.arguments}, "data": self.data.identity}
-            if (self.task.loss, self.task.prediction) != (F.cross_entropy, prediction):
-                # what it is trained for; networks that were kept before there were tasks are classifiers
-                key["task"] = [contents(self.task.loss), contents(self.task.prediction)]
-            model, cached = dense_network(
+            section = self.config.given["model"]
+            made = {**section, **code_of(section), "arguments": self.arguments}
+            task = [definition(self.task.loss), definition(self.task.prediction)]
+            key = {"model": made, "data": self.data.identity, "task": task}
+            model, cached = trained_network(
                 self.untrained,
-                key=key | {"mean": self.mean, "std": self.std, "training": training},
+                key=key | {"mean": self.mean, "std": self.std, "training": self.config.given["training"]},
                 cache_dir=RESULTS / ".cache",
                 train=self._train,
             )
-            log.info("dense network: %s", "from the cache" if cached else f"trained for {training['epochs']} epochs")
+            log.info(
+                "dense network: %s", "from the cache" if cached else f"trained for {self.config.training.epochs} epochs"
+            )
         return model.to(self.device)
 
     def _pretrained(self, *, hub: bool) -> nn.Module:
         """Return the whole model, whatever is dropped afterwards; from a hub with the weights of its library."""
-        target = self.config["model"]["_target_"]
+        target = self.config.model.factory.path
         arguments = {key: value for key, value in self.arguments.items() if key != "drop_unused"}
         if hub:
             if "pretrained" not in accepted(locate("model._target_", target)):
                 raise PruningError(f"model.weights: {HUB!r}, but {target} knows none; allowed is a file or null")
             arguments["pretrained"] = True
-        return build_model(target, arguments, self.config["training"]["seed"])
+        return build_model(target, arguments, self.config.training.seed)
 
     def shuffled(self, batch_size: int, seed: int) -> Batches:
         """Return the augmented batches of training."""
-        return augmented(
+        return Batches(
             self.data.train.to(self.device),
             batch_size,
             mean=self.mean,
@@ -229,118 +181,127 @@ class Setup:
         )
 
     def _train(self, model: nn.Module) -> None:
-        training = self.config["training"]
-        images = self.shuffled(training["batch_size"], training["seed"])
-        options = {key: training[key] for key in ("epochs", "learning_rate", "weight_decay", "label_smoothing")}
-        train(model.to(self.device), images, task=self.task, on_epoch=self.on_epoch, **options)
+        training = self.config.training
+        images = self.shuffled(training.batch_size, training.seed)
+        train(
+            model.to(self.device),
+            images,
+            task=self.task,
+            epochs=training.epochs,
+            settings=training.settings,
+            on_epoch=self.on_epoch,
+        )
         model.cpu()
 
-    def batches(self, split: str, images: int | None = None, *, seed: int = 0) -> Batches:
-        """Return the unaugmented batches of a split, or of its first inputs; images are normalised.
+    def batches(self, split: str, images: int | None = None, *, seed: int | None = None) -> Batches:
+        """Return the unaugmented batches of a split; images are normalised.
 
-        A seed other than 0 draws so many inputs at random in place of the first.
+        Parameters
+        ----------
+        split
+            ``train``, ``validation`` or ``test``.
+        images
+            How many inputs; None, or more than there are, for all.
+        seed
+            Draws them at random; None takes the first.
         """
         part = getattr(self.data, split)
-        if seed:
-            rows = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
-            part = part.subset(rows[:images])
-        elif images is not None and images < len(part):
-            part = part.subset(range(images))
-        size = self.config["evaluator"]["batch_size"]
-        return batches(part, size, mean=self.mean, std=self.std, device=self.device)
+        if images is not None and images < len(part):
+            drawn = None if seed is None else torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
+            part = part.subset(range(images) if drawn is None else drawn[:images])
+        size = self.config.evaluator.batch_size
+        return Batches(part, size, mean=self.mean, std=self.std, device=self.device)
 
-    def problem(self, folder: Path | None = None) -> Problem:
+    def problem(self, checkpoints: Path | None = None) -> Problem:
         """Return the problem to search, with the dense network measured.
 
-        The space is made from the untrained model, so that a mistake in it costs no training. In the run's folder
-        what candidates were trained to is kept.
+        The space is made from the untrained model, so that a mistake in it costs no training. What
+        candidates were trained to is kept in a folder, if one is given.
         """
-        config, evaluator = self.config, self.config["evaluator"]
+        config, evaluator = self.config, self.config.evaluator
         model = self.untrained()
-        network = trace(model, self.example("cpu"), name=config["model"]["name"])
-        space = PruningSpace.from_config(network, space_of(config))
-        limits, _ = split_budget(config["budget"])
-        refuse_empty(space, limits)
-        check_reach(config, space)
-        self._try_sampler(space, limits)
-        if "rungs" in evaluator or config["supernet"]["epochs"] or config["final"]["points"]:
-            Settings.of(config["finetuning"]).check(self.task)
+        network = trace(model, self.example("cpu"), name=config.model.factory.name)
+        space = PruningSpace.from_config(network, config.space)
+        refuse_empty(space, config.limits)
+        check_reach(space, config.baselines)
+        self._try_sampler(space, config.limits)
+        if evaluator.trains or config.supernet.epochs or config.final.points:
+            config.finetuning.check(self.task)
         self.task.check(model, next(iter(self.batches("train", 2))))
-        calibration = self.batches("train", evaluator["calibration_batches"] * evaluator["batch_size"])
+        seed = config.plan.seed
+        calibration = self.batches("train", evaluator.calibration_batches * evaluator.batch_size, seed=seed)
         return Problem.of(
             self.dense(),
             space,
             list(calibration),
-            list(self.batches("validation", evaluator["images"])),
-            budget=config["budget"],
-            objectives=config["objectives"],
-            criterion=config["criterion"],
+            list(self.batches("validation", evaluator.images, seed=seed)),
+            limits=config.limits,
+            latency=config.latency,
+            objectives=config.plan.objectives,
+            criterion=config.criterion,
             task=self.task,
             scored=self._scored(),
             cache=RESULTS / ".cache",
-            racing=evaluator["racing"],
-            share=self._shared if config["supernet"]["epochs"] else None,
-            evaluate=lambda measured: self._evaluate(measured, folder),
+            racing=evaluator.racing,
+            share=self._shared if config.supernet.epochs else None,
+            evaluator=lambda inherited: self._evaluator(inherited, checkpoints),
         )
 
-    def _evaluate(self, evaluator: Evaluator, folder: Path | None) -> Inherited | Finetuned:
-        """Return what measures candidates."""
-        section = self.config["evaluator"]
-        if "rungs" not in section:
-            return Inherited(evaluator)
-        return self.finetuned(evaluator, section["rungs"], None if folder is None else folder / "checkpoints")
+    def _evaluator(self, inherited: Inherited, checkpoints: Path | None) -> Inherited | Finetuned:
+        """Return the evaluator of candidates."""
+        settings = self.config.evaluator
+        return self.finetuned(inherited, settings.rungs, checkpoints) if settings.trains else inherited
 
-    def finetuned(self, evaluator: Evaluator, rungs: Sequence[int], folder: Path | None) -> Finetuned:
+    def finetuned(self, inherited: Inherited, rungs: Sequence[int], folder: Path | None) -> Finetuned:
         """Return what trains sub-networks, and keeps what they were trained to in a folder."""
-        section = self.config["finetuning"]
         return Finetuned(
-            evaluator,
-            self.shuffled(section["batch_size"], 0),
-            Settings.of(section),
+            inherited,
+            self.shuffled(self.config.finetuning_batch, 0),
+            self.config.finetuning,
             rungs,
-            seed=self.config["seed"],
-            start="scratch" if self.config["evaluator"]["name"] == "scratch" else "inherit",
+            seed=self.config.plan.seed,
+            start="scratch" if self.config.evaluator.name == "scratch" else "inherit",
             folder=folder,
         )
 
     def _shared(self, module: nn.Module, space: PruningSpace, scores: Scores, task: Task, limits: Budget) -> nn.Module:
         """Return the dense network with weights that sub-networks share."""
-        section, finetuning = self.config["supernet"], self.config["finetuning"]
-        settings = Settings.of({**finetuning, "learning_rate": section["learning_rate"]})
-        images = self.shuffled(finetuning["batch_size"], 0)
-        named = f"{self.data.identity} {self.mean} {self.std} {finetuning['batch_size']}"
+        shared, size = self.config.supernet, self.config.finetuning_batch
+        settings = replace(self.config.finetuning, learning_rate=shared.learning_rate)
+        images = self.shuffled(size, 0)
+        named = f"{self.data.identity} {self.mean} {self.std} {size}"
         return supernet(
             module,
             space,
             images,
             task=task,
             scores=scores,
-            epochs=section["epochs"],
+            epochs=shared.epochs,
             settings=settings,
             limits=limits,
-            samples=section["samples"],
+            samples=shared.samples,
             cache=(RESULTS / ".cache", named),
             on_epoch=self.on_shared_epoch,
         )
 
     def _scored(self) -> list[Batch]:
         """Return the batches that the criterion sees."""
-        criterion = Options.of(self.config["criterion"])
+        criterion = self.config.criterion
         if not criterion.needs_data:
             return []
-        images = criterion.batches * self.config["evaluator"]["batch_size"]
+        images = criterion.batches * self.config.evaluator.batch_size
         return list(self.batches("train", images, seed=criterion.seed))
 
     def _try_sampler(self, space: PruningSpace, limits: Budget) -> None:
         """Make one proposal in a study that is thrown away, so that wrong options show before anything is done."""
-        sampler, objectives = self.config["sampler"], self.config["objectives"]
-        study = open_study(None, "trial", objectives)
-        study.sampler = make_sampler(sampler["name"], Past.empty(space, limits, objectives), sampler["options"])
+        plan = self.config.plan
+        study = open_study(None, "trial", plan.objectives)
+        study.sampler = make_sampler(plan.sampler, Past.empty(space, limits, plan.objectives), plan.options)
         try:
             study.ask(Parameters(space).distributions)
         except (TypeError, ValueError) as error:
             line = first_line(error)
-            raise PruningError(f"sampler.options: {sampler['name']} can't work with them ({line})") from None
+            raise PruningError(f"sampler.options: {plan.sampler} can't work with them ({line})") from None
 
     def example(self, device: torch.device | str) -> Any:
         """Return the first training input, on a device."""

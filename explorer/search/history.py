@@ -1,21 +1,20 @@
-"""History: what a study's finished proposals say, one record an evaluated recipe."""
+"""History: the finished proposals of a study, made into one record an evaluated recipe."""
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from explorer.search.metrics import OBJECTIVES
+from explorer.search.proposal import Proposal
 from explorer.search.samplers import Observations
+from spaces import COSTS
 
 __all__ = ["History", "Known", "Record"]
-
-_COSTS = ("flops", "params", "bytes")
 
 
 @dataclass(frozen=True)
@@ -84,51 +83,49 @@ class History:
         self._records: dict[bytes, Record] = {}
         # numbers of the trials that evaluated them first, ascending
         self._order: list[tuple[int, bytes]] = []
-        measured = [objective for objective in objectives if objective not in _COSTS]
+        measured = [objective for objective in objectives if objective not in COSTS]
         self._error_se = f"{measured[0]}_se" if measured else ""
         self._entries: list[tuple[npt.NDArray[np.int16], Sequence[float], float, int]] = []
         self._observed = Observations.none(axes, len(objectives))
 
-    def remember(self, number: int, proposal: Mapping[str, Any]) -> bool:
-        """Take a finished proposal into account; tell whether it is an evaluation.
-
-        Parameters
-        ----------
-        number
-            Of its trial.
-        proposal
-            What the trial keeps of it: ``row``, ``rung``, ``source``, ``outcome``, ``values`` and more by outcome.
-        """
-        row = np.array(proposal["row"], dtype=np.int16)
-        key, rung, outcome = row.tobytes(), proposal.get("rung", 0), proposal["outcome"]
-        evaluated = outcome in ("COMPLETE", "FAIL")
+    def remember(self, number: int, proposal: Proposal) -> bool:
+        """Take the finished proposal of a trial into account; tell whether it is an evaluation."""
+        key, rung, evaluated = proposal.row.tobytes(), proposal.rung, proposal.evaluated
         if evaluated and (key in self._records) == (not rung):
             # of a driver that another held for dead while it wrote: evaluated again, or promoted from what is abandoned
             return False
         if rung and evaluated:
-            self._promoted(key, rung, proposal)
+            self._promoted(key, proposal)
         elif not rung:
-            self.last, self.stale = row, 0 if evaluated else self.stale + 1
-            if evaluated or outcome == "OVER_LATENCY":
-                self.known[key] = Known(number, proposal["values"], proposal.get("excess"))
+            self.last, self.stale = proposal.row, 0 if evaluated else self.stale + 1
+            if evaluated or proposal.outcome == "OVER_LATENCY":
+                self.known[key] = Known(number, proposal.values, proposal.excess.get("latency"))
             if evaluated:
-                metrics, reason = proposal.get("metrics", {}), proposal.get("reason")
-                source, values = proposal["source"], proposal["values"]
-                self._records[key] = Record(row, outcome, source, metrics, values, reason, number=number)
+                self._records[key] = Record(
+                    proposal.row,
+                    proposal.outcome,
+                    proposal.source,
+                    proposal.metrics,
+                    proposal.values,
+                    proposal.reason,
+                    number=number,
+                )
                 bisect.insort(self._order, (number, key))
-        if outcome == "COMPLETE":
-            error_se = proposal["metrics"].get(self._error_se, np.nan)
-            self._entries.append((row, proposal["values"], error_se, rung))
+        if proposal.outcome == "COMPLETE":
+            assert proposal.values is not None
+            error_se = proposal.metrics.get(self._error_se, np.nan)
+            self._entries.append((proposal.row, proposal.values, error_se, rung))
         return evaluated
 
-    def _promoted(self, key: bytes, rung: int, proposal: Mapping[str, Any]) -> None:
+    def _promoted(self, key: bytes, proposal: Proposal) -> None:
         record = self._records[key]
-        if proposal["outcome"] == "COMPLETE":
+        if proposal.outcome == "COMPLETE":
             lower = (*record.lower, record.metrics)
-            done = {"metrics": proposal["metrics"], "values": proposal["values"], "rung": rung, "lower": lower}
-            self._records[key] = replace(record, **done)
+            self._records[key] = replace(
+                record, metrics=proposal.metrics, values=proposal.values, rung=proposal.rung, lower=lower
+            )
         else:
-            self._records[key] = replace(record, reason=f"rung {rung}: {proposal['reason']}")
+            self._records[key] = replace(record, reason=f"rung {proposal.rung}: {proposal.reason}")
 
     @property
     def records(self) -> list[Record]:
@@ -144,16 +141,24 @@ class History:
             return set()
         return {key for key, record in self._records.items() if record.state == "COMPLETE" and record.rung < rung}
 
-    def hopeless(self, least: int) -> str | None:
-        """Return the last reason where `least` recipes or more were evaluated and all failed."""
-        if len(self._records) < least or self._entries:
-            return None
-        return self.records[-1].reason
+    def hopeless(self, least: int, least_slow: int) -> str | None:
+        """Return a sentence where all evaluations failed, or all latencies were over their limit, None otherwise.
 
-    @property
-    def too_slow(self) -> list[float]:
-        """By which shares the recipes that were over a limit on the latency were so."""
-        return [known.excess for known in self.known.values() if known.excess is not None]
+        Parameters
+        ----------
+        least, least_slow
+            How many evaluations, and latencies, are too few to say so.
+        """
+        if self._records:
+            all_failed = len(self) >= least and not self._entries
+            return f"all of {len(self)} evaluations failed: {self.records[-1].reason}" if all_failed else None
+        slow = [known.excess for known in self.known.values() if known.excess is not None]
+        if len(slow) < least_slow:
+            return None
+        return (
+            f"budget: the latency of all {len(slow)} recipes that were measured is over it, "
+            f"by {min(slow):.0%} at the least"
+        )
 
     @property
     def observed(self) -> Observations:
@@ -175,11 +180,11 @@ class History:
         return [float(known[OBJECTIVES[objective]]) for objective in self._objectives]
 
     def bar(self, ratios: Mapping[str, float], rung: int) -> float | None:
-        """Return the least error at a rung of what costs no more; None where that is nothing, or can't be told.
+        """Return the least error at a rung among the recipes that cost no more; None where it can't be told.
 
         It can where the objectives are the error and costs that are counted.
         """
-        if "error" not in self._objectives or any(o not in ("error", *_COSTS) for o in self._objectives):
+        if "error" not in self._objectives or any(o not in ("error", *COSTS) for o in self._objectives):
             return None
         seen = self.observed
         cheaper = seen.rungs == rung

@@ -1,4 +1,4 @@
-"""Jobs: evaluations to be made and what came of them, which is all that passes between a driver and its workers."""
+"""Jobs: evaluations to be made and their results, which is all that passes between a driver and its workers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Executor(Protocol):
 
 
 def attempt(evaluate: Evaluate, job: Job) -> Result:
-    """Return what an evaluation gives, or why it gives nothing."""
+    """Return the result of an evaluation: its metrics, or the reason why it failed."""
     try:
         return Result(dict(evaluate(job)))
     except OverBudgetError as over:
@@ -98,6 +98,6 @@ def attempt(evaluate: Evaluate, job: Job) -> Result:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why something failed, in one line: what a PruningError says, and of others also what they are."""
+    """Return the reason of a failure in one line: the text of a PruningError; for other errors their class too."""
     line = first_line(error)
     return line if isinstance(error, PruningError) else f"{type(error).__name__}: {line}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-__all__ = ["METRICS", "OBJECTIVES", "Metric"]
+from spaces import PruningError, unknown
+
+__all__ = ["METRICS", "OBJECTIVES", "Metric", "checked_objectives", "error_metric"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,25 @@ OBJECTIVES: Mapping[str, str] = {
     "latency": "latency_ratio",
 }
 """Objective -> the column a study minimises; costs are relative to the dense network."""
+
+
+def error_metric(label: str, scale: float) -> Metric:
+    """Return the row of `METRICS` for the error of a task, which says what it is called and how it is shown."""
+    return replace(METRICS["error"], label=f"validation {label}", scale=scale)
+
+
+def checked_objectives(objectives: Any) -> None:
+    """Check that `objectives` is a list of different keys of `OBJECTIVES`.
+
+    Raises
+    ------
+    PruningError
+        If it is anything else.
+    """
+    if isinstance(objectives, str) or not isinstance(objectives, Sequence) or not objectives:
+        raise PruningError(f"objectives: {objectives!r}, allowed is a list of metrics: {', '.join(OBJECTIVES)}")
+    for objective in objectives:
+        if not isinstance(objective, str) or objective not in OBJECTIVES:
+            raise unknown("objectives", objective, OBJECTIVES)
+        if list(objectives).count(objective) > 1:
+            raise PruningError(f"objectives: {objective!r} is named twice")

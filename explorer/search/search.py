@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ import optuna
 
 from explorer.search.history import History, Known, Record
 from explorer.search.jobs import Executor, Job, Result
+from explorer.search.proposal import Proposal
 from explorer.search.rungs import promotable
 from explorer.search.samplers import Observations, Parameters, Past, RowSampler, make_sampler
 from explorer.search.trials import Claim, Trials
-from explorer.search.unseen import Remaining
+from explorer.search.unseen import Unseen
 from spaces import Budget, PruningError, PruningSpace
 
 __all__ = ["Search"]
@@ -30,12 +31,16 @@ Row = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class _Pending:
-    """An evaluation under way: what of, who proposed it, and since when."""
+    """A recipe that was proposed and has no outcome yet, and when its evaluation began."""
 
     row: Row
     rung: int
     source: str
     begin: float
+
+    def ended(self, outcome: str, **found: Any) -> Proposal:
+        """Return the proposal with its outcome."""
+        return Proposal(self.row, self.source, outcome, self.rung, **found)
 
 
 class Search:
@@ -70,9 +75,9 @@ class Search:
     reference
         Of the hypervolume, one value an objective; all 1 by default.
     features
-        What is known of recipes without an evaluation, see `Past`.
-    earlier
-        What earlier studies of the network measured.
+        From rows to numbers that are known without an evaluation, see `Past`.
+    warm_start
+        The observations of earlier studies of the network.
     shared
         Whether other drivers may work on the study.
     """
@@ -94,7 +99,7 @@ class Search:
         eta: float = 3,
         reference: Sequence[float] | None = None,
         features: Callable[[Row], npt.NDArray[np.float64]] | None = None,
-        earlier: Observations | None = None,
+        warm_start: Observations | None = None,
         shared: bool = True,
     ) -> None:
         self.study = study
@@ -102,21 +107,20 @@ class Search:
         self.limits = space.constraints & budget
         self._executor = executor
         self._sampler, self._options = sampler, dict(options)
-        self._ladder = [row for row in ladder if self.limits.inside(space, row[None])[0]]
+        self._ladder = [row for row in ladder if space.inside(row[None], self.limits)[0]]
         self._rungs, self._eta = rungs, eta
         self._seed = seed
-        none = Observations.none(len(space.axes), len(objectives))
-        # all that of it changes is replaced for every proposal
-        self._past = {
-            "objectives": list(objectives),
-            "reference": list(reference or [1.0] * len(objectives)),
-            "earlier": none if earlier is None else earlier,
-            "rungs": rungs,
-            "features": features,
-            "memo": {},
-        }
+        # every proposal replaces in it what changed
+        self._past = replace(
+            Past.empty(space, self.limits, list(objectives), seed=seed),
+            reference=list(reference or [1.0] * len(objectives)),
+            rungs=rungs,
+            features=features,
+        )
+        if warm_start is not None:
+            self._past = replace(self._past, warm_start=warm_start)
         self._history = History(len(space.axes), objectives)
-        self._remaining = Remaining(space, self.limits)
+        self._unseen = Unseen(space, self.limits)
         self._trials = Trials(study, Parameters(space), shared=shared)
         self._pending: dict[int, _Pending] = {}
         # claims of rungs above the first: those a trial has or had
@@ -124,7 +128,7 @@ class Search:
         if all(axis.can_be_dense for axis in space.axes):
             row = np.zeros(len(space.axes), dtype=np.int16)
             self._history.known[row.tobytes()] = Known("dense", self._history.values(dense, self._ratios(row)))
-            self._remaining.take(row.tobytes())
+            self._unseen.take(row.tobytes())
         self._sync()
 
     @property
@@ -174,7 +178,7 @@ class Search:
     def _advance(
         self, trials: int, deadline: float | None, on_record: Callable[[list[Record]], None] | None
     ) -> str | None:
-        """Begin what there is room for and take in what ends; return why nothing is left to do, if so."""
+        """Begin and end evaluations as there is room for; return why the search ended, if it did."""
         ended, over = None, False
         while ended is None and len(self._pending) < self._executor.slots:
             over = deadline is not None and time.monotonic() > deadline
@@ -198,26 +202,21 @@ class Search:
 
     def _refuse_hopeless(self, least: int, least_slow: int = _STALE) -> None:
         """Raise if so many evaluations, or latencies, came to nothing and none to anything."""
-        if (reason := self._history.hopeless(least)) is not None:
-            raise PruningError(f"all of {len(self._history)} evaluations failed: {reason}")
-        if not len(self._history) and len(slow := self._history.too_slow) >= least_slow:
-            raise PruningError(
-                f"budget: the latency of all {len(slow)} recipes that were measured is over it, "
-                f"by {min(slow):.0%} at the least"
-            )
+        if (reason := self._history.hopeless(least, least_slow)) is not None:
+            raise PruningError(reason)
 
     def _sync(self) -> None:
-        """Take in what other drivers did."""
+        """Take in the proposals that other drivers finished."""
         for number, proposal in self._trials.sync():
             self._remember(number, proposal)
 
-    def _remember(self, number: int, proposal: Mapping[str, Any]) -> bool:
+    def _remember(self, number: int, proposal: Proposal) -> bool:
         evaluated = self._history.remember(number, proposal)
-        key = np.array(proposal["row"], dtype=np.int16).tobytes()
+        key = proposal.row.tobytes()
         if key in self._history.known:
-            self._remaining.take(key)
-        if evaluated and proposal.get("rung", 0):
-            self._promoted.add((key, proposal["rung"]))
+            self._unseen.take(key)
+        if evaluated and proposal.rung:
+            self._promoted.add((key, proposal.rung))
         return evaluated
 
     def _claims(self) -> set[Claim]:
@@ -233,7 +232,7 @@ class Search:
         running = {key for key, rung in claims if not rung}
         if not promotions and len(self._history) + len(running) >= trials:
             return "trials"
-        if not promotions and self._remaining.exhausted(running):
+        if not promotions and self._unseen.exhausted(running):
             return "exhausted"
         if over:
             return "timeout"
@@ -247,14 +246,14 @@ class Search:
         if row is None and self._history.stale >= _STALE:
             assert self._history.last is not None
             rng = np.random.default_rng([self._seed, len(self._history)])
-            row, source = self._remaining.nearest(self._history.last, seen, rng), "nearest"
+            row, source = self._unseen.nearest(self._history.last, seen, rng), "nearest"
             if row is None:
                 return "stuck"
         self._propose(trials, row, source)
         return None
 
     def _promotions(self, claims: set[Claim]) -> list[tuple[Row, int]]:
-        """Return what may be evaluated at a further rung, at the highest first."""
+        """Return the rows that may be evaluated at a further rung, with that rung, the highest first."""
         observed = self._history.observed
         found = []
         for rung in reversed(range(self._rungs - 1)):
@@ -277,14 +276,12 @@ class Search:
         excess = self.limits.excess(self.space.costs(row[None]), self.space.dense) if self.limits else {}
         known = self._history.known.get(row.tobytes())
         if any(value[0] > 0 for value in excess.values()):
-            outside = {"outcome": "OUTSIDE", "state": "PRUNED", "values": None}
-            number = self._trials.open(row, source, kept=kept)
-            self._finish(number, pending, outside, {metric: float(value[0]) for metric, value in excess.items()})
+            outside = pending.ended("OUTSIDE", excess={metric: float(value[0]) for metric, value in excess.items()})
+            self._finish(self._trials.open(row, source, kept=kept), outside)
         elif known is not None:
-            state = "COMPLETE" if known.values is not None else "FAIL" if known.excess is None else "PRUNED"
-            found = {"outcome": "DUPLICATE", "duplicate_of": known.owner, "state": state, "values": known.values}
-            number = self._trials.open(row, source, kept=kept)
-            self._finish(number, pending, found, {} if known.excess is None else {"latency": known.excess})
+            slow = {} if known.excess is None else {"latency": known.excess}
+            repeated = pending.ended("DUPLICATE", values=known.values, excess=slow, duplicate_of=known.owner)
+            self._finish(self._trials.open(row, source, kept=kept), repeated)
         else:
             self._evaluate(pending, trials, kept)
 
@@ -292,15 +289,12 @@ class Search:
         claimed = {key for key, _ in self._claims()}
         pending = sorted(claimed | self._history.below(self._rungs - 1))
         rows = [np.frombuffer(key, dtype=np.int16) for key in pending]
-        return Past(
-            self.space,
-            self.limits,
-            self._history.known.keys() | claimed,
-            self._seed,
-            self._trials.count,
+        return replace(
+            self._past,
+            seen=self._history.known.keys() | claimed,
+            proposed=self._trials.count,
             observed=self._history.observed,
             pending=np.array(rows, dtype=np.int16).reshape(len(rows), len(self.space.axes)),
-            **self._past,  # type: ignore[arg-type]
         )
 
     def _evaluate(self, pending: _Pending, trials: int | None = None, kept: Mapping[str, Any] | None = None) -> None:
@@ -314,8 +308,7 @@ class Search:
         if rival is not None or known is not None or claim in self._promoted:
             # another driver was faster
             owner = rival if known is None else known.owner
-            found = {"outcome": "DUPLICATE", "duplicate_of": owner, "state": "FAIL", "values": None}
-            self._finish(number, pending, found, {})
+            self._finish(number, pending.ended("DUPLICATE", duplicate_of=owner))
             return
         if trials is not None:
             running = {key for key, rung in earlier.values() if not rung}
@@ -328,34 +321,26 @@ class Search:
         self._executor.submit(Job(number, self.space.recipe(pending.row), pending.rung, bar))
 
     def _end(self, job: Job, result: Result) -> None:
-        """Tell what came of an evaluation."""
-        pending = self._pending.pop(job.number)
-        if result.excess is not None and not pending.rung:
-            slow = {"outcome": "OVER_LATENCY", "state": "PRUNED", "values": None, "excess": result.excess}
-            self._finish(job.number, pending, slow, {"latency": result.excess})
-            return
-        reason = result.reason
-        if result.excess is not None:
-            reason = f"latency: {result.excess:.0%} over the budget"
-        if reason is None:
-            values = self._history.values(result.metrics, self._ratios(pending.row))
-            if np.isfinite(values).all():
-                metrics = {"seconds": time.perf_counter() - pending.begin, **result.metrics}
-                found: dict[str, Any] = {
-                    "outcome": "COMPLETE",
-                    "state": "COMPLETE",
-                    "values": values,
-                    "metrics": metrics,
-                }
-                self._finish(job.number, pending, found, {})
-                return
-            objectives = self._past["objectives"]
-            reason = f"objectives {dict(zip(objectives, values, strict=True))} are not finite"  # type: ignore[call-overload]
-        self._finish(job.number, pending, {"outcome": "FAIL", "state": "FAIL", "values": None, "reason": reason}, {})
+        """Tell the outcome of an evaluation."""
+        self._finish(job.number, self._outcome(self._pending.pop(job.number), result))
 
-    def _finish(self, number: int, pending: _Pending, found: Mapping[str, Any], excess: Mapping[str, float]) -> None:
-        proposal = {"row": pending.row.tolist(), "rung": pending.rung, "source": pending.source, **found}
-        if self._trials.finish(number, proposal, excess):
+    def _outcome(self, pending: _Pending, result: Result) -> Proposal:
+        """Return the proposal that an evaluation's result makes of a pending one."""
+        if result.excess is not None and not pending.rung:
+            return pending.ended("OVER_LATENCY", excess={"latency": result.excess})
+        if result.excess is not None:
+            return pending.ended("FAIL", reason=f"latency: {result.excess:.0%} over the budget")
+        if result.reason is not None:
+            return pending.ended("FAIL", reason=result.reason)
+        values = self._history.values(result.metrics, self._ratios(pending.row))
+        if not np.isfinite(values).all():
+            measured = dict(zip(self._past.objectives, values, strict=True))
+            return pending.ended("FAIL", reason=f"objectives {measured} are not finite")
+        metrics = {"seconds": time.perf_counter() - pending.begin, **result.metrics}
+        return pending.ended("COMPLETE", values=values, metrics=metrics)
+
+    def _finish(self, number: int, proposal: Proposal) -> None:
+        if self._trials.finish(number, proposal):
             self._remember(number, proposal)
 
     def _ratios(self, row: Row) -> dict[str, float]:

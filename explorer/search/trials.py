@@ -15,18 +15,17 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from explorer.search.optuna_private import storage_id, storage_of, study_id
+from explorer.search.proposal import Proposal
 from explorer.search.samplers import Parameters, ask
 from explorer.search.storage.driver import Driver
 
-__all__ = ["Claim", "Proposal", "Trials"]
+__all__ = ["Claim", "Trials"]
 
 log = logging.getLogger("explorer")
 
 Claim = tuple[bytes, int]
 """A row and the rung it is evaluated at: what no two trials do."""
-
-Proposal = Mapping[str, Any]
-"""What a finished trial keeps of its recipe and of what came of it."""
 
 Row = npt.NDArray[np.int16]
 
@@ -49,7 +48,7 @@ class Trials:
     """
 
     def __init__(self, study: optuna.Study, parameters: Parameters, *, shared: bool = True) -> None:
-        self._study = study
+        self._study, self._storage = study, storage_of(study)
         self._shared = shared
         self._synced = False
         self.parameters = parameters
@@ -66,7 +65,7 @@ class Trials:
 
     @contextmanager
     def driven(self) -> Iterator[None]:
-        """Say that this process drives the study, and abandon what it has not finished at the end."""
+        """Say that this process drives the study, and abandon its unfinished trials at the end."""
         with Driver(self._study) as self._driver:
             try:
                 yield
@@ -103,15 +102,15 @@ class Trials:
                     self._running[number] = _claim(trial)
                     continue
                 # what it wrote between that reading and its death
-                trial = self._study._storage.get_trial(trial._trial_id)
+                trial = self._storage.get_trial(storage_id(trial))
                 self._settle(trial)
             self._running.pop(number, None)
             if trial.state == TrialState.WAITING:
                 continue
             self._known.add(number)
-            proposal = trial.user_attrs.get("proposal")
-            if proposal is not None and not trial.user_attrs.get("interrupted"):
-                finished.append((number, proposal))
+            stored = trial.user_attrs.get("proposal")
+            if stored is not None and not trial.user_attrs.get("interrupted"):
+                finished.append((number, Proposal.of(stored)))
             else:
                 bisect.insort(self._abandoned, number)
         while self._read in self._known:
@@ -123,21 +122,21 @@ class Trials:
         """Finish a trial that nobody works on; other drivers may do the same."""
         with suppress(UpdateFinishedTrialError, RuntimeError):
             if "proposal" in trial.user_attrs:
-                proposal = trial.user_attrs["proposal"]
-                self._study.tell(
-                    trial.number, proposal["values"], state=TrialState[proposal["state"]], skip_if_finished=True
-                )
+                self._tell(trial.number, Proposal.of(trial.user_attrs["proposal"]))
             else:
-                self._interrupt(trial.number, trial._trial_id)
+                self._interrupt(trial.number, storage_id(trial))
 
     def _let_go(self, number: int) -> None:
         """Finish an open trial, from its proposal if the storage holds one that was written and not told."""
-        self._settle(self._study._storage.get_trial(self._open[number]))
+        self._settle(self._storage.get_trial(self._open[number]))
         del self._open[number]
         del self._running[number]
 
+    def _tell(self, number: int, proposal: Proposal) -> None:
+        self._study.tell(number, proposal.values, state=TrialState[proposal.state], skip_if_finished=True)
+
     def _interrupt(self, number: int, identifier: int) -> None:
-        self._study._storage.set_trial_user_attr(identifier, "interrupted", True)
+        self._storage.set_trial_user_attr(identifier, "interrupted", True)
         self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     @property
@@ -146,7 +145,7 @@ class Trials:
         return self._count - len(self._abandoned)
 
     def propose(self, sampler: BaseSampler) -> tuple[Row, dict[str, Any]]:
-        """Return the row that a sampler proposes for the next trial, and what it wants to be kept with it."""
+        """Return the row that a sampler proposes for the next trial, and the attributes that it keeps there."""
         params, kept = ask(self._study, sampler, self.parameters.distributions, self._count)
         return self.parameters.row(params), kept
 
@@ -164,7 +163,7 @@ class Trials:
         rung
             Where it is evaluated.
         kept
-            What its sampler wants to be kept with it.
+            Attributes that its sampler keeps with it.
         """
         attributes = {"driver": self._driver.identity, "source": source, "rung": rung, "claim": row.tolist()}
         template = optuna.trial.create_trial(
@@ -174,16 +173,15 @@ class Trials:
             user_attrs=attributes,
             system_attrs=dict(kept or {}),
         )
-        storage = self._study._storage
-        identifier = storage.create_new_trial(self._study._study_id, template)
-        number = storage.get_trial_number_from_id(identifier)
+        identifier = self._storage.create_new_trial(study_id(self._study), template)
+        number = self._storage.get_trial_number_from_id(identifier)
         self._running[number] = row.tobytes(), rung
         self._open[number] = identifier
         self._count = max(self._count, number + 1)
         return number
 
-    def finish(self, number: int, proposal: Proposal, excess: Mapping[str, float]) -> bool:
-        """Write what came of an open trial, and tell the study; return whether it counts.
+    def finish(self, number: int, proposal: Proposal) -> bool:
+        """Write the proposal of an open trial with its outcome, and tell the study; return whether it counts.
 
         It does not where other drivers took this one for dead, as after a machine was suspended: they do it again.
 
@@ -192,17 +190,15 @@ class Trials:
         number
             The trial's.
         proposal
-            What it keeps.
-        excess
-            By how much it lies outside the limits, relative to the dense network, by metric.
+            Of the trial, with its outcome.
         """
         identifier = self._open[number]
         try:
-            if excess:
+            if proposal.excess:
                 trial = optuna.Trial(self._study, identifier)
-                for metric, value in excess.items():
+                for metric, value in proposal.excess.items():
                     trial.set_constraint(metric, value)
-            self._study._storage.set_trial_user_attr(identifier, "proposal", dict(proposal))
+            self._storage.set_trial_user_attr(identifier, "proposal", proposal.to_dict())
         except UpdateFinishedTrialError:
             del self._open[number]
             self._ended(number)
@@ -210,7 +206,7 @@ class Trials:
             return False
         # from here on it can only be told
         del self._open[number]
-        self._study.tell(number, proposal["values"], state=TrialState[proposal["state"]], skip_if_finished=True)
+        self._tell(number, proposal)
         self._ended(number)
         return True
 

@@ -1,4 +1,4 @@
-"""Remaining: the recipes inside the limits that were not evaluated yet."""
+"""Unseen: the recipes inside the limits that were not evaluated yet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from spaces import Budget, PruningError, PruningSpace, sample_inside
 
-__all__ = ["Remaining"]
+__all__ = ["Unseen"]
 
 _ENUMERABLE = 200_000
 
 
-class Remaining:
-    """What is left of a space, counted where it is small enough to list.
+class Unseen:
+    """The unseen recipes of a space inside the limits, counted where it is small enough to list.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Remaining:
         self._unseen: set[bytes] | None = None
         if space.size <= _ENUMERABLE:
             rows = space.rows(0, space.size)
-            self._feasible = rows[limits.inside(space, rows)]
+            self._feasible = rows[space.inside(rows, limits)]
             self._unseen = {row.tobytes() for row in self._feasible}
 
     def take(self, row: bytes) -> None:
@@ -38,7 +38,7 @@ class Remaining:
             self._unseen.discard(row)
 
     def exhausted(self, running: Set[bytes]) -> bool:
-        """Tell whether nothing is left but what is under evaluation, as far as that is known."""
+        """Tell whether every unseen recipe is under evaluation, as far as that is known."""
         return self._unseen is not None and len(self._unseen) <= len(running) and self._unseen <= running
 
     def nearest(
@@ -54,7 +54,7 @@ class Remaining:
                 drawn = sample_inside(self._space, 256, rng, budget=self._limits, max_draws=1 << 20).rows
             except PruningError:
                 drawn = further[:0]
-            candidates = np.concatenate([further[self._limits.inside(self._space, further)], drawn])
+            candidates = np.concatenate([further[self._space.inside(further, self._limits)], drawn])
         unseen = np.array([row.tobytes() not in seen for row in candidates], dtype=bool)
         if not unseen.any():
             return None

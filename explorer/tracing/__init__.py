@@ -12,10 +12,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
-from explorer.tracing.recorder import Recorder, tensors_in
-from explorer.tracing.rules.recurrent import tie_states, without_fused_recurrence
+from explorer.tracing.labelling import Labelling
+from explorer.tracing.recorder import Recorder
+from explorer.tracing.rules.recurrent import tie_states
+from explorer.tracing.tape import tensors_in
 from explorer.tracing.verification.verify import verified
-from explorer.utils.modules import left_as_it_was, run, without_fused_layers
+from explorer.utils.borrowing import left_as_it_was, surroundings_as_they_were
+from explorer.utils.modules import run, without_fused_layers, without_fused_recurrence
 from spaces import FixedChannels, Network, PruningError, first_line
 
 __all__ = ["trace"]
@@ -59,30 +62,36 @@ def trace(model: nn.Module, example: Any, *, name: str | None = None, verify: bo
                 raise PruningError(f"model: {place or 'it'} is {made}, allowed is the module it was made of")
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise PruningError("model: its lazy layers have no shape yet, run it once before")
-    recorder = Recorder(model, max(1, tensors[0].size(0)))
+    with surroundings_as_they_were(model):
+        return _traced(model, example, tensors[0].size(0), name or type(model).__name__, verify)
+
+
+def _traced(model: nn.Module, example: Any, batch: int, name: str, verify: bool) -> Network:
+    labelling = Labelling(model, batch)
+    recorder, graph = Recorder(labelling), labelling.graph
     try:
-        with left_as_it_was(model), torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers():
+        with left_as_it_was(model), torch.no_grad(), without_fused_layers():
             model.eval()
             # fresh tensors, so that a model that returns or changes its input does not confuse the labels
             inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
-            recorder.label_input(inputs)
+            labelling.label_input(inputs)
             with without_fused_recurrence(model), recorder.watching(model), recorder:
                 output = run(model, inputs)
         if not tensors_in(output):
             raise TypeError(f"it returned {type(output).__name__} without a tensor")
-        recorder.fix_output(output)
-        tie_states(model, recorder.graph)
+        labelling.fix_output(output)
+        tie_states(model, graph)
         results = [recorder.tape.value(tensor) for tensor in tensors_in(output)]
     except Exception as error:
         raise PruningError(
             f"model: forward raised {type(error).__name__} on the example input ({first_line(error)[:200]})"
         ) from error
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-    graph, state = recorder.graph, {**parameters, **buffers}
+    state = {**parameters, **buffers}
     atoms = find_atoms(graph, live(recorder.tape.steps, results))
-    network = assemble(name or type(model).__name__, graph, atoms, state, recorder.leaves, set(buffers))
+    network = assemble(name, graph, atoms, state, recorder.leaves, set(buffers))
     blocks, fixed_blocks = find_blocks(recorder.tape, model, atoms.alike, results)
-    idle = _idle(model, recorder.ran, {tensor for tensor, _ in recorder.graph.blocks})
+    idle = _idle(model, recorder.ran, {tensor for tensor, _ in graph.blocks})
     network = replace(network, fixed=(*network.fixed, *idle), blocks=blocks, fixed_blocks=fixed_blocks)
     return verified(model, network, example, training=bool(idle)) if verify else network
 

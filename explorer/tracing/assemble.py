@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from explorer.tracing.graph import Block, Graph, Use
-from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Reduction, Run, Tensor
+from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Reduction, Span, Tensor
 
 __all__ = ["Atoms", "assemble", "find_atoms"]
 
@@ -79,7 +79,7 @@ def assemble(
             Tensor(
                 tensor_name,
                 tuple(
-                    labelled.get(tensor_name, {}).get(dim, Dim((Run(None, 0, length),)))
+                    labelled.get(tensor_name, {}).get(dim, Dim((Span(None, 0, length),)))
                     for dim, length in enumerate(tensor.shape)
                 ),
                 tensor.element_size(),
@@ -102,13 +102,13 @@ def _product(module: str, flops: int, nodes: Ints, atoms: Atoms) -> Product:
     heads, counts = np.unique(np.stack([unit, np.where(unit >= 0, atom, 0)]), axis=1, return_counts=True)
     # queries that share a key, and the inputs of a batch, are the same head several times
     unit, atom = np.repeat(heads, counts // np.gcd.reduce(counts), axis=1)
-    return Product(module, flops // len(unit), (Dim(_runs(unit, atom, atoms.units)),))
+    return Product(module, flops // len(unit), (Dim(_run_lengths(unit, atom, atoms.units)),))
 
 
 def _reductions(graph: Graph, atoms: Atoms) -> Iterator[Reduction]:
     """Yield the operations that run over channels of which some can be pruned."""
     for found in graph.reductions:
-        dim = Dim(_runs(atoms.unit[found.nodes], atoms.atom[found.nodes], atoms.units))
+        dim = Dim(_run_lengths(atoms.unit[found.nodes], atoms.atom[found.nodes], atoms.units))
         if dim.units:
             yield Reduction(found.module, found.operator, found.number, found.axis, dim, found.divisor)
 
@@ -256,14 +256,14 @@ def _named(
 
 def _dim(block: Block, atoms: Atoms) -> Dim:
     span = _span(block)
-    runs = _runs(atoms.unit[span], atoms.atom[span], atoms.units)
+    spans = _run_lengths(atoms.unit[span], atoms.atom[span], atoms.units)
     # with every input fixed the stored shape is all there is to know
-    if block.groups > 1 and all(run.unit is None for run in runs):
-        return Dim((Run(None, 0, block.length // block.groups),), reads=block.reads)
-    return Dim(runs, block.groups, block.reads)
+    if block.groups > 1 and all(span.unit is None for span in spans):
+        return Dim((Span(None, 0, block.length // block.groups),), reads=block.reads)
+    return Dim(spans, block.groups, block.reads)
 
 
-def _runs(unit: Ints, atom: Ints, units: list[ChannelUnit]) -> tuple[Run, ...]:
+def _run_lengths(unit: Ints, atom: Ints, units: list[ChannelUnit]) -> tuple[Span, ...]:
     """Return the run-length code of a dimension's entries."""
     if not len(unit):
         return ()
@@ -274,7 +274,7 @@ def _runs(unit: Ints, atom: Ints, units: list[ChannelUnit]) -> tuple[Run, ...]:
     firsts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
     counts = np.diff(np.append(firsts, len(unit)))
     parts = zip(unit[firsts].tolist(), atom[firsts].tolist(), counts.tolist(), each[firsts].tolist(), strict=True)
-    return tuple(Run(units[u].name, a, count, n) if u >= 0 else Run(None, 0, n) for u, a, count, n in parts)
+    return tuple(Span(units[u].name, a, count, n) if u >= 0 else Span(None, 0, n) for u, a, count, n in parts)
 
 
 def _span(block: Block) -> slice:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from explorer.tracing.rules.calls import Call
+from explorer.tracing.calls import Call
 
 __all__ = ["Part", "Parts", "parts_of_views"]
 

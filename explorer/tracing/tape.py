@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from explorer.tracing.rules.calls import Call
+from explorer.tracing.calls import Call
 
 __all__ = ["Frame", "Key", "Operand", "Output", "Step", "Tape", "tensors_in"]
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["device_of", "left_as_it_was", "modes_restored", "run", "without_fused_layers"]
+__all__ = [
+    "device_of",
+    "modes_restored",
+    "run",
+    "tensors_of",
+    "without_fused_layers",
+    "without_fused_recurrence",
+]
 
 
 def run(model: nn.Module, example: Any) -> Any:
@@ -36,25 +43,9 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-@contextmanager
-def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Undo what a model does to its modes, attributes and tensors while it runs, such as moving averages."""
-    tables: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = [
-        (table, dict(table)) for module in model.modules() for table in (vars(module), module._buffers)
-    ]
-    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if not tensor.is_inference()]
-    values = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
-    try:
-        yield
-    finally:
-        for table, before in tables:
-            table.clear()
-            table.update(before)
-        with torch.no_grad():
-            for tensor, value, version in values:
-                # a buffer may have been written to past autograd
-                if tensor._version != version or not isinstance(tensor, nn.Parameter):
-                    tensor.copy_(value)
+def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers by name, those not in a state too."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 @contextmanager
@@ -66,3 +57,16 @@ def without_fused_layers() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def without_fused_recurrence(model: nn.Module) -> Iterator[None]:
+    """Keep torch's LSTMs from one kernel that hides every product."""
+    backend: Any = torch.backends.mkldnn
+    before = backend.enabled
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+        backend.enabled = False
+    try:
+        yield
+    finally:
+        backend.enabled = before

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from explorer.analysis.plots import draw_pareto, pareto_data, pareto_figure, save
+from explorer.analysis.selection import best_within
 from explorer.analysis.tables import Scale, frontier_table, trials_table
 from explorer.search.frontier import hypervolume, non_dominated
 from explorer.search.history import Record
-from explorer.study import best_within
 from spaces import PruningError
 from tests.support.synthetic import chain, space_of
 

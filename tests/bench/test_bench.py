@@ -13,7 +13,7 @@ import explorer.bench
 from explorer.bench import _BY_NAME, BENCHES, run_bench
 from explorer.bench.build import _bare, _torch_pruning
 from explorer.bench.cases import Case
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.bench.resnet50 import resnet50
 from explorer.bench.sparse import LAYERS, _patterns
 from explorer.tracing import trace
@@ -112,7 +112,7 @@ def test_a_granularity_without_the_ratio_is_left_out() -> None:
 
 def test_without_a_name_all_run_that_need_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     ran, expected = [], [name for name in BENCHES if name not in _BY_NAME]
-    stubs = {name: lambda config, name=name: ran.append(name) or [Figure(name, "", 1.0)] for name in BENCHES}
+    stubs = {name: lambda config, name=name: ran.append(name) or [Measured(name, "", 1.0)] for name in BENCHES}
     monkeypatch.setattr(explorer.bench, "BENCHES", stubs)
     before = torch.get_num_threads()
     assert run_bench(["threads=2"]) == 0
@@ -149,14 +149,14 @@ def test_mistakes_are_one_line_and_nothing_is_written(arguments: list[str], mess
 @pytest.mark.parametrize(
     ("figure", "target", "reached"),
     [
-        (Figure("", "", 12.0, at_least=12), ">= 12", True),
-        (Figure("", "", 1e6 - 1, at_least=1e6), ">= 1,000,000", False),
-        (Figure("", "", 1.1, at_most=1.1), "<= 1.1", True),
-        (Figure("", "", 1.2, at_most=1.1), "<= 1.1", False),
-        (Figure("", "", 1.2), "", None),
+        (Measured("", "", 12.0, at_least=12), ">= 12", True),
+        (Measured("", "", 1e6 - 1, at_least=1e6), ">= 1,000,000", False),
+        (Measured("", "", 1.1, at_most=1.1), "<= 1.1", True),
+        (Measured("", "", 1.2, at_most=1.1), "<= 1.1", False),
+        (Measured("", "", 1.2), "", None),
     ],
 )
-def test_what_is_to_be_reached(figure: Figure, target: str, reached: bool | None) -> None:
+def test_what_is_to_be_reached(figure: Measured, target: str, reached: bool | None) -> None:
     assert figure.target == target
     assert figure.reached is reached
 

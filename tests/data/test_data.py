@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from explorer import data
 from explorer.data.encoded import EncodedSplit
 from explorer.data.split import Data, Split, fingerprint, stratified
+from explorer.runs.config import compose
 from spaces.errors import PruningError
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
@@ -74,7 +75,7 @@ def test_stratified_is_a_proportional_partition(labels: list[int], drawn: st.Dat
 
 
 def test_digits_are_three_disjoint_stratified_splits() -> None:
-    digits, again = data.load("digits"), data.load("digits")
+    digits, again = data.load_digits(), data.load_digits()
     sizes = [len(split) for split in _splits(digits)]
     assert sizes == [1000, 397, 400]
     assert digits.shape == (1, 8, 8)
@@ -134,7 +135,7 @@ def test_batches_are_normalised_in_order_every_time(kind: torch.dtype) -> None:
         split = Split(split.inputs / 255, split.targets)
     kept = split.inputs.clone()
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-    batches = data.batches(split, 4, mean=mean, std=std)
+    batches = data.Batches(split, 4, mean=mean, std=std)
     assert [len(y) for _, y in batches] == [4, 4, 2]
     assert len(batches) == 3
     scaled = split.inputs / (255 if kind == torch.uint8 else 1)
@@ -149,7 +150,7 @@ def test_batches_are_normalised_in_order_every_time(kind: torch.dtype) -> None:
 def test_augmented_images_are_shifted_or_mirrored_originals() -> None:
     split = _split(40)
     generator = torch.Generator().manual_seed(1)
-    batches = data.augmented(split, 40, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=2)
+    batches = data.Batches(split, 40, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=2, flip=True)
     ((x, y),) = batches
     x = (x * 255).round().byte()
     padded = torch.nn.functional.pad(split.inputs, (2, 2, 2, 2))
@@ -172,9 +173,9 @@ def test_augmented_images_are_shifted_or_mirrored_originals() -> None:
 def test_augmented_without_crop_and_flip_only_shuffles() -> None:
     split = _split()
     generator = torch.Generator().manual_seed(0)
-    batches = data.augmented(split, 4, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=0, flip=False)
+    batches = data.Batches(split, 4, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=0, flip=False)
     assert len(batches) == len(list(batches)) == 2
-    whole = data.augmented(split, 99, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=0, flip=False)
+    whole = data.Batches(split, 99, mean=(0, 0, 0), std=(1, 1, 1), generator=generator, crop=0, flip=False)
     (first,), (second,) = list(whole), list(whole)
     assert not torch.equal(first[0], second[0])
     originals = {image.numpy().tobytes() for image in split.inputs}
@@ -187,7 +188,8 @@ def test_augmented_depends_on_its_generator_alone() -> None:
     for seed in (0, 0, 1):
         generator = torch.Generator().manual_seed(seed)
         torch.rand(3)
-        draws.append(next(iter(data.augmented(split, 8, mean=[0] * 3, std=[1] * 3, generator=generator)))[0])
+        batches = data.Batches(split, 8, mean=[0] * 3, std=[1] * 3, generator=generator, crop=4, flip=True)
+        draws.append(next(iter(batches))[0])
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
@@ -204,15 +206,15 @@ def test_augmented_depends_on_its_generator_alone() -> None:
 def test_batches_check_their_options(change: dict[str, object], message: str) -> None:
     options = {"batch_size": 4, "mean": (0.5,) * 3, "std": (1.0,) * 3} | change
     with pytest.raises(PruningError, match=re.escape(message)):
-        data.batches(_split(), **options)  # type: ignore[arg-type]
+        data.Batches(_split(), **options)  # type: ignore[arg-type]
 
 
 def test_only_images_are_normalised() -> None:
     # as many features as values: they would be taken for channels, and broadcast to [3, n, 3]
     rows = Split(torch.randn(8, 3), torch.zeros(8))
-    assert next(iter(data.batches(rows, 4, mean=(), std=())))[0].shape == (4, 3)
+    assert next(iter(data.Batches(rows, 4, mean=(), std=())))[0].shape == (4, 3)
     with pytest.raises(PruningError, match=r"model.mean: \[0.5, 0.5, 0.5\], allowed is null for inputs \[3\]"):
-        data.batches(rows, 4, mean=[0.5] * 3, std=[1.0] * 3)
+        data.Batches(rows, 4, mean=[0.5] * 3, std=[1.0] * 3)
 
 
 # a user's own loaders
@@ -277,7 +279,7 @@ def test_draw_refuses(loader, message: str) -> None:
 
 
 def test_images_decoded_while_evaluating_can_be_trained_on(tmp_path: Path) -> None:
-    split = data.load("images", path=_folder(tmp_path), validation=3).train
+    split = data.load_images(path=_folder(tmp_path), validation=3).train
     with torch.inference_mode():
         images = split.inputs
     (images * torch.ones(1, requires_grad=True)).sum().backward()
@@ -287,7 +289,7 @@ def test_parquet_folder_is_read_lazily_and_exactly(tmp_path: Path) -> None:
     _folder(tmp_path)
     rng = np.random.default_rng(0)
     pixels = [np.asarray(Image.open(io.BytesIO(_png(rng)))).transpose(2, 0, 1) for _ in range(36)]
-    loaded = data.load("images", path=tmp_path, validation=6)
+    loaded = data.load_images(path=tmp_path, validation=6)
     assert [len(s) for s in _splits(loaded)] == [24, 6, 6]
     assert (loaded.shape, loaded.classes, loaded.notes) == ((3, 8, 8), 3, ())
     assert loaded.validation.targets.bincount().tolist() == [2, 2, 2]
@@ -303,14 +305,14 @@ def test_parquet_folder_is_read_lazily_and_exactly(tmp_path: Path) -> None:
 
 def test_identity_follows_content_and_carving(tmp_path: Path) -> None:
     _folder(tmp_path)
-    identity = data.load("images", path=tmp_path).identity
-    assert identity == data.load("images", path=tmp_path).identity
-    assert identity != data.load("images", path=tmp_path, validation=7).identity
-    assert identity != data.load("images", path=tmp_path, size=6).identity
+    identity = data.load_images(path=tmp_path).identity
+    assert identity == data.load_images(path=tmp_path).identity
+    assert identity != data.load_images(path=tmp_path, validation=7).identity
+    assert identity != data.load_images(path=tmp_path, size=6).identity
 
 
 def test_missing_test_split_is_carved_and_said(tmp_path: Path) -> None:
-    loaded = data.load("images", path=_folder(tmp_path, test=0), validation=0.2)
+    loaded = data.load_images(path=_folder(tmp_path, test=0), validation=0.2)
     assert [len(s) for s in _splits(loaded)] == [18, 6, 6]
     assert "carved out of train" in loaded.notes[0]
     rows = [s.rows.tolist() for s in _splits(loaded)]  # type: ignore[attr-defined]
@@ -321,11 +323,11 @@ def test_a_validation_split_of_its_own_is_kept_or_becomes_the_test(tmp_path: Pat
     rng = np.random.default_rng(1)
     _folder(tmp_path)
     _parquet(tmp_path / "validation-0.parquet", [_png(rng) for _ in range(4)], [0, 0, 1, 2])
-    loaded = data.load("images", path=tmp_path)
+    loaded = data.load_images(path=tmp_path)
     assert [len(s) for s in _splits(loaded)] == [30, 4, 6]
     assert loaded.notes == ()
     _parquet(tmp_path / "test-0.parquet", [_png(rng) for _ in range(5)], [-1] * 5)
-    loaded = data.load("images", path=tmp_path)
+    loaded = data.load_images(path=tmp_path)
     assert [len(s) for s in _splits(loaded)] == [27, 3, 4]
     assert loaded.notes[0] == "the test split has no labels and is not used"
     assert "validation is used as test" in loaded.notes[1]
@@ -343,7 +345,7 @@ def _image_folder(path: Path, *, odd: tuple[int, int] = (8, 8)) -> Path:
 
 
 def test_image_folder(tmp_path: Path) -> None:
-    loaded = data.load("images", path=_image_folder(tmp_path), validation=4)
+    loaded = data.load_images(path=_image_folder(tmp_path), validation=4)
     assert (loaded.shape, loaded.classes, len(loaded.train)) == ((1, 8, 8), 2, 16)
     assert loaded.test.targets.tolist() == [0, 0, 1, 1]
 
@@ -351,8 +353,8 @@ def test_image_folder(tmp_path: Path) -> None:
 def test_images_of_different_sizes_need_a_size(tmp_path: Path) -> None:
     _image_folder(tmp_path, odd=(12, 10))
     with pytest.raises(PruningError, match=r"data\.size: images have different sizes"):
-        data.load("images", path=tmp_path)
-    loaded = data.load("images", path=tmp_path, size=6)
+        data.load_images(path=tmp_path)
+    loaded = data.load_images(path=tmp_path, size=6)
     assert loaded.train.inputs.shape[1:] == (1, 6, 6)
 
 
@@ -362,11 +364,11 @@ def test_nothing_local_goes_to_the_network(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert len(data.load("images", path=_folder(tmp_path), validation=3).train.inputs) == 27
+    assert len(data.load_images(path=_folder(tmp_path), validation=3).train.inputs) == 27
 
 
 def _decode_everything(path: Path) -> list[torch.Tensor]:
-    return [split.inputs for split in _splits(data.load("images", path=path))]
+    return [split.inputs for split in _splits(data.load_images(path=path))]
 
 
 def _truncate(path: Path) -> None:
@@ -450,12 +452,12 @@ def test_bad_options_are_one_line(tmp_path: Path, options: dict[str, object], me
     if options.get("path") == "HERE":
         options = {**options, "path": tmp_path}
     with pytest.raises(PruningError, match=re.escape(message)):
-        data.load("images", **options)
+        data.load_images(**options)
 
 
 def test_unknown_names() -> None:
     with pytest.raises(PruningError, match="data: 'cifar' is unknown, did you mean 'cifar10'"):
-        data.load("cifar")
+        compose(["data=cifar"])
 
 
 def test_an_unreachable_hub_gets_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,19 +471,19 @@ def test_an_unreachable_hub_gets_one_try(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(HfApi, "dataset_info", fail)
     with pytest.raises(PruningError, match=r"data: .*\(no route to host\); set data.path") as caught:
-        data.load("cifar10")
+        data.load_cifar10()
     assert tries == ["uoft-cs/cifar10"]
     assert "\n" not in str(caught.value)
 
 
 def test_another_set_is_not_taken_for_cifar10(tmp_path: Path) -> None:
     with pytest.raises(PruningError, match="are not CIFAR-10; use data=images"):
-        data.load("cifar10", path=_folder(tmp_path), validation=3)
+        data.load_cifar10(path=_folder(tmp_path), validation=3)
 
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason="no shared data")
 def test_cifar10_folder() -> None:
-    cifar = data.load("cifar10", path=CIFAR)
+    cifar = data.load_cifar10(path=CIFAR)
     assert [len(s) for s in _splits(cifar)] == [45000, 5000, 10000]
     assert (cifar.shape, cifar.classes, cifar.crop, cifar.flip) == ((3, 32, 32), 10, 4, True)
     assert cifar.validation.targets.bincount().tolist() == [500] * 10

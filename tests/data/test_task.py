@@ -18,6 +18,7 @@ from torch import nn
 
 import explorer
 from explorer.data.task import Task, classification, prediction, regression, squared_error, wrong
+from explorer.search.metrics import error_metric
 from spaces import PruningError
 
 LABELS = torch.tensor([0, 0, 0, 1])
@@ -74,7 +75,11 @@ def test_a_metric_with_a_state_is_reset_and_turned_where_high_is_good() -> None:
     for _ in range(2):
         result = task.evaluate(nn.Identity(), [(LOGITS[:1], LABELS[:1]), (LOGITS[1:], LABELS[1:])])
         assert result.error == pytest.approx(1 - 5 / 4)
-    assert (metric.total, task.label, task.column.label) == (100.0, "1 - mean", "validation 1 - mean")
+    assert (metric.total, task.label, error_metric(task.label, task.scale).label) == (
+        100.0,
+        "1 - mean",
+        "validation 1 - mean",
+    )
     assert Task(metric=metric, higher_is_better=False).evaluate(nn.Identity(), [(LOGITS, LABELS)]).error == 5 / 4
 
 
@@ -259,7 +264,7 @@ def test_a_regression_is_explored_exported_and_loaded(structure: str, tmp_path) 
     torch.testing.assert_close(loaded(a, b), expected)
     assert best.metrics["error"] == pytest.approx(float((expected[120:] - targets[120:]).square().mean()))
     # what a user reads of a study: the latency is measured of keyword arguments too
-    assert best.evaluate.evaluator.timings(best.recipe)["latency_ms"] > 0
+    assert study.problem.timings(best.recipe)["latency_ms"] > 0
 
 
 def test_targets_that_are_no_classes_need_a_task() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from explorer.data import head, size_of
 from explorer.data.task import classification, regression
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import features_of
 from explorer.pruning.criteria import score
 from explorer.tracing import trace
@@ -70,7 +70,7 @@ def evaluator_of(name, config, sizes=(40, 40)):
     network = trace(model, head(batches[0][0], 1))
     space = PruningSpace.from_config(network, config)
     task = classification(classes) if classes else regression()
-    return Evaluator(model, network, score(model, network, "l1"), batches, batches, task), space
+    return Inherited.of(model, network, score(model, network, "l1"), batches, batches, task), space
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -83,7 +83,7 @@ def test_they_are_finite_cheap_and_rise_with_what_is_removed(name, config):
     assert values.shape == (200, 1)
     assert values.dtype == np.float64
     assert np.isfinite(values).all()
-    one = sum(size_of(targets) for _, targets in [*evaluator.calibration, *evaluator.validation])
+    one = sum(size_of(targets) for _, targets in [*evaluator.calibration, *evaluator.meter.validation])
     families = sum(len(axis.families) for axis in space.axes)
     assert found.inputs <= max(4 * one, 32 * families)
     dense = found(np.zeros((1, len(space.axes)), dtype=np.int16))[0, 0]
@@ -98,21 +98,21 @@ def test_they_are_finite_cheap_and_rise_with_what_is_removed(name, config):
 def test_they_are_the_same_every_time_and_in_another_process(name):
     evaluator, space = evaluator_of(name, MIXED)
     state = torch.get_rng_state()
-    before = {key: value.clone() for key, value in evaluator.model.state_dict().items()}
+    before = {key: value.clone() for key, value in evaluator.meter.model.state_dict().items()}
     found = features_of(evaluator, space, evaluator.calibration)
     again = features_of(evaluator, space, evaluator.calibration)
     rows = space.sample(50, np.random.default_rng(0))
     assert (found(rows) == again(rows)).all()
     assert (pickle.loads(pickle.dumps(found))(rows) == found(rows)).all()
     assert torch.equal(state, torch.get_rng_state())
-    assert all(torch.equal(before[key], value) for key, value in evaluator.model.state_dict().items())
+    assert all(torch.equal(before[key], value) for key, value in evaluator.meter.model.state_dict().items())
 
 
 def test_they_order_recipes_nearly_as_the_change_of_predictions_does():
     evaluator, space = evaluator_of("images, batch norm", FILTER)
     found = features_of(evaluator, space, evaluator.calibration)
     rows = np.unique(space.sample(60, np.random.default_rng(0)), axis=0)
-    inputs = evaluator.validation[0][0]
+    inputs = evaluator.meter.validation[0][0]
     with torch.inference_mode():
         dense = evaluator.build(Recipe())(inputs)
         changes = [float((evaluator.build(space.recipe(row))(inputs) - dense).square().mean()) for row in rows]

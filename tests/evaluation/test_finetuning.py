@@ -17,16 +17,17 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 from explorer import data, models
 from explorer.data import Batch
 from explorer.data.task import Task, classification, regression
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.training import Settings, distance, epoch_of
-from explorer.problem import named_space
+from explorer.evaluation.settings import Settings
+from explorer.evaluation.training import distance, epoch_of
 from explorer.pruning.criteria import Scores, score
 from explorer.pruning.patterns import gemm_of
-from explorer.runs.config import compose
-from explorer.runs.validation import validate
+from explorer.runs.composing import compose
+from explorer.runs.config import RunConfig
 from explorer.search.jobs import Job
 from explorer.tracing import trace
+from explorer.utils.space_section import named_space
 from spaces import Network, Pattern, PruningError, PruningSpace, Recipe
 
 CLOCKS = ("images_per_second",)
@@ -44,23 +45,23 @@ class Network10(nn.Sequential):
 
 @pytest.fixture(scope="module")
 def digits() -> data.Data:
-    return data.load("digits")
+    return data.load_digits()
 
 
 @pytest.fixture(scope="module")
-def evaluator(digits: data.Data) -> Evaluator:
+def evaluator(digits: data.Data) -> Inherited:
     torch.manual_seed(0)
     model = Network10()
     network = trace(model, torch.zeros(1, 1, 8, 8))
-    batches = list(data.batches(digits.validation, 100, mean=digits.mean, std=digits.std))
-    calibration = list(data.batches(digits.train.subset(range(200)), 100, mean=digits.mean, std=digits.std))
-    return Evaluator(model, network, score(model, network), calibration, batches, classification(10))
+    batches = list(data.Batches(digits.validation, 100, mean=digits.mean, std=digits.std))
+    calibration = list(data.Batches(digits.train.subset(range(200)), 100, mean=digits.mean, std=digits.std))
+    return Inherited.of(model, network, score(model, network), calibration, batches, classification(10))
 
 
 @pytest.fixture(scope="module")
 def batches(digits: data.Data) -> data.Batches:
     part = digits.train.subset(range(128))
-    return data.augmented(part, 32, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False)
+    return data.Batches(part, 32, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False)
 
 
 def mixed(network: Network) -> Recipe:
@@ -75,7 +76,7 @@ SETTINGS = [
 ]
 
 
-def tuned(evaluator: Evaluator, batches: Any, settings: Settings = SETTINGS[0], **options: Any) -> Finetuned:
+def tuned(evaluator: Inherited, batches: Any, settings: Settings = SETTINGS[0], **options: Any) -> Finetuned:
     return Finetuned(evaluator, batches, settings, **{"rungs": (0, 1, 3), **options})
 
 
@@ -92,7 +93,7 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
 @pytest.mark.parametrize("start", ["inherit", "scratch"])
 def test_interrupted_and_promoted_candidates_end_as_others(evaluator, batches, settings, start, tmp_path) -> None:
     rungs = (1, 2, 4)
-    recipe = mixed(evaluator.network)
+    recipe = mixed(evaluator.meter.network)
     straight = tuned(evaluator, batches, settings, start=start, rungs=rungs)
     expected = [facts(straight(Job(0, recipe, rung))) for rung in range(3)]
     for stop in (1, 2, 3):
@@ -117,26 +118,26 @@ def test_interrupted_and_promoted_candidates_end_as_others(evaluator, batches, s
 
 
 def test_rung_zero_is_inheritance(evaluator, batches, tmp_path) -> None:
-    recipe = mixed(evaluator.network)
+    recipe = mixed(evaluator.meter.network)
     found = tuned(evaluator, batches, folder=tmp_path)(Job(0, recipe))
-    assert found == evaluator(recipe) | {"epochs": 0}
+    assert found == evaluator(Job(0, recipe)) | {"epochs": 0}
     assert not list(tmp_path.iterdir())
 
 
 def test_randomness_is_of_seed_and_recipe_and_none_leaks(evaluator, batches) -> None:
-    recipe, before = mixed(evaluator.network), torch.get_rng_state()
-    dense = {name: value.clone() for name, value in evaluator.model.state_dict().items()}
+    recipe, before = mixed(evaluator.meter.network), torch.get_rng_state()
+    dense = {name: value.clone() for name, value in evaluator.meter.model.state_dict().items()}
     first, again, other = (facts(tuned(evaluator, batches, seed=seed)(Job(0, recipe, 1))) for seed in (0, 0, 1))
     assert first == again
     assert first["train_loss"] != other["train_loss"]
     assert torch.equal(before, torch.get_rng_state())
-    assert all(torch.equal(value, dense[name]) for name, value in evaluator.model.state_dict().items())
+    assert all(torch.equal(value, dense[name]) for name, value in evaluator.meter.model.state_dict().items())
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("start", ["inherit", "scratch"])
 def test_what_a_pattern_removed_stays_zero(evaluator, batches, settings, start, tmp_path) -> None:
-    recipe, network = mixed(evaluator.network), evaluator.network
+    recipe, network = mixed(evaluator.meter.network), evaluator.meter.network
     trained = tuned(evaluator, batches, settings, start=start, rungs=(2,), folder=tmp_path)
     metrics = trained(Job(0, recipe))
     assert metrics["flops_realised"] > 0
@@ -150,10 +151,11 @@ def test_what_a_pattern_removed_stays_zero(evaluator, batches, settings, start, 
 
 
 def test_fresh_weights_owe_the_dense_ones_nothing_but_the_masks(evaluator, batches) -> None:
-    recipe = mixed(evaluator.network)
+    recipe = mixed(evaluator.meter.network)
     model = Network10()
-    scores = Scores(evaluator.scores.weights, evaluator.scores.channels)
-    foreign = Evaluator(model, evaluator.network, scores, evaluator.calibration, evaluator.validation, evaluator.task)
+    scores = Scores(evaluator.pruner.scores.weights, evaluator.pruner.scores.channels)
+    meter = evaluator.meter
+    foreign = Inherited.of(model, meter.network, scores, evaluator.calibration, meter.validation, meter.task)
     built = [tuned(e, batches, start="scratch", rungs=(1,)).build(recipe) for e in (evaluator, foreign)]
     assert equal(*built)
     inherited = [tuned(e, batches, rungs=(1,)).build(recipe) for e in (evaluator, foreign)]
@@ -174,8 +176,8 @@ class _Scaled(nn.Module):
 def test_parameters_of_unknown_origin_are_shuffled(digits) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), _Scaled(), nn.Linear(8, 10))
     network = trace(model, torch.zeros(1, 1, 8, 8))
-    batches = list(data.batches(digits.validation, 397, mean=digits.mean, std=digits.std))
-    evaluator = Evaluator(model, network, score(model, network), batches, batches, classification(10))
+    batches = list(data.Batches(digits.validation, 397, mean=digits.mean, std=digits.std))
+    evaluator = Inherited.of(model, network, score(model, network), batches, batches, classification(10))
     settings = Settings(learning_rate=1e-9, weight_decay=0.0)
     module = tuned(evaluator, batches, settings, start="scratch", rungs=(1,)).build(Recipe.of({}))
     drawn = module[2].scale.detach().round()
@@ -207,7 +209,7 @@ LOADERS = {
 @pytest.mark.parametrize("kind", LOADERS)
 def test_a_user_s_loader_is_shuffled_by_the_seed(evaluator, digits, kind, tmp_path) -> None:
     loader = LOADERS[kind](TensorDataset(digits.train.inputs[:96], digits.train.targets[:96]))
-    recipe = mixed(evaluator.network)
+    recipe = mixed(evaluator.meter.network)
     straight = tuned(evaluator, loader)
     expected = [facts(straight(Job(0, recipe, rung))) for rung in (1, 2)]
     climbing = replace(straight, folder=tmp_path)
@@ -223,7 +225,7 @@ def test_a_user_s_batches_may_be_mappings(digits) -> None:
 
 
 def test_evaluations_travel_to_other_processes(evaluator, batches, tmp_path) -> None:
-    recipe = mixed(evaluator.network)
+    recipe = mixed(evaluator.meter.network)
     here = tuned(evaluator, batches, SETTINGS[1], folder=tmp_path / "a")
     there = pickle.loads(pickle.dumps(replace(here, folder=tmp_path / "b")))
     assert facts(here(Job(0, recipe, 2))) == facts(there(Job(0, recipe, 2)))
@@ -233,7 +235,7 @@ def test_evaluations_travel_to_other_processes(evaluator, batches, tmp_path) -> 
 
 
 def test_weights_stay_states_go_and_tidy_keeps_what_is_asked_for(evaluator, batches, tmp_path) -> None:
-    recipes = [mixed(evaluator.network), Recipe.of({"0": 0.5}), Recipe.of({"0": 0.25})]
+    recipes = [mixed(evaluator.meter.network), Recipe.of({"0": 0.5}), Recipe.of({"0": 0.25})]
     trained = tuned(evaluator, batches, folder=tmp_path)
     trained(Job(0, recipes[0], 2))
     trained(Job(1, recipes[1], 2))
@@ -248,7 +250,7 @@ def test_weights_stay_states_go_and_tidy_keeps_what_is_asked_for(evaluator, batc
 
 
 def test_what_killed_processes_left_of_files_goes(evaluator, batches, tmp_path) -> None:
-    recipe = mixed(evaluator.network)
+    recipe = mixed(evaluator.meter.network)
     trained = tuned(evaluator, batches, folder=tmp_path)
     trained(Job(0, recipe, 1))
     (state,) = tmp_path.iterdir()
@@ -261,7 +263,7 @@ def test_what_killed_processes_left_of_files_goes(evaluator, batches, tmp_path) 
 
 @pytest.mark.parametrize("suffix", [".state", ".safetensors"])
 def test_damaged_files_are_trained_again(evaluator, batches, tmp_path, suffix, caplog) -> None:
-    recipe, rung = mixed(evaluator.network), 1 if suffix == ".state" else 2
+    recipe, rung = mixed(evaluator.meter.network), 1 if suffix == ".state" else 2
     trained = tuned(evaluator, batches, folder=tmp_path)
     expected = facts(trained(Job(0, recipe, rung)))
     (path,) = tmp_path.glob(f"*{suffix}")
@@ -277,7 +279,7 @@ def test_damaged_files_are_trained_again(evaluator, batches, tmp_path, suffix, c
 def test_a_loss_that_explodes_is_one_line_and_leaves_nothing(evaluator, batches, optimizer, tmp_path) -> None:
     trained = tuned(evaluator, batches, Settings(optimizer, 1e30), folder=tmp_path)
     with pytest.raises(PruningError, match=r"(training: the loss became|evaluation: the mean loss is) (nan|inf)"):
-        trained(Job(0, mixed(evaluator.network), 2))
+        trained(Job(0, mixed(evaluator.meter.network), 2))
     assert not list(tmp_path.iterdir())
 
 
@@ -291,8 +293,8 @@ class _OutOfMemory(nn.Module):
 def test_memory_that_runs_out_is_one_line(digits, batches) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), _OutOfMemory(), nn.Linear(8, 10))
     network = trace(model, torch.zeros(1, 1, 8, 8))
-    inputs = list(data.batches(digits.validation, 397, mean=digits.mean, std=digits.std))
-    evaluator = Evaluator(model, network, score(model, network), inputs, inputs, classification(10))
+    inputs = list(data.Batches(digits.validation, 397, mean=digits.mean, std=digits.std))
+    evaluator = Inherited.of(model, network, score(model, network), inputs, inputs, classification(10))
     with pytest.raises(PruningError, match=r"^out of memory: CUDA out of memory. Tried to allocate 2 GiB$"):
         tuned(evaluator, batches, rungs=(1,))(Job(0, Recipe.of({})))
 
@@ -372,7 +374,7 @@ def test_a_regression_is_distilled_too(digits) -> None:
     x = digits.train.inputs[:64]
     pairs: list[Batch] = [(x, digits.train.targets[:64, None].float())]
     network = trace(model, x[:1])
-    evaluator = Evaluator(model, network, score(model, network), pairs, pairs, regression())
+    evaluator = Inherited.of(model, network, score(model, network), pairs, pairs, regression())
     settings = Settings("adamw", 0.01, distillation=1.0)
     before, after = (
         distance(regression(), module(x).detach(), model(x).detach(), temperature=1.0)
@@ -381,21 +383,21 @@ def test_a_regression_is_distilled_too(digits) -> None:
     assert float(after) < float(before) / 2
 
 
-def _long(evaluator: Evaluator, pairs: list[Batch], settings: Settings) -> nn.Module:
+def _long(evaluator: Inherited, pairs: list[Batch], settings: Settings) -> nn.Module:
     return tuned(evaluator, pairs, settings, rungs=(60,)).build(Recipe.of({"1": 0.5}))
 
 
 def test_training_pays_on_a_trained_network(digits, folder: Path) -> None:
     torch.manual_seed(0)
     model = models.build("resnet_digits")
-    augmented = data.augmented(
+    augmented = data.Batches(
         digits.train, 64, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False
     )
     network = trace(model, torch.zeros(1, 1, 8, 8))
     space = PruningSpace.from_config(network, named_space("filter"))
     recipe = space.recipe(space.uniform(0.5))
-    inputs = list(data.batches(digits.validation, 100, mean=digits.mean, std=digits.std))
-    evaluator = Evaluator(model, network, score(model, network), inputs[:2], inputs, classification(10))
+    inputs = list(data.Batches(digits.validation, 100, mean=digits.mean, std=digits.std))
+    evaluator = Inherited.of(model, network, score(model, network), inputs[:2], inputs, classification(10))
     trained = tuned(evaluator, augmented, Settings(learning_rate=0.05), rungs=(0, 3))
     errors = [trained(Job(0, recipe, rung))["error"] for rung in (0, 1)]
     assert errors[1] < 0.3 < errors[0]
@@ -407,9 +409,9 @@ def test_attention_and_dropped_blocks_train(digits, start) -> None:
     model = models.build("vit_digits")
     network = trace(model, torch.zeros(1, 1, 8, 8))
     space = PruningSpace.from_config(network, named_space("mixed"))
-    inputs = list(data.batches(digits.validation, 200, mean=digits.mean, std=digits.std))
-    evaluator = Evaluator(model, network, score(model, network), inputs[:1], inputs, classification(10))
-    pairs = list(data.batches(digits.train.subset(range(320)), 32, mean=digits.mean, std=digits.std))
+    inputs = list(data.Batches(digits.validation, 200, mean=digits.mean, std=digits.std))
+    evaluator = Inherited.of(model, network, score(model, network), inputs[:1], inputs, classification(10))
+    pairs = list(data.Batches(digits.train.subset(range(320)), 32, mean=digits.mean, std=digits.std))
     trained = tuned(evaluator, pairs, Settings("adamw", 0.003), rungs=(12,), start=start)
     recipes = map(space.recipe, space.sample(200, np.random.default_rng(0), "axes"))
     recipe = next(recipe for recipe in recipes if recipe.channels and recipe.weights and recipe.blocks)
@@ -436,5 +438,5 @@ def test_attention_and_dropped_blocks_train(digits, start) -> None:
 )
 def test_mistakes_in_the_configuration_are_one_line(overrides, message) -> None:
     with pytest.raises(PruningError, match=message) as caught:
-        validate(compose(overrides)[0])
+        RunConfig.of(compose(overrides)[0])
     assert "\n" not in str(caught.value)

@@ -13,12 +13,14 @@ from torch import nn
 
 from explorer import data
 from explorer.data.task import classification, regression
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
+from explorer.evaluation.settings import Settings
 from explorer.evaluation.supernet import _Sandwich, supernet
-from explorer.evaluation.training import Settings, train
-from explorer.problem import named_space
+from explorer.evaluation.training import train
 from explorer.pruning.criteria import score
+from explorer.search.jobs import Job
 from explorer.tracing import trace
+from explorer.utils.space_section import named_space
 from spaces import Budget, PruningError, PruningSpace
 
 SETTINGS = Settings(learning_rate=0.05, temperature=1.0)
@@ -57,12 +59,12 @@ CHOICES = {
 
 @pytest.fixture(scope="module")
 def digits() -> data.Data:
-    return data.load("digits")
+    return data.load_digits()
 
 
 @pytest.fixture(scope="module")
 def batches(digits: data.Data) -> data.Batches:
-    return data.augmented(
+    return data.Batches(
         digits.train, 64, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=1, flip=False
     )
 
@@ -76,11 +78,11 @@ def test_parts_are_the_sub_networks_and_gradients_reach_what_they_keep() -> None
     space = space_of(model)
     scores = score(model, space.network)
     x, y = torch.randn(6, 1, 8, 8), torch.arange(6)
-    evaluator = Evaluator(model, space.network, scores, [(x, y)], [(x, y)], TASK)
+    evaluator = Inherited.of(model, space.network, scores, [(x, y)], [(x, y)], TASK)
     sandwich = _Sandwich(model, space, Budget(), scores, task=TASK, settings=SETTINGS, samples=2)
     for row in space.sample(20, np.random.default_rng(0), "axes"):
         recipe = space.recipe(row)
-        expected, masks = evaluator._pruned(recipe)
+        expected, masks = evaluator.pruned(recipe)
         model.zero_grad()
         output = sandwich._part(row)(x)
         torch.testing.assert_close(output, expected.train()(x), rtol=1e-4, atol=1e-5)
@@ -125,7 +127,7 @@ def test_cheapest_and_drawn_recipes_are_inside() -> None:
     sandwich = _Sandwich(model, space, limits, score(model, space.network), task=TASK, settings=SETTINGS, samples=2)
     sandwich.draw(np.random.default_rng(0))
     rows = np.concatenate([sandwich._rows, sandwich._cheapest[None]])
-    assert limits.inside(space, rows).all()
+    assert space.inside(rows, limits).all()
     free = _Sandwich(model, space, Budget(), score(model, space.network), task=TASK, settings=SETTINGS, samples=2)
     free.draw(np.random.default_rng(0))
     least = min(space.costs(space.rows(0, len(space)))["flops"])
@@ -134,7 +136,7 @@ def test_cheapest_and_drawn_recipes_are_inside() -> None:
 
 def test_sub_networks_that_inherit_shared_weights_are_better(digits, batches) -> None:
     model = network()
-    train(model, batches, task=TASK, epochs=4)
+    train(model, batches, task=TASK, epochs=4, settings=Settings())
     space = space_of(model)
     scores = score(model, space.network)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -143,12 +145,12 @@ def test_sub_networks_that_inherit_shared_weights_are_better(digits, batches) ->
     shared = supernet(model, space, batches, epochs=4, **options)
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    inputs = list(data.batches(digits.validation, 200, mean=digits.mean, std=digits.std))
+    inputs = list(data.Batches(digits.validation, 200, mean=digits.mean, std=digits.std))
     errors = []
     for module in (model, shared):
-        evaluator = Evaluator(module, space.network, scores, inputs[:1], inputs, TASK)
+        evaluator = Inherited.of(module, space.network, scores, inputs[:1], inputs, TASK)
         rows = space.sample(10, np.random.default_rng(1), "axes")
-        errors.append(np.median([evaluator(space.recipe(row))["error"] for row in rows]))
+        errors.append(np.median([evaluator(Job(0, space.recipe(row)))["error"] for row in rows]))
     assert errors[1] < 0.7 * errors[0]
     assert not shared.training
     one, again, other = (supernet(model, space, batches, epochs=1, seed=seed, **options) for seed in (0, 0, 1))

@@ -14,10 +14,12 @@ from torch import nn
 from explorer import data, models
 from explorer.data.task import Task
 from explorer.evaluation import training
-from explorer.models.dense import dense_network
+from explorer.evaluation.settings import Settings
+from explorer.models.trained import trained_network
 from spaces.errors import PruningError
 
 TASK = Task()
+SETTINGS, SLOW = Settings(), Settings(learning_rate=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +43,11 @@ def _net(seed: int = 0) -> nn.Sequential:
 
 
 def _digits_training(epochs: int, seed: int) -> tuple[nn.Module, data.Data, list[training.Epoch]]:
-    digits = data.load("digits")
+    digits = data.load_digits()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = models.build("resnet_digits")
-    batches = data.augmented(
+    batches = data.Batches(
         digits.train,
         64,
         mean=digits.mean,
@@ -54,12 +56,12 @@ def _digits_training(epochs: int, seed: int) -> tuple[nn.Module, data.Data, list
         crop=digits.crop,
         flip=digits.flip,
     )
-    return model, digits, training.train(model, batches, task=TASK, epochs=epochs)
+    return model, digits, training.train(model, batches, task=TASK, epochs=epochs, settings=SETTINGS)
 
 
 def test_resnet_digits_learns_digits() -> None:
     model, digits, history = _digits_training(15, 0)
-    result = TASK.evaluate(model, data.batches(digits.test, 200, mean=digits.mean, std=digits.std))
+    result = TASK.evaluate(model, data.Batches(digits.test, 200, mean=digits.mean, std=digits.std))
     assert result.error < 0.03
     assert result.n == 400
     assert [epoch.number for epoch in history] == list(range(1, 16))
@@ -76,10 +78,10 @@ def test_training_is_a_function_of_its_seed() -> None:
 def test_global_random_state_is_left_alone() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10))
     before = torch.get_rng_state()
-    batches = data.augmented(
-        data.load("digits").train, 500, mean=[0], std=[1], generator=torch.Generator().manual_seed(0)
+    batches = data.Batches(
+        data.load_digits().train, 500, mean=[0], std=[1], generator=torch.Generator().manual_seed(0), crop=4, flip=True
     )
-    training.train(model, batches, task=TASK, epochs=1)
+    training.train(model, batches, task=TASK, epochs=1, settings=SETTINGS)
     training.reestimate_bn(model, data.draw(batches, 1))
     assert torch.equal(before, torch.get_rng_state())
 
@@ -88,9 +90,9 @@ def test_hook_sees_every_epoch_and_zero_epochs_train_nothing() -> None:
     seen: list[training.Epoch] = []
     model = _net()
     before = model[0].weight.clone()
-    assert training.train(model, _batches(), task=TASK, epochs=0) == []
+    assert training.train(model, _batches(), task=TASK, epochs=0, settings=SETTINGS) == []
     assert torch.equal(model[0].weight, before)
-    assert training.train(model, _batches(), task=TASK, epochs=2, learning_rate=0.01, on_epoch=seen.append) == seen
+    assert training.train(model, _batches(), task=TASK, epochs=2, settings=SLOW, on_epoch=seen.append) == seen
     assert len(seen) == 2
     assert not model.training
 
@@ -100,7 +102,7 @@ def test_cosine_without_a_length_starts_in_the_second_epoch() -> None:
         def __iter__(self):
             return iter(_batches(4))
 
-    rates = [epoch.learning_rate for epoch in training.train(_net(), Stream(), task=TASK, epochs=2, learning_rate=0.01)]
+    rates = [epoch.learning_rate for epoch in training.train(_net(), Stream(), task=TASK, epochs=2, settings=SLOW)]
     assert rates[0] == 0.01
     assert rates[1] == pytest.approx(0.01 * 0.5 * (1 + math.cos(math.pi * (1 + 3 / 4) / 2)))
 
@@ -109,7 +111,7 @@ def test_frozen_parameters_stay() -> None:
     model = _net()
     model[0].weight.requires_grad_(False)
     before = model[0].weight.clone()
-    training.train(model, _batches(), task=TASK, epochs=1)
+    training.train(model, _batches(), task=TASK, epochs=1, settings=SETTINGS)
     assert torch.equal(model[0].weight, before)
 
 
@@ -122,7 +124,7 @@ def test_frozen_parameters_stay() -> None:
 )
 def test_training_that_fails_says_why(batches: list[data.Batch], message: str) -> None:
     with pytest.raises(PruningError, match=message):
-        training.train(_net(), batches, task=TASK, epochs=2)
+        training.train(_net(), batches, task=TASK, epochs=2, settings=SETTINGS)
 
 
 class _OnlyEval(nn.Linear):
@@ -148,7 +150,7 @@ class _Detached(nn.Linear):
 )
 def test_a_model_that_cannot_be_trained_is_one_line(model: nn.Module, message: str) -> None:
     with pytest.raises(PruningError, match=message):
-        training.train(model, [(torch.zeros(3, 2), torch.tensor([0, 1, 1]))], task=TASK, epochs=1)
+        training.train(model, [(torch.zeros(3, 2), torch.tensor([0, 1, 1]))], task=TASK, epochs=1, settings=SETTINGS)
 
 
 # BN re-estimation
@@ -266,7 +268,7 @@ class _Trainer:
 
 
 def _get(path: Path, trainer: _Trainer, **key: object) -> tuple[nn.Module, bool]:
-    return dense_network(_net, key={"model": "net", "seed": 0} | key, cache_dir=path / "a" / "b", train=trainer)
+    return trained_network(_net, key={"model": "net", "seed": 0} | key, cache_dir=path / "a" / "b", train=trainer)
 
 
 def test_second_call_loads(tmp_path: Path) -> None:
@@ -318,7 +320,7 @@ def test_a_training_that_fails_leaves_no_network(tmp_path: Path) -> None:
         raise PruningError("training: the loss became nan")
 
     with pytest.raises(PruningError, match="nan"):
-        dense_network(_net, key={}, cache_dir=tmp_path, train=fail)
+        trained_network(_net, key={}, cache_dir=tmp_path, train=fail)
     assert {file.suffix for file in tmp_path.iterdir()} <= {".lock"}
 
 

@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import explorer
-from explorer.data import batches, load_digits
+from explorer.data import Batches, load_digits
 from explorer.data.task import Task
+from explorer.evaluation.settings import Settings
 from explorer.evaluation.training import reestimate_bn, train
 from explorer.models import MODELS, build
 from explorer.pruning.criteria import score
 from explorer.pruning.ranking import Ranking
 from explorer.pruning.surgery import ChannelSlice, Surgeon
+from explorer.search.jobs import Job
 from explorer.tracing import trace
 from spaces import PruningError, PruningSpace, Recipe
 from tests.support.identities import fresh
@@ -34,11 +36,11 @@ EIGHTHS = config([i / 8 for i in range(1, 9)])
 def digits():
     data = load_digits()
     train_batches, validation = (
-        list(batches(split, 100, mean=data.mean, std=data.std)) for split in (data.train, data.validation)
+        list(Batches(split, 100, mean=data.mean, std=data.std)) for split in (data.train, data.validation)
     )
     torch.manual_seed(0)
     model = build("resnet_digits")
-    train(model, train_batches, task=Task(), epochs=3)
+    train(model, train_batches, task=Task(), epochs=3, settings=Settings())
     return model, train_batches, validation
 
 
@@ -69,7 +71,7 @@ def test_what_is_reported_is_what_the_built_module_does(study, digits):
     assert type(module) is type(digits[0])
     assert Task().evaluate(module, validation).error == best.metrics["error"]
     assert sum(p.numel() for p in module.parameters()) == best.metrics["params"]
-    again = study.problem.evaluator(best.recipe)
+    again = study.problem.evaluator(Job(-1, best.recipe))
     assert again["error"] == best.metrics["error"]
     reestimate_bn(module, train_batches[:10])
     assert Task().evaluate(module, validation).error == best.metrics["error"]
@@ -260,7 +262,7 @@ def test_scores_are_those_of_the_definition(name):
             continue
         value = model.get_parameter(tensor.name).detach().abs().double()
         for axis, dim in enumerate(tensor.dims):
-            if dim.units == {unit.name} and len(dim.runs) == 1:
+            if dim.units == {unit.name} and len(dim.spans) == 1:
                 each = value.movedim(axis, 0).flatten(1).sum(1).reshape(unit.atoms, -1).sum(1)
                 expected += each / value.movedim(axis, 0).flatten(1).sum(1).mean()
     torch.testing.assert_close(scores[unit.name], expected)

@@ -188,6 +188,6 @@ def test_shared_weights_fit(name: str) -> None:
 def test_resnet20_accuracy_on_cifar10() -> None:
     model = models.build("resnet20")
     models.load_weights(model, WEIGHTS / "resnet20-cifar10-jpeg.safetensors")
-    test = data.load("cifar10", path=CIFAR).test
-    batches = data.batches(test, 200, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    test = data.load_cifar10(path=CIFAR).test
+    batches = data.Batches(test, 200, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     assert 100 * (1 - Task().evaluate(model, batches).error) == pytest.approx(88.4, abs=0.1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.models import drop_unused
-from explorer.runs.setup import build_model
+from explorer.models.factory import build_model
 from explorer.tracing import trace
 from spaces import PruningError
 from tests.support.small_models import Fn

@@ -19,12 +19,14 @@ from explorer.bench.zoo import built, chosen, listed, traced
 from explorer.pruning.surgery import Surgeon
 from explorer.pruning.surgery.window_attention import SmallerWindowAttention
 from explorer.tracing import trace
-from explorer.tracing.recorder import tensors_in
+from explorer.tracing.tape import tensors_in
+from explorer.tracing.verification.check import Check
+from explorer.tracing.verification.comparison import difference
 from explorer.tracing.verification.masking import masked
-from explorer.tracing.verification.verify import _Check, _difference
 from spaces import Network, PruningError, Recipe, costs_of
 from tests.support import foreign
 from tests.support.identities import counted, random_kept, random_recipe
+from tests.support.snapshots import changed, snapshot
 
 _DECLARED = None if foreign.missing("torchvision") else foreign.declare_operators()
 ZOO = listed()
@@ -59,7 +61,9 @@ EVERY = [(library, name) for library, entries in ZOO.items() for name in entries
 @pytest.mark.parametrize(("library", "name"), [*_cases(FAST), *_cases(EVERY, pytest.mark.slow)])
 def test_traced_built_and_run(library: str, name: str) -> None:
     model, example = built(library, name, ZOO[library][name])
+    before = snapshot(model)
     network = trace(model, example)
+    assert not changed(before, snapshot(model))
     assert prunable_share(network) >= FEW.get(name, 0.5)
     large = sum(parameter.numel() for parameter in model.parameters()) > 1e8
     rng = np.random.default_rng(0)
@@ -87,18 +91,18 @@ def _check_masked(model: nn.Module, network: Network, example: Tensor) -> None:
     """Check sliced against masked networks, with random parameters and other subsets than verification had."""
     if not network.units and not network.blocks:
         return
-    check, rng = _Check(model, network, example), np.random.default_rng(1)
+    check, rng = Check(model, network, example), np.random.default_rng(1)
     for gain in range(4):
         kept = random_kept(network, random_recipe(network, rng), rng)
         blocks = [block.name for block in network.blocks if rng.random() < 0.3]
         dense = masked(check.model, network, kept, blocks)
-        expected, got = check._run(dense), check._run(check.surgeon.build(kept, blocks))
+        expected, got = check.run(dense), check.run(check.surgeon.build(kept, blocks))
         assert len(expected) == len(got) > 0
-        differences = [_difference(a, b) for a, b in zip(expected, got, strict=True)]
+        differences = [difference(a, b) for a, b in zip(expected, got, strict=True)]
         if max(differences) <= check.tolerance:
             return
         # a network that multiplies rounding errors is tried with smaller weights
-        assert check._calmed(expected, dense), (gain, differences)
+        assert check.calmed(expected, dense), (gain, differences)
     raise AssertionError("no weights are small enough")
 
 

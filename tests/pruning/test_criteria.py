@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.data.task import Task, regression
-from explorer.pruning.criteria import CRITERIA, Options, Scores, cached_scores, drawn, score
+from explorer.pruning.criteria import CRITERIA, Options, Scores, cached_scores, score, scoring_batches
 from explorer.pruning.patterns import make_masks
 from explorer.pruning.ranking import Ranking
 from explorer.pruning.surgery import Surgeon
@@ -93,7 +93,7 @@ def _entries(network: Network, name: str, axis: int) -> list[tuple[tuple[str, in
     """Return for every entry of a dimension its unit and atom, and what takes its slice of a weight."""
     dim = network.tensor[name].dims[axis]
     places: list[tuple[str, int] | None] = []
-    for run in dim.runs:
+    for run in dim.spans:
         for i in range(run.entries):
             places.append(None if run.unit is None else (run.unit, run.start + i // run.each))
     each = len(places) // dim.groups
@@ -637,22 +637,22 @@ def test_batches_of_other_seeds_are_others() -> None:
     loader = [(torch.full((2, 3), float(i)), torch.zeros(2, dtype=torch.int64)) for i in range(20)]
 
     def numbers(**options: Any) -> list[int]:
-        return [int(x[0, 0]) for x, _ in drawn(loader, Options.of({"name": "obd", "batches": 4, **options}))]
+        return [int(x[0, 0]) for x, _ in scoring_batches(loader, Options.of({"name": "obd", "batches": 4, **options}))]
 
     assert numbers() == [0, 1, 2, 3]
     assert numbers(seed=1) == numbers(seed=1)
     assert len({tuple(numbers(seed=seed)) for seed in range(4)}) == 4
     assert sorted(numbers(seed=3, batches=99)) == list(range(20))
-    assert drawn(loader, Options.of("l1")) == []
+    assert scoring_batches(loader, Options.of("l1")) == []
 
     class Endless:
         def __iter__(self) -> Any:
             while True:
                 yield from loader
 
-    assert len(drawn(Endless(), Options.of("obd"))) == 10
+    assert len(scoring_batches(Endless(), Options.of("obd"))) == 10
     with pytest.raises(PruningError, match=r"criterion.seed: 1 draws .* Endless has no length; allowed is 0"):
-        drawn(Endless(), Options.of({"name": "obd", "seed": 1}))
+        scoring_batches(Endless(), Options.of({"name": "obd", "seed": 1}))
 
 
 @pytest.mark.parametrize("criterion", [*CRITERIA, {"name": "taylor", "batches": 1, "seed": 2}])

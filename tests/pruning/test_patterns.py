@@ -17,12 +17,12 @@ from torch import nn
 import explorer
 from explorer.analysis.plots import comparison_data, comparison_figure
 from explorer.models import build
-from explorer.problem import named_space
 from explorer.pruning.criteria import score
 from explorer.pruning.patterns import Masks, gemm_of, make_masks, put_on, realised_costs
 from explorer.pruning.ranking import Ranking
 from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
+from explorer.utils.space_section import named_space
 from spaces import PATTERNS, Network, PruningError, PruningSpace, Recipe, costs_of, dense_costs
 from tests.support.identities import fresh
 

@@ -20,18 +20,31 @@ from torch import nn
 import explorer
 from explorer import models
 from explorer.analysis.plots import BASELINES, pareto_data
+from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.tables import Scale
 from explorer.bench import run_bench
 from explorer.bench.criteria import summary
-from explorer.evaluation.evaluator import Evaluator
-from explorer.problem import named_space
-from explorer.pruning.allocation import ALLOCATIONS, Allocated, FreeAxis, FreeSpace, allocate, allocated_family
+from explorer.evaluation.allocated import evaluated
+from explorer.evaluation.evaluator import Inherited
+from explorer.pruning.allocation import (
+    ALLOCATIONS,
+    Allocated,
+    FreeAxis,
+    FreeSpace,
+    allocate,
+    allocated_family,
+    asked_baselines,
+)
 from explorer.pruning.allocation.landing import SLACK
 from explorer.pruning.criteria import CRITERIA, Scores, score
-from explorer.runs.baselines import evaluated, missing_baselines
-from explorer.runs.config import compose, default_name, sweep_name
-from explorer.runs.validation import validate
+from explorer.runs.baselines import missing_baselines
+from explorer.runs.composing import compose
+from explorer.runs.config import RunConfig
+from explorer.runs.identity import default_name, sweep_name
+from explorer.search.jobs import Job
 from explorer.tracing import trace
+from explorer.utils.conf import run_section
+from explorer.utils.space_section import named_space
 from spaces import COSTS, Network, PruningError, PruningSpace, Recipe, costs_of
 from tests.support.quick_runs import QUICK, table
 from tests.support.random_models import RandomModel
@@ -52,9 +65,13 @@ def traced(name: str) -> tuple[nn.Module, Network, Scores]:
 
 
 def problem_of(space: PruningSpace, scores: Scores, criterion: str = "l1", timings: Any = None) -> Any:
-    """All that an allocation asks a problem for."""
-    evaluator = SimpleNamespace(scores=scores, timings=timings)
-    return SimpleNamespace(space=space, evaluator=evaluator, criterion=SimpleNamespace(name=criterion))
+    """All that an allocation takes."""
+    return SimpleNamespace(space=space, scores=scores, quadratic=CRITERIA[criterion].quadratic, timings=timings)
+
+
+def allocated(problem: Any, name: str, target: Any, family: str | None = None) -> Allocated:
+    options = {"quadratic": problem.quadratic, "timings": problem.timings}
+    return allocate(problem.space, problem.scores, name, target, family=family, **options)
 
 
 def named(name: str, network: str = "resnet20") -> Any:
@@ -85,7 +102,7 @@ def weights_config(**pattern: Any) -> dict[str, Any]:
 def test_channels_land_within_half_a_percent_of_every_target(network, allocation):
     problem = named("filter", network)
     for metric, asked in TARGETS:
-        found = allocate(problem, allocation, {metric: asked})
+        found = allocated(problem, allocation, {metric: asked})
         cost = costs_of(problem.space.network, found.recipe)[metric] / problem.space.dense[metric]
         assert cost == pytest.approx(asked, rel=SLACK)
         assert found.achieved == cost
@@ -97,7 +114,7 @@ def test_channels_land_within_half_a_percent_of_every_target(network, allocation
 def test_every_family_of_a_mixed_space_lands_alone(family):
     problem = named("mixed")
     for allocation, (metric, asked) in product(ALLOCATIONS, [("flops", 0.5), ("bytes", 0.75)]):
-        found = allocate(problem, allocation, {metric: asked}, family=family)
+        found = allocated(problem, allocation, {metric: asked}, family=family)
         cost = costs_of(problem.space.network, found.recipe)[metric] / problem.space.dense[metric]
         assert cost == pytest.approx(asked, rel=SLACK)
         # the dropped blocks and other granularities are left alone; a tile as its vectors is written as those
@@ -110,16 +127,16 @@ def test_every_family_of_a_mixed_space_lands_alone(family):
 
 def test_absolute_targets_and_the_whole_network():
     problem = named("filter")
-    found = allocate(problem, "global", {"params": "100k"})
+    found = allocated(problem, "global", {"params": "100k"})
     assert found.achieved == pytest.approx(100_000, rel=SLACK)
     assert costs_of(problem.space.network, found.recipe)["params"] == found.achieved
     for name in ALLOCATIONS:
-        whole = allocate(problem, name, {"flops": 1.0})
+        whole = allocated(problem, name, {"flops": 1.0})
         assert (whole.recipe, whole.achieved, whole.level) == (Recipe(), 1, 1)
 
 
 def test_vectors_have_ratios_of_their_m_only():
-    found = allocate(named("mixed"), "uniform", {"params": 0.6}, family="vector")
+    found = allocated(named("mixed"), "uniform", {"params": 0.6}, family="vector")
     assert {(pattern.granularity, pattern.m) for _, pattern in found.recipe.weights} == {("vector", 4)}
     assert {pattern.ratio for _, pattern in found.recipe.weights} <= {0.25, 0.5, 0.75}
 
@@ -132,7 +149,8 @@ def test_axes_of_other_families_keep_what_they_can():
         {"channels": [{"match": "l0", "choices": [halves]}], **weights_config(granularity="element", ratios=[0.5])},
     )
     problem = problem_of(space, scores_of(network))
-    found = allocate(problem, "global", {"params": 0.4}, family="element" if "element" in space.families else "weights")
+    family = "element" if "element" in space.families else "weights"
+    found = allocated(problem, "global", {"params": 0.4}, family=family)
     assert found.recipe.ratios == {"l0": 0.5}
     assert costs_of(network, found.recipe)["params"] / space.dense["params"] == pytest.approx(0.4, rel=0.02)
 
@@ -145,14 +163,14 @@ def test_random_models_land_within_half_a_percent_or_nearest(seed, name, metric,
         file = weights_config(granularity="kernel", ratios=[0.5]) if patterns else config([1, 0.5])
         space = PruningSpace.from_config(network, file)
         problem = problem_of(space, scores_of(network, seed))
-        free = FreeSpace.of(space, allocated_family(space), problem.evaluator.scores)
+        free = FreeSpace.of(space, allocated_family(space), problem.scores)
     except PruningError:
         assume(False)
     least, most = free.costs(free.ends, metric)
     # absolute targets are above 1
     target = float(max(2, round(least + share * (most - least))))
     assume(least <= target)
-    found = allocate(problem, name, {metric: target})
+    found = allocated(problem, name, {metric: target})
     cost = costs_of(network, found.recipe)[metric]
     assert found.achieved == cost
     if abs(cost - target) <= SLACK * target:
@@ -184,7 +202,7 @@ def _count(axis: FreeAxis, recipe: Recipe) -> int:
 def test_ratios_rise_with_the_level_and_are_whole_at_its_end(name, levels, patterns):
     problem = named("mixed")
     family = "element" if patterns else "channels"
-    free = FreeSpace.of(problem.space, family, problem.evaluator.scores)
+    free = FreeSpace.of(problem.space, family, problem.scores)
     rows = free.nearest(ALLOCATIONS[name](free.axes)(np.array([*sorted(levels), 1.0])))
     assert (np.diff(rows, axis=0) >= 0).all()
     assert (rows >= free.ends[0]).all()
@@ -253,7 +271,7 @@ def test_scaling_a_layer_changes_no_global_allocation():
     scores = scores_of(network)
     scaled = Scores({name: values * (100 if "l1" in name else 1) for name, values in scores.weights.items()}, {})
     for name in ("global", "lamp"):
-        ours, theirs = (allocate(problem_of(space, one), name, {"params": 0.5}).recipe for one in (scores, scaled))
+        ours, theirs = (allocated(problem_of(space, one), name, {"params": 0.5}).recipe for one in (scores, scaled))
         assert ours == theirs
 
 
@@ -272,7 +290,7 @@ def latencies(network: Network, asked: list[Recipe]) -> Any:
     """A machine on which a recipe takes a millisecond and another for every tenth of the FLOPs."""
     dense = costs_of(network, Recipe())["flops"]
 
-    def timings(recipe: Recipe, *, batch: bool) -> dict[str, float]:
+    def timings(recipe: Recipe) -> dict[str, float]:
         asked.append(recipe)
         ms = 1 + 10 * costs_of(network, recipe)["flops"] / dense
         return {"latency_ms": ms, "latency_ms_q1": 0.9 * ms, "latency_ms_q3": 1.1 * ms, "latency_dense_ms": 11.0}
@@ -285,7 +303,7 @@ def test_latency_is_bisected_with_few_measurements(target, expected):
     _, network, scores = traced("resnet20")
     asked: list[Recipe] = []
     space = PruningSpace.from_config(network, named_space("filter"))
-    found = allocate(problem_of(space, scores, timings=latencies(network, asked)), "global", target)
+    found = allocated(problem_of(space, scores, timings=latencies(network, asked)), "global", target)
     assert found.achieved == pytest.approx(expected, rel=SLACK)
     assert found.quartiles == pytest.approx((0.9 * found.achieved, 1.1 * found.achieved))
     assert "quartiles" in str(found)
@@ -298,8 +316,8 @@ def test_a_latency_that_no_row_has_ends_with_the_nearest_and_is_said(caplog):
     asked: list[Recipe] = []
     problem = problem_of(space_of(network, [1, 0.5]), scores_of(network), timings=latencies(network, asked))
     with caplog.at_level("WARNING"):
-        found = allocate(problem, "uniform", {"latency_ms": 10})
-    measured = [problem.evaluator.timings(recipe, batch=False)["latency_ms"] for recipe in list(asked)]
+        found = allocated(problem, "uniform", {"latency_ms": 10})
+    measured = [problem.timings(recipe)["latency_ms"] for recipe in list(asked)]
     assert found.achieved == min(measured, key=lambda ms: abs(ms - 10))
     assert "the nearest to 10 that was measured" in caplog.text
 
@@ -326,10 +344,10 @@ MISTAKES = [
 @pytest.mark.parametrize(("change", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
 def test_mistakes_are_one_line(change, message):
     problem = named("mixed")
-    problem.evaluator.timings = latencies(problem.space.network, [])
+    problem.timings = latencies(problem.space.network, [])
     given: dict[str, Any] = {"name": "global", "target": {"flops": 0.5}, "family": "channels"} | change
     with pytest.raises(PruningError) as caught:
-        allocate(problem, given["name"], given["target"], family=given["family"])
+        allocated(problem, given["name"], given["target"], family=given["family"])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -337,12 +355,12 @@ def test_mistakes_are_one_line(change, message):
 def test_units_of_one_channel_are_a_line_too():
     network = chain([1, 1, 3])
     with pytest.raises(PruningError, match="space: no unit or weight of its channels is large enough to be pruned"):
-        allocate(problem_of(space_of(network, [1, 0.5]), scores_of(network)), "global", {"flops": 0.5})
+        allocated(problem_of(space_of(network, [1, 0.5]), scores_of(network)), "global", {"flops": 0.5})
 
 
 def test_a_space_of_blocks_has_nothing_to_allocate():
     with pytest.raises(PruningError, match="family: the space has blocks only"):
-        allocate(named("layer"), "uniform", {"flops": 0.5})
+        allocated(named("layer"), "uniform", {"flops": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -358,14 +376,14 @@ def test_a_space_of_blocks_has_nothing_to_allocate():
 )
 def test_mistakes_in_a_configuration_are_found_before_anything_is_loaded(override, message):
     with pytest.raises(PruningError) as caught:
-        validate(compose([override])[0])
+        RunConfig.of(compose([override])[0])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_baselines_without_targets_are_a_mistake():
     with pytest.raises(PruningError, match="baseline_targets: every list is empty"):
-        validate(compose(["baselines=[global]", "baseline_targets.flops=[]"])[0])
+        RunConfig.of(compose(["baselines=[global]", "baseline_targets.flops=[]"])[0])
 
 
 @pytest.mark.parametrize(
@@ -397,8 +415,8 @@ def test_baselines_change_no_name():
 def test_baselines_of_two_tiles_are_two(tmp_path):
     names = set()
     for width in (4, 8):
-        more = ["baselines=[uniform]", "baseline_targets.flops=[.5]", f"baseline_family='tile(width={width})'"]
-        names |= {baseline.name for baseline in missing_baselines(tmp_path, compose(more)[0])}
+        asked = asked_baselines(["uniform"], run_section("baseline_targets", {"flops": [0.5]}), f"tile(width={width})")
+        names |= {baseline.name for baseline in missing_baselines(RunFolder(tmp_path), asked)}
     assert names == {"baseline-uniform-tile-width-4-flops-0.5", "baseline-uniform-tile-width-8-flops-0.5"}
 
 
@@ -408,10 +426,8 @@ def test_a_run_has_its_baselines_once_and_a_finished_one_gets_more(explore, fold
     explore(*command)
     plain, front = table(run), (run / "frontier.csv").read_bytes()
     evaluations = []
-    call = Evaluator.__call__
-    monkeypatch.setattr(
-        Evaluator, "__call__", lambda self, recipe, **kw: evaluations.append(recipe) or call(self, recipe, **kw)
-    )
+    call = Inherited.__call__
+    monkeypatch.setattr(Inherited, "__call__", lambda self, job: evaluations.append(job.recipe) or call(self, job))
     code, out, err = explore(*command, "baselines=[uniform,global]", "baseline_targets.flops=[0.5]")
     assert code == 0, err
     assert "baselines" in out
@@ -454,14 +470,14 @@ def test_a_run_has_its_baselines_once_and_a_finished_one_gets_more(explore, fold
 
 
 def test_a_baseline_that_fails_is_a_row_with_its_reason(explore, folder, monkeypatch):
-    call = Evaluator.__call__
+    call = Inherited.__call__
 
-    def broken(self, recipe, **options):
-        if not options.get("limited", True):
+    def broken(self, job):
+        if not job.limited:
             raise RuntimeError("out of memory\nand more")
-        return call(self, recipe, **options)
+        return call(self, job)
 
-    monkeypatch.setattr(Evaluator, "__call__", broken)
+    monkeypatch.setattr(Inherited, "__call__", broken)
     command = ["run", *QUICK, "name=broken", "trials=2", "ladder=0", "baselines=[erk]", "baseline_targets.flops=[.5]"]
     code, out, _ = explore(*command)
     assert code == 0
@@ -497,11 +513,12 @@ def test_a_study_allocates_candidates(tmp_path):
 def test_budgets_do_not_hold_for_baselines():
     study = small_study(budget={"latency_ms": 1e6})
     problem = study.problem
-    problem.evaluator.latency = type(problem.evaluator.latency)(1e-6, None)
+    problem.meter.latency = type(problem.meter.latency)(1e-6, None)
     recipe = problem.space[3]
     with pytest.raises(PruningError, match="over the budget"):
-        problem.evaluator(recipe)
-    assert evaluated(problem, Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe))["latency_ms"] > 0
+        problem.evaluator(Job(-1, recipe))
+    found = Allocated("uniform", "channels", "flops", 0.5, 0.5, 0.5, recipe)
+    assert evaluated(problem.evaluator, problem.space, found)["latency_ms"] > 0
 
 
 def test_a_pareto_plot_shows_baselines_that_have_what_it_shows():

@@ -14,12 +14,13 @@ from hypothesis import given
 from torch import nn
 
 from explorer import data
+from explorer.analysis.selection import telling
 from explorer.data.task import classification
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.training import Settings
+from explorer.evaluation.retraining import retrain
+from explorer.evaluation.settings import Settings
 from explorer.pruning.criteria import score
-from explorer.runs.final import retrain, telling
 from explorer.tracing import trace
 from spaces import PruningError, Recipe
 
@@ -52,7 +53,7 @@ def test_more_points_keep_more(values: list[tuple[float, float]], points: int) -
 
 @pytest.fixture(scope="module")
 def digits() -> data.Data:
-    return data.load("digits")
+    return data.load_digits()
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +62,10 @@ def finetuned(digits: data.Data) -> Finetuned:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     network = trace(model, torch.zeros(1, 1, 8, 8))
     calibration, validation = (
-        list(data.batches(part, 200, mean=digits.mean, std=digits.std)) for part in (digits.train, digits.validation)
+        list(data.Batches(part, 200, mean=digits.mean, std=digits.std)) for part in (digits.train, digits.validation)
     )
-    evaluator = Evaluator(model, network, score(model, network), calibration, validation, classification(10))
-    batches = data.augmented(
+    evaluator = Inherited.of(model, network, score(model, network), calibration, validation, classification(10))
+    batches = data.Batches(
         digits.train, 100, mean=digits.mean, std=digits.std, generator=torch.Generator(), crop=0, flip=False
     )
     return Finetuned(evaluator, batches, Settings(learning_rate=0.05), rungs=(0, 7), seed=3)
@@ -72,7 +73,7 @@ def finetuned(digits: data.Data) -> Finetuned:
 
 @pytest.fixture(scope="module")
 def test_batches(digits: data.Data) -> list[data.Batch]:
-    return list(data.batches(digits.test, 200, mean=digits.mean, std=digits.std))
+    return list(data.Batches(digits.test, 200, mean=digits.mean, std=digits.std))
 
 
 def table(finetuned: Finetuned, test_batches: list[data.Batch], folder: Path, **options: Any) -> pd.DataFrame:
@@ -86,7 +87,7 @@ def test_means_and_spreads_are_those_of_single_trainings(finetuned, test_batches
     assert found.loc["dense", "flops_ratio"] == 1
     assert found["flops"].is_monotonic_decreasing
     assert (len(done), done[0]) == (9, (1, "dense, training 1 of 3"))
-    task = finetuned.evaluator.task
+    task = finetuned.meter.task
     for point, recipe in RECIPES.items():
         row = found.loc[point]
         # not the seed that chose the frontier
@@ -98,8 +99,8 @@ def test_means_and_spreads_are_those_of_single_trainings(finetuned, test_batches
         assert (row["n"], row["epochs"], row["reason"]) == (3, 2, None)
         # the weights kept are of the least validation error
         kept = [one for one in trainings if replace(one, folder=tmp_path).kept(recipe).name == row["weights"]]
-        errors = [task.evaluate(one.build(recipe), finetuned.evaluator.validation).error for one in trainings]
-        assert task.evaluate(kept[0].build(recipe), finetuned.evaluator.validation).error == min(errors)
+        errors = [task.evaluate(one.build(recipe), finetuned.meter.validation).error for one in trainings]
+        assert task.evaluate(kept[0].build(recipe), finetuned.meter.validation).error == min(errors)
         assert row["error"] == pytest.approx(sum(errors) / 3)
     assert {path.name for path in tmp_path.glob("*.safetensors")} == set(found["weights"])
     assert not list(tmp_path.glob("*.state"))

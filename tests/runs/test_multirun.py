@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from explorer.runs.config import compose
+from explorer.analysis.multirun_folder import MultirunFolder
+from explorer.runs.composing import compose
+from explorer.runs.config import RunConfig
 from explorer.runs.multirun import plan
 from tests.support.quick_runs import QUICK, table
 
@@ -65,7 +67,7 @@ def test_an_unknown_launcher_is_one_line(explore):
 def test_swept_storages_are_shown_without_their_passwords(tmp_path):
     urls = [f"postgresql+psycopg://u:secret@h/{name}" for name in "ab"]
     overrides = ["storage=rdb", f"storage.url={','.join(urls)}", "seed=0,1"]
-    plan(tmp_path, compose(overrides), overrides)
+    plan(MultirunFolder(tmp_path), [RunConfig.of(config) for config in compose(overrides)], overrides)
     written = (tmp_path / "jobs.csv").read_text()
     assert "u:***@h/b" in written
     assert "secret" not in written

@@ -13,11 +13,14 @@ import pytest
 import yaml
 
 import explorer
-from explorer.runs.config import compose, default_name, identity, sweep_name
+from explorer.analysis.multirun_folder import MultirunFolder
+from explorer.runs.composing import compose
+from explorer.runs.config import RunConfig
+from explorer.runs.identity import default_name, identity, sweep_name
 from explorer.runs.multirun_frontiers import gather
-from explorer.runs.validation import validate
 from spaces import Network, Recipe
 from tests.support.quick_runs import QUICK, table
+from tests.support.run_folders import write_run
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -117,22 +120,13 @@ def test_a_run_of_another_version_is_not_exported(explore, folder):
 
 
 def test_the_frontiers_of_a_sweep_say_what_they_are_of(tmp_path):
-    def job(name, summary, **choices):
-        config = {"model": {"name": "timm"}, "data": {"name": "d"}, "space": {"name": "s"}, "criterion": {"name": "l1"}}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({**config, "seed": 0, **choices}))
-        whole = {"dense": {"error": 0.25}, **summary}
-        (tmp_path / name / "summary.json").write_text(json.dumps(whole))
-        front = pd.DataFrame({"trial": [0], "granularity": ["filter"], "error": [0.5], "flops_ratio": [0.5]})
-        front.to_csv(tmp_path / name / "frontier.csv", index=False)
-
     squares = {"error": {"label": "validation mean squared error", "scale": 1.0}}
     regression = {"task": {"name": "regression"}}
-    job("a", squares, **regression, model={"name": "timm", "architecture": "a"}, criterion={"name": "taylor"})
-    job("b", squares, **regression, model={"name": "timm", "architecture": "b"})
-    # of a version that had classifications only
-    job("c", {})
-    gather(tmp_path)
+    a, b = ({"name": "timm", "architecture": name} for name in "ab")
+    write_run(tmp_path / "a", summary=squares, **regression, model=a, criterion={"name": "taylor"})
+    write_run(tmp_path / "b", summary=squares, **regression, model=b)
+    write_run(tmp_path / "c")
+    gather(MultirunFolder(tmp_path))
     table = pd.read_csv(tmp_path / "frontiers.csv").set_index("job")
     assert table["model"].to_dict() == {"a": "timm-a", "b": "timm-b", "c": "timm"}
     assert table["task"].tolist() == ["regression", "regression", "classification"]
@@ -216,13 +210,13 @@ def test_a_named_multirun_is_one_folder_with_a_job_each(explore, folder):
 
 
 def test_ctrl_c_while_latency_is_measured_leaves_tables_and_is_made_good(explore, folder, monkeypatch):
-    from explorer.evaluation.evaluator import Evaluator
+    from explorer.evaluation.meter import Meter
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "timings", interrupted)
+        patch.setattr(Meter, "timings", interrupted)
         code, _, _ = explore("run", *QUICK, "name=late", "trials=3", "ladder=0")
     assert code == 130
     assert len(pd.read_csv(folder / "results/late/trials.csv")) == 3
@@ -255,7 +249,7 @@ def test_sweep_names_ignore_the_values_of_swept_keys():
     "group", ["model", "data", "space", "criterion", "evaluator", "sampler", "executor", "storage"]
 )
 def test_every_option_of_every_group_composes(group):
-    from explorer.runs.config import conf
+    from explorer.utils.conf import conf
 
     needed = {"custom": f"{group}._target_=a.B", "rdb": "storage.url=sqlite://", "file": "space.path=x.yaml"}
     needed |= dict.fromkeys(("timm", "torchvision", "transformers"), "model.architecture=x")
@@ -265,7 +259,7 @@ def test_every_option_of_every_group_composes(group):
         # a run on another library's model is named by its architecture
         assert config[group]["name"] in (path.stem, "x")
         if path.stem not in ("file",):
-            validate(config)
+            RunConfig.of(config)
 
 
 def test_importing_is_quick_in_what_it_imports():

@@ -82,7 +82,7 @@ def trained() -> Encoder:
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     split = texts().train
     for _ in range(80):
-        for inputs, labels in data.batches(split, 50, mean=(), std=()):
+        for inputs, labels in data.Batches(split, 50, mean=(), std=()):
             optimizer.zero_grad()
             F.cross_entropy(model(**inputs)["logits"], labels).backward()
             optimizer.step()
@@ -93,7 +93,7 @@ def trained() -> Encoder:
 def loaders() -> list[list[dict[str, Tensor]]]:
     found = texts()
     return [
-        [{**inputs, "labels": labels} for inputs, labels in data.batches(split, 50, mean=(), std=())]
+        [{**inputs, "labels": labels} for inputs, labels in data.Batches(split, 50, mean=(), std=())]
         for split in (found.train, found.validation)
     ]
 
@@ -127,7 +127,7 @@ def test_heads_and_widths_are_explored_exported_and_loaded(trained, loaders, cri
     assert front["error"].min() < 0.15
     best = study.best(flops=0.8)
     best.save(tmp_path)
-    (inputs, _), *_ = study.problem.evaluator.validation
+    (inputs, _), *_ = study.problem.meter.validation
     expected = best.build()(**inputs)["logits"]
     torch.testing.assert_close(explorer.load(tmp_path)(**inputs)["logits"], expected)
     small = explorer.load(tmp_path, model=Encoder())

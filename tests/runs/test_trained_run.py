@@ -98,15 +98,15 @@ def test_from_python_the_best_is_built_as_it_was_measured(tmp_path):
         finetuning={"optimizer": "adamw", "learning_rate": 0.01},
         folder=tmp_path,
     )
-    assert isinstance(study.problem.evaluate, Finetuned)
-    assert isinstance(study.problem.evaluator.task.trivial, float)
+    assert isinstance(study.problem.evaluator, Finetuned)
+    assert isinstance(study.problem.meter.task.trivial, float)
     best = study.best(flops=1.0)
     assert best.metrics["rung"] == 1
     for built in (best.build(), best.executed().module):
-        error = study.problem.evaluator.task.evaluate(built, study.problem.evaluator.validation).error
+        error = study.problem.meter.task.evaluate(built, study.problem.meter.validation).error
         assert error == pytest.approx(best.metrics["error"])
     untrained = explorer.explore(model, batches[:4], batches[4:], trials=2)
-    assert isinstance(untrained.problem.evaluate, Inherited)
+    assert isinstance(untrained.problem.evaluator, Inherited)
 
 
 @pytest.mark.parametrize(

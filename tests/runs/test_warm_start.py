@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from explorer.analysis.tables import trials_table
-from explorer.runs.warm_start import earlier_runs, observations
+from explorer.analysis.tables import observations, trials_table
+from explorer.runs.warm_start import measured_before
 from explorer.search.executors import Inline
 from spaces import PruningError, PruningSpace
 from tests.search.test_rungs import error_of, make_search
@@ -67,5 +67,5 @@ def test_a_folder_that_holds_no_run_is_one_line(tmp_path, config):
     if config is not None:
         (tmp_path / "config.yaml").write_text(config)
     with pytest.raises(PruningError, match="holds no run to begin with") as caught:
-        earlier_runs([tmp_path], space, OBJECTIVES, identity={}, network="n", data="d")
+        measured_before([tmp_path], space, OBJECTIVES, identity={}, network="n", data="d")
     assert "\n" not in str(caught.value)

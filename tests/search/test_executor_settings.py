@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from explorer.bench import run_bench
-from explorer.runs.config import conf
 from explorer.search.executors import EXECUTORS, check_executor
+from explorer.utils.conf import conf
 from spaces import PruningError
 from tests.search.test_executors import INLINE, LOCAL, RAY, SLURM
 

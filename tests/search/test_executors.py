@@ -26,7 +26,7 @@ import torch
 
 from explorer.bench.cases import Case
 from explorer.data.task import classification
-from explorer.evaluation.evaluator import Evaluator
+from explorer.evaluation.evaluator import Inherited
 from explorer.search.executors import make_executor
 from explorer.search.executors.local import Local
 from explorer.search.executors.payload import read, write
@@ -214,12 +214,12 @@ class Real:
             for _ in range(4)
         ]
         self.space = case.space
-        self.evaluator = Evaluator(
-            case.model, case.network, case.scores, batches[:2], batches[2:], task=classification(10)
+        self.evaluator = Inherited.of(
+            case.model, case.network, case.pruner.scores, batches[:2], batches[2:], task=classification(10)
         )
 
     def __call__(self, job: Job) -> dict[str, float]:
-        return dict(self.evaluator(job.recipe))
+        return dict(self.evaluator(job))
 
     def jobs(self) -> list[Job]:
         rows = self.space.sample(4, np.random.default_rng(0))

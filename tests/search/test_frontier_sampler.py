@@ -148,7 +148,7 @@ def past_of(space, rows, values=None, *, budget=None, seed=0, **changes):
         "objectives": ["error", "flops"],
         "reference": [0.9, 1.0],
         "observed": observed,
-        "earlier": Observations.none(len(space.axes), values.shape[1]),
+        "warm_start": Observations.none(len(space.axes), values.shape[1]),
         "pending": rows[:0],
     }
     return Past(**(fixed | changes))
@@ -184,7 +184,7 @@ def test_proposals_are_new_and_inside_the_limits(space, case, budget):
     past = past_of(space, space.sample(len(values), RNG(3)), values, budget=budget)
     row = proposed(past)
     assert row.tobytes() not in past.seen
-    assert past.limits.inside(space, row[None])[0]
+    assert space.inside(row[None], past.limits)[0]
 
 
 def test_features_are_joined_by_the_logarithm_of_flops(space):
@@ -254,7 +254,7 @@ def reached(space, n, *, features=None, earlier=None, seed=0):
     """Return the hypervolume of n trials, the first four uniform."""
     rows = [space.uniform(ratio) for ratio in (0.8, 0.6, 0.4, 0.2)]
     while len(rows) < n:
-        changes = {"features": features} | ({} if earlier is None else {"earlier": earlier})
+        changes = {"features": features} | ({} if earlier is None else {"warm_start": earlier})
         rows.append(proposed(past_of(space, np.array(rows), seed=seed, **changes)))
     return volume(space, np.array(rows))
 
@@ -293,7 +293,7 @@ def test_an_earlier_study_alone_is_enough_to_begin(space):
     flops = space.costs(rows)["flops"] / space.dense["flops"]
     values = np.column_stack([errors(space, rows), flops])
     earlier = Observations(rows, values, np.full(40, np.nan), np.zeros(40, dtype=np.intp))
-    first = proposed(past_of(space, rows[:0], earlier=earlier))
+    first = proposed(past_of(space, rows[:0], warm_start=earlier))
     chance = [volume(space, row[None]) for row in space.sample(99, RNG(1))]
     assert volume(space, first[None]) > np.quantile(chance, 0.9)
 

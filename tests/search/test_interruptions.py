@@ -10,9 +10,10 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
-from explorer.problem import ladder_rows
 from explorer.search.history import History
 from explorer.search.jobs import Job, Result, attempt
+from explorer.search.ladder import ladder_rows
+from explorer.search.proposal import Proposal
 from explorer.search.search import Search
 from explorer.search.storage import open_study
 from spaces import Budget
@@ -160,9 +161,10 @@ def test_a_search_that_was_held_for_dead_goes_on_and_the_recipe_is_evaluated_aga
 
 def test_what_is_evaluated_twice_or_promoted_from_nothing_counts_once_or_not():
     """A driver that is held for dead while it writes goes on from what no other driver knows."""
-    row = [1, 1, 1]
-    done = {"row": row, "source": "search", "outcome": "COMPLETE", "state": "COMPLETE", "metrics": {}}
-    first, second = {**done, "rung": 0, "values": [0.5, 0.5]}, {**done, "rung": 1, "values": [0.4, 0.5]}
+    row = np.array([1, 1, 1], dtype=np.int16)
+    first, second = (
+        Proposal(row, "search", "COMPLETE", rung, values) for rung, values in enumerate([[0.5, 0.5], [0.4, 0.5]])
+    )
     history = History(3, OBJECTIVES)
     assert not history.remember(3, second)
     assert history.remember(4, first)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 
 from explorer.analysis.tables import Scale, frontier_table, trials_table
-from explorer.problem import ladder_rows
 from explorer.search.executors import Inline
 from explorer.search.frontier import non_dominated
 from explorer.search.jobs import Job, Result, attempt
+from explorer.search.ladder import ladder_rows
 from explorer.search.rungs import agreement, best_first, doubt
 from explorer.search.search import Search
 from explorer.search.storage import journal, open_study

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import optuna
 import pytest
 
-from explorer.problem import ladder_rows
 from explorer.search.executors import Inline
 from explorer.search.jobs import Job, OverBudgetError
+from explorer.search.ladder import ladder_rows
+from explorer.search.proposal import Proposal
 from explorer.search.search import Search
 from explorer.search.storage import journal, open_study
 from spaces import Budget, PruningError, PruningSpace, Recipe
@@ -58,7 +60,7 @@ def test_no_recipe_twice_none_outside_and_exhausted_at_the_end(sampler):
     # a model-based sampler repeats itself many times before it gives up on what is left
     space, evaluate = make_space(2 if sampler == "gp" else 3), Evaluate()
     search = make_search(evaluate, space, sampler=sampler, budget={"flops": 0.4})
-    feasible = Budget.parse({"flops": 0.4}).inside(space, space.rows(0, space.size)).sum()
+    feasible = space.inside(space.rows(0, space.size), Budget.parse({"flops": 0.4})).sum()
     assert search.run(1000) == "exhausted"
     assert len(evaluate.asked) == len(set(evaluate.asked)) == len(search.records) == feasible
     costs = space.costs(np.array([record.row for record in search.records]))
@@ -95,6 +97,29 @@ def test_outside_is_told_pruned_with_its_excess_and_a_repeat_with_the_known_valu
         first = study.trials[repeat.user_attrs["proposal"]["duplicate_of"]]
         assert repeat.values == first.values
         assert repeat.params == first.params
+
+
+PROPOSALS = {
+    "COMPLETE": {"values": [0.1, 0.5], "metrics": {"error": 0.1}, "rung": 1},
+    "FAIL": {"reason": "MemoryError: out of memory"},
+    "PRUNED": {"excess": {"flops": 0.2}},
+}
+
+
+@pytest.mark.parametrize("state", PROPOSALS)
+def test_a_proposal_is_what_its_json_says(state):
+    proposal = Proposal(np.array([0, 2, 1], dtype=np.int16), "search", "DUPLICATE", duplicate_of=0, **PROPOSALS[state])
+    stored = json.loads(json.dumps(proposal.to_dict()))
+    again = Proposal.of(stored)
+    assert again.to_dict() == stored
+    assert again.row.tobytes() == proposal.row.tobytes()
+    assert (again.state, again.duplicate_of, again.rung) == (state, 0, proposal.rung)
+    assert (again.values, again.metrics, again.reason, again.excess) == (
+        proposal.values,
+        proposal.metrics,
+        proposal.reason,
+        proposal.excess,
+    )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

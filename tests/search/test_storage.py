@@ -64,7 +64,7 @@ def test_what_one_process_writes_another_reads(url):
 PASSWORDS = {
     "postgresql+psycopg://u:secret@h/d": "postgresql+psycopg://u:***@h/d",
     "postgresql+psycopg://u:se@cr/et@h:5/d": "postgresql+psycopg://u:***@h:5/d",
-    "redis://:secret@h:6379/0": "redis://:***@h:6379/0",
+    "mysql://:secret@h:6379/0": "mysql://:***@h:6379/0",
     "mysql://h/d?password=secret&a=b": "mysql://h/d?password=***&a=b",
     "mysql://h/d?user=a&PASSWD=secret": "mysql://h/d?user=a&PASSWD=***",
     "sqlite:///a.db": "sqlite:///a.db",

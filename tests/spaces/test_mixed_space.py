@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
-from explorer.problem import ladder_rows
+from explorer.search.ladder import ladder_rows
 from explorer.search.samplers import Parameters
 from spaces import (
     BlockUnit,
@@ -27,7 +27,7 @@ from spaces import (
     PruningError,
     PruningSpace,
     Recipe,
-    Run,
+    Span,
     Tensor,
     costs_of,
     dense_costs,
@@ -38,15 +38,15 @@ WIDTHS = {"stem": 8, "b1.a": 4, "b1.inner.c": 6, "b2.a": 3}
 
 
 def _weight(name: str, rows: Dim, reads: Dim, *, kernel: int = 3) -> tuple[Tensor, ...]:
-    spatial = Dim((Run(None, 0, kernel),))
+    spatial = Dim((Span(None, 0, kernel),))
     return (
-        Tensor(f"{name}.weight", (rows, Dim(reads.runs, reads.groups, True), spatial, spatial)),
+        Tensor(f"{name}.weight", (rows, Dim(reads.spans, reads.groups, True), spatial, spatial)),
         Tensor(f"{name}.bias", (rows,)),
     )
 
 
 def _unit(name: str) -> Dim:
-    return Dim((Run(name, 0, WIDTHS[name]),))
+    return Dim((Span(name, 0, WIDTHS[name]),))
 
 
 # stem -> b1 (a, with b1.inner (c) nested in it) -> b2 (a) -> a depthwise layer -> head
@@ -54,7 +54,7 @@ NETWORK = Network(
     "blocks",
     units=tuple(ChannelUnit(name, width, writers=(name,)) for name, width in WIDTHS.items()),
     tensors=(
-        *_weight("stem", _unit("stem"), Dim((Run(None, 0, 3),))),
+        *_weight("stem", _unit("stem"), Dim((Span(None, 0, 3),))),
         *_weight("b1.a", _unit("b1.a"), _unit("stem")),
         *_weight("b1.inner.c", _unit("b1.inner.c"), _unit("b1.a")),
         *_weight("b1.inner.d", _unit("b1.a"), _unit("b1.inner.c"), kernel=1),
@@ -62,9 +62,9 @@ NETWORK = Network(
         *_weight("b2.a", _unit("b2.a"), _unit("stem")),
         *_weight("b2.b", _unit("stem"), _unit("b2.a")),
         Tensor(
-            "deep.weight", (_unit("stem"), Dim((Run(None, 0, 1),)), Dim((Run(None, 0, 3),)), Dim((Run(None, 0, 3),)))
+            "deep.weight", (_unit("stem"), Dim((Span(None, 0, 1),)), Dim((Span(None, 0, 3),)), Dim((Span(None, 0, 3),)))
         ),
-        Tensor("head.weight", (Dim((Run(None, 0, 5),)), Dim(_unit("stem").runs, 1, True)), 2),
+        Tensor("head.weight", (Dim((Span(None, 0, 5),)), Dim(_unit("stem").spans, 1, True)), 2),
     ),
     layers=(
         *(Layer(name, "conv", f"{name}.weight", 10) for name in ("stem", "b1.a", "b1.inner.c", "b1.inner.d", "b1.b")),
@@ -173,7 +173,7 @@ def _by_hand(recipe: Recipe) -> dict[str, int]:
     for tensor in NETWORK.tensors:
         if any(block.holds(tensor.name) for block in dropped):
             continue
-        shape = [sum(r.count if r.unit is None else width[r.unit] for r in dim.runs) for dim in tensor.dims]
+        shape = [sum(r.count if r.unit is None else width[r.unit] for r in dim.spans) for dim in tensor.dims]
         entries = int(np.prod(shape))
         pattern = recipe.patterns.get(tensor.name.removesuffix(".weight"))
         kept, size = entries, entries * tensor.itemsize
@@ -253,7 +253,7 @@ def test_neighbours_are_canonical_and_one_choice_away(name: str) -> None:
 def test_sampling_inside_a_budget_walks_through_blocks_and_patterns() -> None:
     budget = Budget.parse({"flops": [0.1, 0.12], "bytes": 0.5})
     found = sample_inside(LARGE, 200, np.random.default_rng(0), budget=budget, max_draws=4000)
-    assert budget.inside(LARGE, found.rows).all()
+    assert LARGE.inside(found.rows, budget).all()
     assert (found.rows == LARGE.canonical(found.rows.copy())).all()
 
 
@@ -293,8 +293,8 @@ def test_a_buffer_has_no_pattern() -> None:
     blur = Network(
         "blur",
         tensors=(
-            Tensor("blur.weight", (Dim((Run(None, 0, 4),)), Dim((Run(None, 0, 4),), reads=True)), parameter=False),
-            Tensor("last.weight", (Dim((Run(None, 0, 4),)), Dim((Run(None, 0, 4),), reads=True))),
+            Tensor("blur.weight", (Dim((Span(None, 0, 4),)), Dim((Span(None, 0, 4),), reads=True)), parameter=False),
+            Tensor("last.weight", (Dim((Span(None, 0, 4),)), Dim((Span(None, 0, 4),), reads=True))),
         ),
         layers=(Layer("blur", "linear", "blur.weight", 1), Layer("last", "linear", "last.weight", 1)),
     )

@@ -18,25 +18,25 @@ from spaces import (
     Network,
     Product,
     PruningError,
-    Run,
+    Span,
     Tensor,
 )
 from tests.support.synthetic import chain
 
-MIXED = Dim((Run("a", 0, 3, 2), Run(None, 0, 4), Run("a", 3, 1, 2)))
+MIXED = Dim((Span("a", 0, 3, 2), Span(None, 0, 4), Span("a", 3, 1, 2)))
 NETWORK = Network(
     name="all there is",
     units=(ChannelUnit("a", 8, tied=2, groups=1, writers=("a", "b.c")),),
     fixed=(FixedChannels("head", 10, "tied to the model's output: 'x'"),),
     tensors=(
-        Tensor("a.weight", (MIXED, Dim((Run("a", 0, 4, 2),), groups=2, reads=True)), 2),
+        Tensor("a.weight", (MIXED, Dim((Span("a", 0, 4, 2),), groups=2, reads=True)), 2),
         Tensor("n", (), 8, False),
     ),
     layers=(Layer("a", "conv", "a.weight", 2**60),),
     leaves=(Leaf("shortcut", MIXED, MIXED),),
     blocks=(BlockUnit("b", 0), BlockUnit("c", ("x", None, 1))),
     fixed_blocks=(FixedBlock("d", "changes the shape"),),
-    products=(Product("attention", 7, (Dim((Run("a", 0, 4),)),)),),
+    products=(Product("attention", 7, (Dim((Span("a", 0, 4),)),)),),
 )
 
 
@@ -67,4 +67,4 @@ def test_unit_arithmetic() -> None:
     assert (unit.atoms, unit.step, unit.steps) == (24, 6, 8)
     assert MIXED.length == 12
     assert MIXED.units == {"a"}
-    assert Dim((Run("a", 0, 4, 2),), groups=2).length == 4
+    assert Dim((Span("a", 0, 4, 2),), groups=2).length == 4

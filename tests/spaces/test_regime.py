@@ -21,7 +21,7 @@ DENSE = dense_costs(SMALL.network)
 def _members(space: PruningSpace, budget: Budget) -> list[int]:
     """Return the positions of the recipes inside, one by one."""
     rows = space.rows(0, space.size)
-    return [i for i in range(space.size) if budget.inside(space, rows[i : i + 1])[0]]
+    return [i for i in range(space.size) if space.inside(rows[i : i + 1], budget)[0]]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_regime_is_its_definition(space: PruningSpace, flops: float, tol: float)
     rows = space.rows(0, space.size)
     dense = dense_costs(space.network)["flops"]
     costs = space.costs(rows)["flops"]
-    inside = Budget.regime(flops, tol).inside(space, rows)
+    inside = space.inside(rows, Budget.regime(flops, tol))
     # up to half a multiply-add, which absorbs the rounding of relative limits
     assert inside[np.abs(costs - flops * dense) <= tol * dense].all()
     assert not inside[np.abs(costs - flops * dense) > tol * dense + 1].any()
@@ -106,11 +106,11 @@ def test_absolute_and_relative_bounds_by_hand(budget: dict[str, Any]) -> None:
     for metric, low, high in Budget.parse(budget).bounds:
         low, high = (value * DENSE[metric] if value <= 1 else value for value in (low, high))
         expected &= (costs[metric] >= low - 0.5) & (costs[metric] <= high + 0.5)
-    inside = Budget.parse(budget).inside(SMALL, rows)
+    inside = SMALL.inside(rows, Budget.parse(budget))
     assert inside.tolist() == expected.tolist()
     assert inside.any()
-    assert not Budget.parse(budget).violation(SMALL, rows)[inside].any()
-    assert (Budget.parse(budget).violation(SMALL, rows)[~inside] > 0).all()
+    assert not SMALL.violation(rows, Budget.parse(budget))[inside].any()
+    assert (SMALL.violation(rows, Budget.parse(budget))[~inside] > 0).all()
 
 
 @given(st.floats(0.05, 1), st.integers(0, 30), st.sampled_from(["recipes", "axes"]))
@@ -123,7 +123,7 @@ def test_samples_lie_inside(high: float, n: int, measure: str) -> None:
     assert sample.rows.shape == (n, len(SMALL.axes))
     assert sample.uniform
     assert sample.hits >= n
-    assert budget.inside(SMALL, sample.rows).all()
+    assert SMALL.inside(sample.rows, budget).all()
 
 
 def test_rejection_is_uniform_over_the_members() -> None:
@@ -157,7 +157,7 @@ def test_a_regime_in_the_tail_is_reached_by_walks() -> None:
     start = time.perf_counter()
     sample = sample_inside(WIDE, 300, np.random.default_rng(0), budget=TAIL, max_draws=300_000)
     assert time.perf_counter() - start < 15
-    assert TAIL.inside(WIDE, sample.rows).all()
+    assert WIDE.inside(sample.rows, TAIL).all()
     assert len(sample.rows) == 300
     assert not sample.uniform
     assert len(np.unique(sample.rows, axis=0)) > 250
@@ -168,7 +168,7 @@ def test_a_regime_in_the_tail_with_all_draws() -> None:
     start = time.perf_counter()
     sample = sample_inside(WIDE, 200, np.random.default_rng(0), budget=TAIL)
     assert time.perf_counter() - start < 30
-    assert TAIL.inside(WIDE, sample.rows).all()
+    assert WIDE.inside(sample.rows, TAIL).all()
     assert 0 < sample.hits < 2000 * sample.draws / 1e6
 
 

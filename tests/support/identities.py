@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.pruning.surgery import ChannelSlice, Kept, Surgeon
-from explorer.tracing.recorder import tensors_in
+from explorer.tracing.tape import tensors_in
 from explorer.tracing.verification.masking import masked
-from explorer.tracing.verification.verify import _randomised
+from explorer.tracing.verification.random_weights import randomised
 from explorer.utils.modules import run
 from spaces import ChannelUnit, Network, Recipe, costs_of
 from spaces.granularity import kept_steps
@@ -39,7 +39,7 @@ def random_kept(network: Network, recipe: Recipe, rng: np.random.Generator) -> K
 
 def fresh(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
     """Return an eval copy with random parameters and statistics."""
-    return _randomised(copy.deepcopy(model).eval().to(dtype), torch.Generator().manual_seed(1))
+    return randomised(copy.deepcopy(model).eval().to(dtype), torch.Generator().manual_seed(1))
 
 
 def outputs(model: nn.Module, example: Any) -> list[Tensor]:

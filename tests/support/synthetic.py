@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import hypothesis.strategies as st
 
-from spaces import ChannelUnit, Dim, Layer, Network, PruningSpace, Run, Tensor
+from spaces import ChannelUnit, Dim, Layer, Network, PruningSpace, Span, Tensor
 
 
 def chain(widths: Sequence[int], *, positions: int = 1, groups: int = 1, name: str = "chain") -> Network:
@@ -14,8 +14,8 @@ def chain(widths: Sequence[int], *, positions: int = 1, groups: int = 1, name: s
     units = tuple(ChannelUnit(f"l{i}", width, 1, groups, (f"l{i}",)) for i, width in enumerate(widths[:-1]))
     tensors, layers = [], []
     for i, width in enumerate(widths):
-        rows = Run(f"l{i}", 0, width) if i < len(widths) - 1 else Run(None, 0, width)
-        read = Run(f"l{i - 1}", 0, widths[i - 1]) if i else Run(None, 0, 3)
+        rows = Span(f"l{i}", 0, width) if i < len(widths) - 1 else Span(None, 0, width)
+        read = Span(f"l{i - 1}", 0, widths[i - 1]) if i else Span(None, 0, 3)
         tensors.append(Tensor(f"l{i}.weight", (Dim((rows,)), Dim((read,), reads=True))))
         tensors.append(Tensor(f"l{i}.count", (), 8, parameter=False))
         layers.append(Layer(f"l{i}", "linear", f"l{i}.weight", positions))

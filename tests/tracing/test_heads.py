@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from explorer.pruning.surgery import Kept, Surgeon
 from explorer.pruning.surgery.stand_ins import SmallerAttention
 from explorer.tracing import trace
-from explorer.tracing.recorder import tensors_in
+from explorer.tracing.tape import tensors_in
 from explorer.tracing.verification.masking import masked
 from spaces import Network, Recipe, costs_of
 from tests.support.identities import (
@@ -415,7 +415,7 @@ def test_units_and_reasons(name: str) -> None:
     assert Network.from_yaml(network.to_yaml()) == network
     for product in network.products:
         for dim in product.dims[:1]:
-            assert {run.each for run in dim.runs} == {1} or len(product.dims) == 2
+            assert {run.each for run in dim.spans} == {1} or len(product.dims) == 2
 
 
 @pytest.mark.parametrize("name", CASES)

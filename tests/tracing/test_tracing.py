@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from tests.support.identities import (
 )
 from tests.support.random_models import RandomModel
 from tests.support.small_models import CASES, IMG, Fn, conv, tokens
+from tests.support.snapshots import changed, snapshot
 
 RECIPES = 6
 
@@ -63,11 +66,45 @@ def test_model_is_left_as_it_was(name: str) -> None:
     for i, module in enumerate(model.modules()):
         module.training = bool(i % 2)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
+    modes, everything = [module.training for module in model.modules()], snapshot(model)
     trace(model, CASES[name].example)
+    assert not changed(everything, snapshot(model))
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+class _Installing(nn.Module):
+    """Installs hooks when it runs first, and counts its runs in its class, its configuration and Python's generator."""
+
+    runs = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 8), conv(8, 2)
+        self.config, self.installed, self.seen = SimpleNamespace(runs=0, sizes=[]), False, [{"sizes": []}]
+        self.generator = torch.Generator()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.installed:
+            self.a.register_forward_hook(lambda m, args, out: out + 1)
+            self.installed = True
+        type(self).runs += 1
+        self.config.runs += 1
+        self.config.sizes.append(x.shape)
+        self.seen[0]["sizes"].append(x.shape)
+        noise = torch.randn(1, generator=self.generator).to(x) + random.random() + torch.rand(1).to(x)
+        return self.b(self.a(x) + noise * np.random.random())  # noqa: NPY002
+
+
+def test_everything_is_left_as_it_was() -> None:
+    model = _Installing().eval()
+    before = snapshot(model)
+    trace(model, IMG)
+    assert not changed(before, snapshot(model))
+    model(IMG)
+    assert len(model.a._forward_hooks) == 1
+    assert any("runs" in path for path in changed(before, snapshot(model)))
 
 
 def test_attributes_are_left_as_they_were() -> None:

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from explorer.analysis.plots.style import STYLE
-from explorer.pruning.patterns import Mask
 from spaces import Pattern
 
 __all__ = ["STATES", "MaskPanel", "draw_mask", "mask_data", "mask_figure"]
@@ -29,44 +28,59 @@ class MaskPanel:
 
     Parameters
     ----------
-    mask
-        What was kept.
+    keep
+        True where an entry is kept: bool ``[groups, K, N]``.
     asked
         The ratio that was asked for.
     name, detail
-        What was pruned and how: the first lines of the panel's title.
+        The layer or granularity, and its parameters: the first lines of the panel's title.
     kernel
         Kernel positions of the layer.
+    base
+        The tile mask that ``tile_element`` adds entries to and ``tile_vector`` thins out, else None.
     """
 
-    mask: Mask
+    keep: npt.NDArray[np.bool_]
     asked: float
     name: str
     detail: str = ""
     kernel: int = 1
+    base: npt.NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, mask: Mask, pattern: Pattern, kernel: int = 1, *, layer: str = "") -> MaskPanel:
+    def of(
+        cls,
+        keep: npt.NDArray[np.bool_],
+        pattern: Pattern,
+        kernel: int = 1,
+        *,
+        base: npt.NDArray[np.bool_] | None = None,
+        layer: str = "",
+    ) -> MaskPanel:
         """Return the panel of a pattern's mask, named after the granularity and, if given, the layer."""
         detail = ", ".join(f"{name}={value:g}" for name, value in pattern.parameters.items())
         name = f"{layer}\n{pattern.granularity}" if layer else pattern.granularity
-        return cls(mask, pattern.ratio, name, detail, kernel)
+        return cls(keep, pattern.ratio, name, detail, kernel, base)
 
     @property
     def title(self) -> str:
-        ratios = f"ratio {self.asked:.3g}, realised {self.mask.ratio:.4f}"
+        ratios = f"ratio {self.asked:.3g}, realised {self.keep.mean():.4f}"
         return "\n".join(line for line in (self.name, self.detail, ratios) if line)
 
 
-def mask_data(mask: Mask) -> npt.NDArray[np.uint8]:
-    """Return what every entry of a layer is, numbered as in `STATES`: ``[K, groups * N]``, groups side by side.
+def mask_data(keep: npt.NDArray[np.bool_], base: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint8]:
+    """Return the state of every entry of a layer, numbered as in `STATES`: ``[K, groups * N]``, groups side by side.
 
-    2 is what ``tile_element`` kept outside its tiles, 3 what ``tile_vector`` removed inside them.
+    2 is an entry that ``tile_element`` kept outside its tiles, 3 one that ``tile_vector`` removed inside them.
+
+    Parameters
+    ----------
+    keep, base
+        As in `MaskPanel`.
     """
-    keep = mask.keep
-    base = keep if mask.base is None else mask.base
-    states = keep.byte() + (keep & ~base) + 3 * (base & ~keep).byte()
-    return states.movedim(0, 1).flatten(1).cpu().numpy()
+    tiles = keep if base is None else base
+    states = keep.astype(np.uint8) + (keep & ~tiles) + 3 * (tiles & ~keep).astype(np.uint8)
+    return np.moveaxis(states, 0, 1).reshape(keep.shape[1], -1)
 
 
 def draw_mask(data: npt.NDArray[np.uint8], ax: Axes, *, kernel: int = 1, window: tuple[int, int] = (128, 64)) -> Axes:
@@ -114,7 +128,7 @@ def mask_figure(
     across
         Panels in a row.
     """
-    data = [mask_data(panel.mask) for panel in panels]
+    data = [mask_data(panel.keep, panel.base) for panel in panels]
     across = min(across, len(panels))
     down = -(-len(panels) // across)
     # about square entries, but no strips: the layers of a recipe differ in shape

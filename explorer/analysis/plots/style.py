@@ -33,6 +33,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         path = stem.with_suffix(suffix)
         options: dict[str, Any] = {"metadata": metadata} if metadata else {}
         with mpl.rc_context(STYLE), atomic(path) as temporary:
+            path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(temporary, **options)
         paths.append(path)
     return paths

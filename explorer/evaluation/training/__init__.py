@@ -3,21 +3,19 @@
 from explorer.evaluation.training.checkpoints import Checkpoints
 from explorer.evaluation.training.distillation import distance
 from explorer.evaluation.training.memory import is_out_of_memory, within_memory
+from explorer.evaluation.training.optimization import precision_of
 from explorer.evaluation.training.seeding import epoch_of, seed_of, seeded
-from explorer.evaluation.training.settings import OPTIMIZERS, PRECISIONS, Settings
 from explorer.evaluation.training.statistics import reestimate_bn
 from explorer.evaluation.training.trainer import Epoch, Trainer, train
 
 __all__ = [
-    "OPTIMIZERS",
-    "PRECISIONS",
     "Checkpoints",
     "Epoch",
-    "Settings",
     "Trainer",
     "distance",
     "epoch_of",
     "is_out_of_memory",
+    "precision_of",
     "reestimate_bn",
     "seed_of",
     "seeded",

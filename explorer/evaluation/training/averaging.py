@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-__all__ = ["Average", "tensors_of"]
+from explorer.utils.modules import tensors_of
 
-
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return all parameters and buffers by name, those not in a state too."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+__all__ = ["Average"]
 
 
 class Average:

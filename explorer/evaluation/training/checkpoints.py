@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from explorer.evaluation.training.averaging import tensors_of
 from explorer.utils.files import atomic
+from explorer.utils.modules import tensors_of
 from spaces import PruningError, first_line
 
 __all__ = ["Checkpoints"]

@@ -34,7 +34,7 @@ def distance(task: Task, predictions: Any, teacher: Any, *, temperature: float) 
     ValueError
         If predictions and teacher's are no trees alike, or hold no floating-point tensor.
     """
-    if task.loss is F.cross_entropy:
+    if task.classifies:
         student, wanted = (F.log_softmax(logits.float() / temperature, 1) for logits in (predictions, teacher))
         divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(1)
         return divergence.mean() * temperature**2

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from explorer.data import Batch, moved, size_of
 from explorer.data.task import Task
-from explorer.evaluation.training.averaging import Average, tensors_of
+from explorer.evaluation.settings import Settings
+from explorer.evaluation.training.averaging import Average
 from explorer.evaluation.training.distillation import distance
-from explorer.evaluation.training.settings import OPTIMIZERS, PRECISIONS, Settings
-from explorer.utils.modules import device_of
+from explorer.evaluation.training.optimization import optimizer_of, precision_of
+from explorer.utils.modules import device_of, tensors_of
 from spaces.errors import PruningError, first_line
 
 __all__ = ["Epoch", "Trainer", "train"]
@@ -86,7 +87,7 @@ class Trainer:
         if not parameters:
             raise PruningError("training: every parameter of the model is frozen; model.weights takes trained ones")
         self.model, self.task, self.settings, self.teacher = model, task, settings, teacher
-        self.optimizer = OPTIMIZERS[settings.optimizer](parameters, settings)
+        self.optimizer = optimizer_of(parameters, settings)
         self.average = Average(model, settings.ema) if settings.ema else None
         self._device = device_of(model)
         self._backward = backward or self._descend
@@ -148,7 +149,7 @@ class Trainer:
     def _loss(self, inputs: Any, targets: Any) -> Tensor:
         settings, task = self.settings, self.task
         smoothing = {"label_smoothing": settings.label_smoothing} if settings.label_smoothing else {}
-        with PRECISIONS[settings.precision](self._device):
+        with precision_of(settings, self._device):
             predictions = task.forward(self.model, inputs)
             if not settings.distillation or self.teacher is None:
                 return task.loss(predictions, targets, **smoothing)
@@ -188,13 +189,10 @@ def train(
     *,
     task: Task,
     epochs: int,
-    learning_rate: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    label_smoothing: float = 0.0,
+    settings: Settings,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
-    """Train a network by SGD with Nesterov momentum and a cosine schedule; return one `Epoch` each.
+    """Train a network along half a cosine of learning rates; return one `Epoch` each.
 
     Randomness comes from the batches (and from the model's dropout, if any), none from here.
 
@@ -208,12 +206,8 @@ def train(
         Whose loss is minimised.
     epochs
         At least 0.
-    learning_rate
-        At the first step; falls to 0 along half a cosine. Steps count if `batches` has a length, else the
-        first epoch runs at this rate.
-    momentum, weight_decay, label_smoothing
-        As torch's SGD and cross-entropy define them. ``momentum`` above 0 (Nesterov); a loss other than
-        cross-entropy has no smoothing.
+    settings
+        How.
     on_epoch
         Called after every epoch; what it raises ends the training.
 
@@ -223,9 +217,6 @@ def train(
         If the model or the loss raises, the loss becomes infinite or NaN, nothing can be trained, `batches` yields
         nothing, or the loss knows no label smoothing.
     """
-    settings = Settings(
-        learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, label_smoothing=label_smoothing
-    )
     settings.check(task, "training")
     trainer = Trainer(model, task=task, settings=settings)
     history: list[Epoch] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,7 @@ from explorer.utils.checks import checked_number
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
 
 if TYPE_CHECKING:
-    from explorer.evaluation.evaluator import Evaluator
-    from explorer.problem import Problem
+    from explorer.pruning.criteria import Scores
 
 __all__ = ["TARGETS", "Allocated", "allocate", "check_target", "checked_target"]
 
@@ -26,10 +25,12 @@ log = logging.getLogger("explorer")
 TARGETS = (*COSTS, "latency", "latency_ms")
 """What an allocation can be bisected to: exact costs, and measured latency relative to dense or in milliseconds."""
 
-# criteria that go with the square of a weight
-_SQUARES = ("l2", "obd")
 # of latency: of the least recipe, and of those bisected; and levels looked at for them
 _MEASUREMENTS, _HALVINGS = 12, 40
+
+
+Timings = Callable[[Recipe], Mapping[str, float]]
+"""From a recipe to its measured latency, that of the dense network beside it, and quartiles."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,16 @@ class Allocated:
         return f"{self.allocation} allocation of {self.family}: {self.metric} {self.achieved:.4g}{noise}"
 
 
-def allocate(problem: Problem, name: str, target: Mapping[str, Any], *, family: str | None = None) -> Allocated:
+def allocate(
+    space: PruningSpace,
+    scores: Scores,
+    name: str,
+    target: Mapping[str, Any],
+    *,
+    family: str | None = None,
+    quadratic: bool = False,
+    timings: Timings | None = None,
+) -> Allocated:
     """Return the recipe by which an allocation reaches a target, within half a percent where that can be.
 
     Every width and every count that a granularity allows is a choice, not only those of the space; n:m vectors keep
@@ -74,8 +84,8 @@ def allocate(problem: Problem, name: str, target: Mapping[str, Any], *, family: 
 
     Parameters
     ----------
-    problem
-        The space, and the scores of its criterion.
+    space, scores
+        The space, and the scores of its network.
     name
         One of `ALLOCATIONS`.
     target
@@ -84,6 +94,10 @@ def allocate(problem: Problem, name: str, target: Mapping[str, Any], *, family: 
         it is as exact as the measurements, whose quartiles are returned.
     family
         One of the space's families, as `allocated_family` takes it; blocks are kept.
+    quadratic
+        Whether scores go with the square of a weight.
+    timings
+        Measures a recipe's latency, as `explorer.evaluation.meter.Meter.timings` names it; needed for targets on it.
 
     Raises
     ------
@@ -92,21 +106,23 @@ def allocate(problem: Problem, name: str, target: Mapping[str, Any], *, family: 
     """
     spread = allocation(name)
     metric, asked = checked_target(target)
-    chosen = allocated_family(problem.space, family)
-    space = FreeSpace.of(problem.space, chosen, problem.evaluator.scores, quadratic=problem.criterion.name in _SQUARES)
-    levels = spread(space.axes)
+    chosen = allocated_family(space, family)
+    free = FreeSpace.of(space, chosen, scores, quadratic=quadratic)
+    levels = spread(free.axes)
     if metric not in COSTS:
-        level, row, achieved, quartiles = _by_latency(problem.evaluator, space, levels, metric, float(asked))
-        found = Allocated(name, chosen, metric, asked, achieved, level, space.recipe(row), quartiles)
+        if timings is None:
+            raise PruningError(f"target: {metric!r} has to be measured, allowed without timings are {', '.join(COSTS)}")
+        level, row, achieved, quartiles = _by_latency(timings, free, levels, metric, float(asked))
+        found = Allocated(name, chosen, metric, asked, achieved, level, free.recipe(row), quartiles)
         if abs(achieved - asked) > SLACK * asked:
             log.warning("%s, the nearest to %s that was measured", found, asked)
         return found
-    dense = problem.space.dense[metric]
+    dense = space.dense[metric]
     amount, unit = _amount(metric, asked, dense)
-    checked_reach(space, metric, asked, amount, dense)
-    level, row = land(space, levels, metric, amount)
-    recipe = space.recipe(row)
-    achieved = costs_of(problem.space.network, recipe)[metric]
+    checked_reach(free, metric, asked, amount, dense)
+    level, row = land(free, levels, metric, amount)
+    recipe = free.recipe(row)
+    achieved = costs_of(space.network, recipe)[metric]
     found = Allocated(name, chosen, metric, asked, achieved / unit, level, recipe)
     if abs(achieved - amount) > SLACK * amount:
         log.warning("%s, the nearest to %s that was found", found, asked)
@@ -157,12 +173,12 @@ def _amount(metric: str, asked: Any, dense: int) -> tuple[float, int]:
 
 
 def _by_latency(
-    evaluator: Evaluator, space: FreeSpace, levels: Levels, metric: str, asked: float
+    timings: Timings, space: FreeSpace, levels: Levels, metric: str, asked: float
 ) -> tuple[float, Counts, float, tuple[float, float]]:
     """Return level, row, latency and its quartiles of the recipe measured nearest to what is asked."""
 
     def measured(row: Counts) -> tuple[float, tuple[float, float], float]:
-        timing = evaluator.timings(space.recipe(row), batch=False)
+        timing = timings(space.recipe(row))
         dense = timing["latency_dense_ms"]
         unit = dense if metric == "latency" else 1.0
         quartiles = timing["latency_ms_q1"] / unit, timing["latency_ms_q3"] / unit

@@ -11,8 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from explorer.pruning.criteria.magnitude import Named
 from explorer.pruning.criteria.subject import Subject
-from explorer.tracing.rules.recurrent import without_fused_recurrence
-from explorer.utils.modules import run, without_fused_layers
+from explorer.utils.modules import run, without_fused_layers, without_fused_recurrence
 from spaces import PruningError, first_line
 
 __all__ = ["wanda"]

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
 from explorer.data import Batch
 from explorer.data.task import Task
 from explorer.pruning.criteria.options import Options
 from explorer.pruning.criteria.scoring import Scores, score
-from explorer.utils.files import atomic
-from explorer.utils.fingerprints import contents
+from explorer.utils.fingerprints import definition, fingerprint
 from explorer.utils.modules import device_of
-from spaces import Network, PruningError, first_line
+from explorer.utils.tensor_cache import kept_tensors
+from spaces import Network
 
 __all__ = ["cached_scores"]
-
-log = logging.getLogger(__name__)
 
 
 def cached_scores(
@@ -66,38 +57,27 @@ def cached_scores(
     functions = [_named(function) for function in (task.loss, task.prediction)]
     if folder is None or not options.needs_data or None in functions:
         return fresh()
-    text = json.dumps([repr(model), network.identity, options.to_dict(), functions, str(torch.__version__)])
-    path = folder / f"scores-{_hash(text, _leaves([model.state_dict(), list(batches)]))[:16]}.safetensors"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock")).acquire()
-    except OSError as error:
-        raise PruningError(f"the cache of scores {str(folder)!r} can't be written: {error}") from error
-    with lock:
-        if path.exists():
-            try:
-                return _load(path, device_of(model))
-            except Exception as error:  # whatever is wrong with the file, scoring again mends it
-                line = first_line(error) or type(error).__name__
-                log.warning("the cached scores %s are computed again: %s", path, line)
-        scores = fresh()
-        _save(scores, path)
-        return scores
+    inputs = [model.state_dict(), list(batches)]
+    text = [repr(model), network.identity, options.to_dict(), functions, str(torch.__version__)]
+    key = {"scores": fingerprint(text, inputs), "criterion": options.to_dict()}
+    device = device_of(model)
+    return kept_tensors(
+        folder,
+        key,
+        make=fresh,
+        tensors=_flat,
+        restore=lambda tensors: _scores(tensors, device),
+        what="scores",
+        again="computed",
+    )[0]
 
 
-def _save(scores: Scores, path: Path) -> None:
-    tensors = {f"weights/{name}": value for name, value in scores.weights.items()}
-    tensors |= {f"channels/{name}": value for name, value in scores.channels.items()}
-    plain = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    with atomic(path) as temporary:
-        save_file(plain, str(temporary), {"sha256": _hash("", plain.items())})
+def _flat(scores: Scores) -> dict[str, Tensor]:
+    parts = {"weights": scores.weights, "channels": scores.channels}
+    return {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
-def _load(path: Path, device: torch.device) -> Scores:
-    with safe_open(str(path), "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        if file.metadata().get("sha256") != _hash("", tensors.items()):
-            raise PruningError("its checksum is wrong")
+def _scores(tensors: Mapping[str, Tensor], device: torch.device) -> Scores:
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "channels": {}}
     for key, value in tensors.items():
         part, _, name = key.partition("/")
@@ -111,21 +91,4 @@ def _named(function: Callable[..., Any]) -> str | None:
         return None
     # a decorated function may have the name of another
     there = getattr(sys.modules.get(function.__module__), function.__qualname__, None)
-    return contents(function) if there is function else None
-
-
-def _leaves(tree: Any) -> Iterable[tuple[str, Any]]:
-    leaves, structure = tree_flatten(tree)
-    return [(repr(structure), None), *(("", leaf) for leaf in leaves)]
-
-
-def _hash(text: str, values: Iterable[tuple[str, Any]]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name, value in sorted(values, key=lambda pair: pair[0]):
-        if not isinstance(value, Tensor):
-            digest.update(f"{name} {value!r}".encode())
-            continue
-        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        # as bytes: numpy knows no bfloat16
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return definition(function) if there is function else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from explorer.pruning.criteria.catalogue import CRITERIA, Criterion
 from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["Options"]
@@ -60,9 +61,6 @@ class Options:
         >>> Options.of({"name": "taylor", "seed": 1}).reduction
         'sum'
         """
-        # the table's functions need the options
-        from explorer.pruning.criteria.table import CRITERIA
-
         if isinstance(criterion, Options):
             return criterion
         given = dict(criterion) if isinstance(criterion, Mapping) else {"name": criterion}
@@ -81,11 +79,14 @@ class Options:
         return cls(**{"norm": row.norm, **given})
 
     @property
+    def row(self) -> Criterion:
+        """The criterion's row in the catalogue."""
+        return CRITERIA[self.name]
+
+    @property
     def needs_data(self) -> bool:
         """Whether the criterion looks at training batches."""
-        from explorer.pruning.criteria.table import CRITERIA
-
-        return CRITERIA[self.name].needs != "nothing"
+        return self.row.needs != "nothing"
 
     def check(self, space: Mapping[str, Any] | PruningSpace) -> None:
         """Check that the criterion scores what a space prunes.
@@ -100,13 +101,11 @@ class Options:
         PruningError
             If it scores channels only and the space has patterns.
         """
-        from explorer.pruning.criteria.table import CRITERIA
-
         if isinstance(space, PruningSpace):
             patterns = any(axis.part == "weights" for axis in space.axes)
         else:
             patterns = bool(space.get("weights"))
-        if patterns and CRITERIA[self.name].channels_only:
+        if patterns and self.row.channels_only:
             allowed = ", ".join(name for name, row in CRITERIA.items() if not row.channels_only)
             raise PruningError(
                 f"criterion: {self.name!r} scores channels only, and the space has patterns on weights; "
@@ -115,7 +114,5 @@ class Options:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `of` takes: the name, and the options that the criterion has."""
-        from explorer.pruning.criteria.table import CRITERIA
-
-        known = ("name", *CRITERIA[self.name].options)
+        known = ("name", *self.row.options)
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name in known}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from explorer.data import Batch
 from explorer.data.task import Task
 from explorer.pruning.criteria.options import Options
 from explorer.pruning.criteria.subject import Subject
-from explorer.pruning.criteria.table import CRITERIA
 from spaces import Network, PruningError
 
 __all__ = ["Scores", "score"]
@@ -78,7 +78,7 @@ def score(
     {'0': [3]}
     """
     options = Options.of(criterion)
-    row = CRITERIA[options.name]
+    row = options.row
     subject = Subject(model, network, options, batches, task)
     if row.needs != "nothing" and not batches:
         raise PruningError(
@@ -90,7 +90,7 @@ def score(
     sums = subject.sums()
     if row.weights is not None:
         layers = {layer.weight for layer in network.layers}
-        for name, values in row.weights(subject):
+        for name, values in _function(row.weights)(subject):
             if name in layers:
                 dense = subject.tensors[name]
                 # squares of half precision numbers are out of its range
@@ -98,8 +98,14 @@ def score(
                 weights[name] = _checked(row.name, name, values.to(dense.device, dtype))
             if row.channels is None:
                 sums.add_weight(name, values)
-    channels = sums.scores() if row.channels is None else row.channels(subject)
+    channels = sums.scores() if row.channels is None else _function(row.channels)(subject)
     return Scores(weights, {unit: _checked(row.name, unit, values) for unit, values in channels.items()})
+
+
+def _function(name: str) -> Callable[[Subject], Any]:
+    """Return a function of this package by the name that the catalogue has for it."""
+    module, _, function = name.partition(".")
+    return getattr(import_module(f"explorer.pruning.criteria.{module}"), function)
 
 
 def _checked(criterion: str, name: str, values: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ def make_masks(surgeon: Surgeon, recipe: Recipe, kept: Kept, scores: Mapping[str
     PruningError
         If a layer cannot have its pattern, or its weight has no scores.
     """
+    if not recipe.weights:
+        return {}
     network = surgeon.network
     patterns = recipe.canonical(network).weights
     if not patterns:

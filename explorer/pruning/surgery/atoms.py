@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces import Dim, Network, Run
+from spaces import Dim, Network, Span
 
 __all__ = ["Atoms", "Kept"]
 
@@ -29,7 +29,7 @@ class Atoms:
             self._last[unit.name] = total
         # one number more for whatever is fixed
         self._fixed = total
-        self._labels: dict[tuple[Run, ...], Tensor] = {}
+        self._labels: dict[tuple[Span, ...], Tensor] = {}
 
     def numbers(self, unit: str) -> slice:
         """Return the numbers of a unit's atoms."""
@@ -37,16 +37,16 @@ class Atoms:
 
     def labels(self, dim: Dim) -> Tensor:
         """Return the number of each entry's atom, as an int64 vector."""
-        found = self._labels.get(dim.runs)
+        found = self._labels.get(dim.spans)
         if found is None:
             parts = []
-            for run in dim.runs:
-                if run.unit is None:
-                    parts.append(torch.full((run.entries,), self._fixed))
+            for span in dim.spans:
+                if span.unit is None:
+                    parts.append(torch.full((span.entries,), self._fixed))
                 else:
-                    first = self._first[run.unit] + run.start
-                    parts.append(torch.arange(first, first + run.count).repeat_interleave(run.each))
-            found = self._labels[dim.runs] = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+                    first = self._first[span.unit] + span.start
+                    parts.append(torch.arange(first, first + span.count).repeat_interleave(span.each))
+            found = self._labels[dim.spans] = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
         return found
 
     def alive(self, kept: Kept) -> Tensor:

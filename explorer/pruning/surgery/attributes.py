@@ -14,9 +14,9 @@ from torch import nn
 
 from explorer.pruning.surgery.stand_ins import Skip, SmallerAttention
 from explorer.pruning.surgery.window_attention import WINDOWED, window_attention
-from spaces import Dim, Network, Run
+from spaces import Dim, Network, Span
 
-__all__ = ["Size", "sizes", "update_of"]
+__all__ = ["SizeAttribute", "size_attributes", "update_of"]
 
 _COUNTS = frozenset(
     """
@@ -44,7 +44,7 @@ _OF_WEIGHT = {
 
 
 @dataclass(frozen=True)
-class Size:
+class SizeAttribute:
     """An attribute of a module that is proportional to what is kept of a dimension: its value with all of it."""
 
     module: nn.Module
@@ -59,7 +59,7 @@ class Size:
         return self.value * kept // self.dim.length
 
 
-def sizes(model: nn.Module, network: Network) -> list[Size]:
+def size_attributes(model: nn.Module, network: Network) -> list[SizeAttribute]:
     """Return the attributes that count heads or channels, where they are of well-known names.
 
     In a module that multiplies activations, and in those around the layers of the unit that is multiplied, a count
@@ -81,7 +81,7 @@ def _attention(network: Network) -> dict[str, set[str]]:
     return places
 
 
-def _heads(model: nn.Module, network: Network, unit: str, places: set[str]) -> Iterator[Size]:
+def _heads(model: nn.Module, network: Network, unit: str, places: set[str]) -> Iterator[SizeAttribute]:
     heads = network.unit[unit].atoms
     dims = (dim for tensor in network.tensors for dim in tensor.dims)
     widths = {dim.length for dim in dims if dim.units == {unit}}
@@ -92,10 +92,10 @@ def _heads(model: nn.Module, network: Network, unit: str, places: set[str]) -> I
         for attribute, value in vars(module).items():
             counted = attribute in _COUNTS and type(value) is int and value % heads == 0
             if counted or (attribute in _WIDTHS and value in widths):
-                yield Size(module, attribute, Dim((Run(unit, 0, heads),)), value)
+                yield SizeAttribute(module, attribute, Dim((Span(unit, 0, heads),)), value)
 
 
-def _widths(model: nn.Module, network: Network) -> Iterator[Size]:
+def _widths(model: nn.Module, network: Network) -> Iterator[SizeAttribute]:
     """Yield the widths of modules that torch does not know, or that have no tensor to tell them by."""
     own, below = _dims_by_module(network)
     multiplying = {product.name for product in network.products}
@@ -113,7 +113,7 @@ def _widths(model: nn.Module, network: Network) -> Iterator[Size]:
             lengths = [n for n in value if n != 1] if type(value) is tuple else [value]
             dim = next((dim for dim in dims if dim.units and lengths == [dim.length]), None)
             if dim is not None:
-                yield Size(module, attribute, dim, value)
+                yield SizeAttribute(module, attribute, dim, value)
 
 
 def _dims_by_module(network: Network) -> tuple[dict[str, list[Dim]], dict[str, list[Dim]]]:

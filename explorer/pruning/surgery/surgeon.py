@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from explorer.pruning.surgery.atoms import Atoms, Kept
-from explorer.pruning.surgery.attributes import sizes
+from explorer.pruning.surgery.attributes import size_attributes
 from explorer.pruning.surgery.skeleton import Skeleton
 from explorer.pruning.surgery.stand_ins import ChannelSlice, Skip, swapped
-from spaces import Dim, Network, PruningError, Run
+from spaces import Dim, Network, PruningError, Span
 
 __all__ = ["Surgeon"]
 
@@ -48,12 +48,12 @@ class Surgeon:
             if tensor.name not in self._tensors or list(self._tensors[tensor.name].shape) != expected:
                 raise PruningError(f"model: it has no tensor {tensor.name!r} of shape {expected}, as its network says")
         # many tensor dimensions are alike: what stays of them is found once a build
-        numbers: dict[tuple[Run, ...], int] = {}
+        numbers: dict[tuple[Span, ...], int] = {}
         self._plan = [
             (
                 tensor.name,
                 self._tensors[tensor.name],
-                [(numbers.setdefault(dim.runs, len(numbers)), dim) for dim in tensor.dims],
+                [(numbers.setdefault(dim.spans, len(numbers)), dim) for dim in tensor.dims],
             )
             for tensor in network.tensors
         ]
@@ -63,7 +63,7 @@ class Surgeon:
         self._skeleton = Skeleton(model, [dense for _, dense, _ in self._plan])
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
-        self._sizes = sizes(model, network)
+        self._sizes = size_attributes(model, network)
         self._blocks = {block.name: (modules[block.name], block.returns) for block in network.blocks}
 
     def __reduce__(self) -> tuple[type[Surgeon], tuple[nn.Module, Network]]:

@@ -52,7 +52,7 @@ class Local:
         return [self._launch(place, contact) for place, contact in started]
 
     def close(self) -> None:
-        """Remove what workers printed where that is nothing."""
+        """Remove the logs of workers that printed nothing."""
         for path in self.folder.glob("worker-*.log"):
             if not path.stat().st_size:
                 path.unlink()

@@ -1,4 +1,4 @@
-"""Payload: what workers evaluate by, written once and read by all of them."""
+"""Payload: the pickled evaluation, written once and read by all workers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Tensorless(cloudpickle.Pickler):
 
 
 def write(evaluate: Evaluate, folder: Path) -> Path:
-    """Write what workers evaluate by to a new file of a folder, and return its path.
+    """Write the evaluation to a new file of a folder, and return its path.
 
     Files that drivers of this machine left there when they were killed are removed.
 
@@ -69,7 +69,7 @@ def write(evaluate: Evaluate, folder: Path) -> Path:
 
 
 def read(path: Path) -> Evaluate:
-    """Return what workers evaluate by; tensors of a GPU come to the first one that this process sees."""
+    """Return the evaluation of a file; tensors of a GPU come to the first one that this process sees."""
     if path.suffix == _PLAIN:
         with path.open("rb") as file:
             return pickle.load(file)

@@ -57,7 +57,7 @@ class Launcher(Protocol):
         """Start workers, given the place, from 0, and the contact of each."""
 
     def close(self) -> None:
-        """Let go of what the workers ran on."""
+        """Let go of the machines or processes that the workers ran on."""
 
 
 @dataclass(eq=False)
@@ -189,7 +189,7 @@ class Pool:
                     worker.connection.send(worker.task.job)
 
     def _listen(self, timeout: float) -> None:
-        """Take in what workers have said, waiting so many seconds for a first word."""
+        """Take in the messages of workers, waiting so many seconds for the first."""
         talking = {worker.connection: number for number, worker in self._workers.items() if worker.connection}
         for source in mp.wait([self._lobby.bell, *talking], timeout):
             if source is self._lobby.bell:

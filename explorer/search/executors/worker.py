@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def greeting(contact: Contact) -> bytes:
-    """Return what a fresh interpreter that runs `START` is given by its standard input."""
+    """Return the bytes that a fresh interpreter that runs `START` reads from its standard input."""
     return json.dumps(list(contact.path)).encode() + b"\n" + pickle.dumps(contact)
 
 

@@ -14,7 +14,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from explorer.search.samplers.asking import ask
-from explorer.search.samplers.frontier import FrontierSampler, frontier
+from explorer.search.samplers.frontier_sampler import FrontierSampler, frontier
 from explorer.search.samplers.parameters import Parameters
 from explorer.search.samplers.past import Observations, Past
 from explorer.search.samplers.sequence import RowSampler, exhaustive, qmc

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -12,6 +11,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from explorer.search.optuna_private import storage_of, with_storage
+
 __all__ = ["ask"]
 
 _NONE = -1
@@ -20,7 +21,7 @@ _NONE = -1
 def ask(
     study: optuna.Study, sampler: BaseSampler, distributions: Mapping[str, BaseDistribution], number: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the parameters that a sampler proposes, and what it wants to be kept with the trial.
+    """Return the parameters that a sampler proposes, and the attributes that it keeps with the trial.
 
     `optuna.Study.ask` writes a trial and then each of its parameters: a hundred writes in a large space.
 
@@ -36,8 +37,7 @@ def ask(
         That the trial will probably have.
     """
     kept: dict[str, Any] = {}
-    view = copy.copy(study)
-    view._storage = _Aside(study._storage, kept)  # type: ignore[assignment]
+    view = with_storage(study, _Aside(storage_of(study), kept))  # type: ignore[arg-type]
     view.sampler = sampler
     trial = FrozenTrial(
         number=number,
@@ -75,7 +75,7 @@ def _only(distribution: BaseDistribution) -> float:
 
 
 class _Aside:
-    """A storage that keeps what is written of the trial that is not there yet."""
+    """A storage that keeps the attributes of the trial that is not there yet."""
 
     def __init__(self, storage: optuna.storages.BaseStorage, kept: dict[str, Any]) -> None:
         self._storage = storage

@@ -1,4 +1,4 @@
-"""Domains: the points a model-based sampler chooses from, what is known of them, and moves among them."""
+"""Domains: the points that a model-based sampler chooses from, their known features, and moves among them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Domain(Protocol):
         """Tell whether a point was proposed before."""
 
     def strong(self, points: Points) -> Floats:
-        """Return (n, f), what says much of the points' values."""
+        """Return (n, f), the features that say much of the points' values."""
 
     def weak(self, points: Points) -> Floats:
-        """Return (n, w), what says a little each."""
+        """Return (n, w), the features that say a little each."""
 
     def costs(self, points: Points) -> Floats:
         """Return (n, k), the objectives that are counted rather than measured."""
@@ -91,7 +91,7 @@ class Recipes:
         return self._past.space.canonical(points)
 
     def allowed(self, points: Points) -> npt.NDArray[np.bool_]:
-        return self._past.limits.inside(self._past.space, points)
+        return self._past.space.inside(points, self._past.limits)
 
     def seen(self, point: Points) -> bool:
         return point.tobytes() in self._past.seen

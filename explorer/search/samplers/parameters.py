@@ -1,4 +1,4 @@
-"""Parameters: what a sampler sees of a space, and the way back."""
+"""Parameters: the axes of a space as Optuna's samplers see them, and the way back."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Past: what a sampler may know of a study, besides the study."""
+"""Past: the knowledge of a study that a sampler proposes from, besides Optuna's study."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ class Observations:
         rows = np.empty((0, axes), dtype=np.int16)
         return cls(rows, np.empty((0, objectives)), np.empty(0), np.empty(0, dtype=np.intp))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Observations]) -> Observations:
+        """Return the observations of one part after the other, of the same space; `parts` is not empty."""
+        columns = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
+        return cls(*map(np.concatenate, columns))
+
 
 @dataclass(frozen=True)
 class Past:
@@ -57,16 +63,16 @@ class Past:
     objectives, reference
         Keys of `explorer.search.metrics.OBJECTIVES`, and the reference point of the hypervolume.
     observed
-        What this study measured.
-    earlier
-        What earlier studies of the same network measured; of rung 0.
+        The observations of this study.
+    warm_start
+        Those of earlier studies of the same network; of rung 0.
     pending
         (m, axes), rows under evaluation, and those of lower rungs that were not promoted: neither has been seen at the
         last rung, and looking for the frontier next to them again and again would not change that.
     rungs
         How many rungs there are; the frontier is sought at the last.
     features
-        From (n, axes) rows to (n, features), what is known of recipes without an evaluation; None where nothing is.
+        From (n, axes) rows to (n, features), numbers that are known without an evaluation; None where there are none.
     memo
         For the sampler's own use between proposals: whatever a function of all else here gave before.
     """
@@ -79,7 +85,7 @@ class Past:
     objectives: Sequence[str]
     reference: Sequence[float]
     observed: Observations
-    earlier: Observations
+    warm_start: Observations
     pending: npt.NDArray[np.int16]
     rungs: int = 1
     features: Callable[[npt.NDArray[np.int16]], npt.NDArray[np.float64]] | None = None

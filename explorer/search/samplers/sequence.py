@@ -63,7 +63,7 @@ def exhaustive(past: Past) -> BaseSampler:
         # what came before was seen or is outside
         for start in range(past.memo.get("begin", 0), past.space.size, _BLOCK):
             rows = past.space.rows(start, min(past.space.size, start + _BLOCK))
-            for row in rows[past.limits.inside(past.space, rows)]:
+            for row in rows[past.space.inside(rows, past.limits)]:
                 if row.tobytes() not in past.seen:
                     return row
             past.memo["begin"] = start + _BLOCK

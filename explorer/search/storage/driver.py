@@ -17,6 +17,8 @@ from types import TracebackType
 
 import optuna
 
+from explorer.search.optuna_private import storage_of, study_id
+
 __all__ = ["Driver"]
 
 log = logging.getLogger("explorer")
@@ -64,7 +66,7 @@ class Driver:
     def __init__(self, study: optuna.Study, *, beat: float = _BEAT) -> None:
         start = _started(os.getpid()) or "unknown"
         self.identity = f"{_host()}:{os.getpid()}:{start}:{secrets.token_hex(4)}"
-        self._storage, self._study = study._storage, study._study_id
+        self._storage, self._study = storage_of(study), study_id(study)
         self._beat, self._count = beat, 0
         self._still: dict[str, tuple[int | None, int]] = {}
         self._checked: dict[tuple[int, str], tuple[float, bool]] = {}

@@ -15,6 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from explorer.search.optuna_private import storage_id
 from explorer.utils.console import console
 from spaces import PruningError
 
@@ -89,7 +90,7 @@ def reconnecting(storage: BaseStorage, *, patience: float = _PATIENCE) -> BaseSt
 
 
 def opened(opening: Callable[[], Given], *, patience: float = _PATIENCE) -> Given:
-    """Return what `opening` returns, called again while its server says that it restarts.
+    """Return the storage that `opening` opens, called again while its server says that it restarts.
 
     A server that is not there at all is a mistake and not waited for, unless it was seen to restart.
 
@@ -129,7 +130,7 @@ class _Waiting:
         return lambda *args, **kwargs: self.repeat(lambda: method(*args, **kwargs))
 
     def repeat(self, first: Callable[[], Given], again: Callable[[], Given] | None = None) -> Given:
-        """Return what the first call gives, or what a later one gives where the connection was lost."""
+        """Return the result of the first call, or of a later one where the connection was lost."""
         begin, pause, call = time.monotonic(), 0.1, first
         while True:
             try:
@@ -162,7 +163,7 @@ def _twins(storage: BaseStorage, study: int, token: str) -> Iterator[int]:
     """Yield the trials that one creation made: one, or more where Optuna repeated it after a connection was lost."""
     for trial in storage.get_all_trials(study, deepcopy=False):
         if trial.system_attrs.get(_TOKEN) == token:
-            yield trial._trial_id
+            yield storage_id(trial)
 
 
 def _running() -> FrozenTrial:
@@ -172,7 +173,7 @@ def _running() -> FrozenTrial:
 
 
 def _lost(error: BaseException | None) -> bool:
-    """Tell whether an error, or what caused it, is of the connection and not of what was asked for."""
+    """Tell whether an error, or its cause, is of the connection and not of the request."""
     if error is None:
         return False
     code = getattr(error, "code", None)
@@ -188,5 +189,5 @@ def _lost(error: BaseException | None) -> bool:
 
 
 def _said(error: BaseException | None) -> str:
-    """Return what an error and all that caused it say."""
+    """Return the texts of an error and of its causes."""
     return "" if error is None else f"{error}\n{_said(error.__cause__ or error.__context__)}"

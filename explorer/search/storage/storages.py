@@ -1,4 +1,4 @@
-"""Where a study is kept, and who drives it."""
+"""Where a study is kept."""
 
 from __future__ import annotations
 
@@ -8,50 +8,24 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
 from explorer.search.storage.reconnecting import opened, reconnecting
 from spaces import PruningError, first_line
 
-__all__ = ["driving", "journal", "open_study", "redacted", "shared_storage"]
+__all__ = ["journal", "open_study", "redacted", "shared_storage"]
 
 _ANSWER = 10.0
 _TRIES = 10
-
-
-@contextmanager
-def driving(folder: Path) -> Iterator[None]:
-    """Create a run's folder and hold its lock, which dies with the process.
-
-    Raises
-    ------
-    PruningError
-        If another process holds it, or the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PruningError(
-            f"name: another process is driving the run in {str(folder)!r}; wait for it or stop it"
-        ) from None
-    except OSError as error:
-        raise PruningError(f"name: the folder {str(folder)!r} can't be written: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def journal(path: Path) -> BaseStorage:
@@ -86,8 +60,8 @@ def shared_storage(url: str) -> BaseStorage:
     Parameters
     ----------
     url
-        A database as SQLAlchemy names it; ``host:port`` of Optuna's gRPC proxy; ``redis://...``; or the path of a
-        file, ``*.journal``.
+        A database as SQLAlchemy names it; ``host:port`` of Optuna's gRPC proxy; or the path of a file,
+        ``*.journal``.
 
     Raises
     ------
@@ -139,13 +113,11 @@ def _proxy(url: str) -> BaseStorage:
 
 
 _KINDS = (
-    (r"rediss?://", "redis"),
     (r"(grpc://)?([^/:@]+|\[[0-9a-fA-F:]+\]):\d+$", "grpc"),
     (r".*\.journal$", "journal"),
     (r"", "rdb"),
 )
 _OPEN: dict[str, Callable[[str], BaseStorage]] = {
-    "redis": lambda url: JournalStorage(JournalRedisBackend(url)),
     "grpc": _proxy,
     "rdb": _database,
     "journal": lambda url: journal(Path(url)),
@@ -153,8 +125,8 @@ _OPEN: dict[str, Callable[[str], BaseStorage]] = {
 
 
 _ALLOWED = (
-    "allowed: host:port of a gRPC proxy; a URL such as sqlite:///study.db, postgresql+psycopg://USER@HOST/DATABASE "
-    "or redis://HOST; or a path *.journal"
+    "allowed: host:port of a gRPC proxy; a URL such as sqlite:///study.db or postgresql+psycopg://USER@HOST/DATABASE; "
+    "or a path *.journal"
 )
 # SQLAlchemy's, for what is no URL and for a database it does not know
 _UNKNOWN = ("ArgumentError", "NoSuchModuleError")
@@ -163,8 +135,7 @@ _UNKNOWN = ("ArgumentError", "NoSuchModuleError")
 def _reason(error: Exception, kind: str, url: str) -> str:
     """Return why a storage can't be opened, in one line and without its password."""
     if isinstance(error, ImportError):
-        needed = {"redis": "redis", "grpc": "'pruning-spaces[grpc]'"}.get(kind, "'pruning-spaces[rdb]'")
-        return f"its driver is missing: pip install {needed}"
+        return f"its driver is missing: pip install 'pruning-spaces[{kind}]'"
     if type(error).__name__ in _UNKNOWN:
         return _ALLOWED
     line = first_line(error).replace(url, redacted(url))

@@ -2,98 +2,97 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
-from explorer.tracing.rules.calls import Call, unknown
-
-if TYPE_CHECKING:
-    from explorer.tracing.recorder import Recorder
+from explorer.tracing.calls import Call
+from explorer.tracing.labelling import Labelling
+from explorer.tracing.rules.unknown import unknown
 
 __all__ = ["addmm", "batch_norm", "convolution", "embedding", "mm"]
 
 
-def batch_norm(rec: Recorder, call: Call) -> None:
+def batch_norm(labelling: Labelling, call: Call) -> None:
     source = call["input"]
-    labels = rec.channel_labels(source, 1)
+    labels = labelling.channel_labels(source, 1)
     out = call.out[0]
     for name in ("weight", "bias", "running_mean", "running_var"):
         tensor = call[name]
         if tensor is None:
             continue
         # an instance norm repeats them for every input
-        rec.graph.tie(rec.parameter_nodes(tensor, 0) if rec.is_parameter(tensor) else rec.labels(tensor), labels)
-    rec.set(out, labels.reshape([1, -1] + [1] * (out.dim() - 2)))
+        labelling.graph.tie(
+            labelling.parameter_nodes(tensor, 0) if labelling.is_parameter(tensor) else labelling.labels(tensor), labels
+        )
+    labelling.set(out, labels.reshape([1, -1] + [1] * (out.dim() - 2)))
 
 
-def convolution(rec: Recorder, call: Call) -> None:
+def convolution(labelling: Labelling, call: Call) -> None:
     source, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
-    if not rec.is_whole(weight) or (call["transposed"] and groups not in (1, source.size(1))):
-        unknown(rec, call)
+    if not labelling.is_whole(weight) or (call["transposed"] and groups not in (1, source.size(1))):
+        unknown(labelling, call)
         return
     channels = source.size(1)
-    labels = rec.channel_labels(source, 1)
+    labels = labelling.channel_labels(source, 1)
     reading, writing = (0, 1) if call["transposed"] else (1, 0)
     if groups == channels and channels > 1:
         # depthwise: every filter belongs to the channel it reads, so nothing is read across channels
-        written = rec.parameter_block(weight, 0)
-        rec.graph.tie(written.nodes.reshape(channels, -1), labels.reshape(channels, 1))
+        written = labelling.parameter_block(weight, 0)
+        labelling.graph.tie(written.nodes.reshape(channels, -1), labels.reshape(channels, 1))
         if call["transposed"] and weight.size(1) > 1:
-            unknown(rec, call)
+            unknown(labelling, call)
             return
     else:
-        read = rec.parameter_block(weight, reading, length=channels)
+        read = labelling.parameter_block(weight, reading, length=channels)
         read.groups, read.reads = groups, True
-        rec.graph.tie(read.nodes, labels)
-        written = rec.parameter_block(weight, writing)
+        labelling.graph.tie(read.nodes, labels)
+        written = labelling.parameter_block(weight, writing)
         if groups > 1:
-            rec.graph.balance(read.nodes, groups)
-            rec.graph.balance(written.nodes, groups)
+            labelling.graph.balance(read.nodes, groups)
+            labelling.graph.balance(written.nodes, groups)
     written.writes = True
     if bias is not None:
-        _tie_bias(rec, bias, written.nodes)
-    positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0) // rec.batch
+        _tie_bias(labelling, bias, written.nodes)
+    positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0) // labelling.batch
     kind = "conv_transposed" if call["transposed"] else "conv"
-    rec.multiplied(weight, kind, positions, groups)
-    rec.set(call.out, written.nodes.reshape([1, -1] + [1] * (call.out.dim() - 2)))
+    labelling.multiplied(weight, kind, positions, groups)
+    labelling.set(call.out, written.nodes.reshape([1, -1] + [1] * (call.out.dim() - 2)))
 
 
-def addmm(rec: Recorder, call: Call) -> None:
-    _matrix_product(rec, call, call["mat1"], call["mat2"], call["self"])
+def addmm(labelling: Labelling, call: Call) -> None:
+    _matrix_product(labelling, call, call["mat1"], call["mat2"], call["self"])
 
 
-def mm(rec: Recorder, call: Call) -> None:
-    _matrix_product(rec, call, call["self"], call["mat2"], None)
+def mm(labelling: Labelling, call: Call) -> None:
+    _matrix_product(labelling, call, call["self"], call["mat2"], None)
 
 
-def _matrix_product(rec: Recorder, call: Call, source: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    if not rec.is_weight(weight) or rec.is_parameter(source):
-        unknown(rec, call)
+def _matrix_product(labelling: Labelling, call: Call, source: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if not labelling.is_weight(weight) or labelling.is_parameter(source):
+        unknown(labelling, call)
         return
-    labels = rec.channel_labels(source, 1)
-    rec.parameter_block(weight, 0).reads = rec.parameter_block(weight, 1).writes = True
-    written = rec.parameter_nodes(weight, 1)
-    rec.graph.tie(rec.parameter_nodes(weight, 0), labels)
+    labels = labelling.channel_labels(source, 1)
+    labelling.parameter_block(weight, 0).reads = labelling.parameter_block(weight, 1).writes = True
+    written = labelling.parameter_nodes(weight, 1)
+    labelling.graph.tie(labelling.parameter_nodes(weight, 0), labels)
     if bias is not None:
-        _tie_bias(rec, bias, written)
-    rec.multiplied(weight, "linear", max(1, source.size(0) // rec.batch))
-    rec.set(call.out, written.reshape(1, -1))
+        _tie_bias(labelling, bias, written)
+    labelling.multiplied(weight, "linear", max(1, source.size(0) // labelling.batch))
+    labelling.set(call.out, written.reshape(1, -1))
 
 
-def _tie_bias(rec: Recorder, bias: Tensor, nodes: Tensor) -> None:
-    if rec.is_parameter(bias) and bias.dim() == 1:
-        rec.graph.tie(rec.parameter_nodes(bias, 0), nodes)
+def _tie_bias(labelling: Labelling, bias: Tensor, nodes: Tensor) -> None:
+    if labelling.is_parameter(bias) and bias.dim() == 1:
+        labelling.graph.tie(labelling.parameter_nodes(bias, 0), nodes)
     else:
-        rec.graph.fix(nodes, f"added to a computed bias{rec.where()}")
+        labelling.graph.fix(nodes, f"added to a computed bias{labelling.where()}")
 
 
-def embedding(rec: Recorder, call: Call) -> None:
+def embedding(labelling: Labelling, call: Call) -> None:
     weight = call["weight"]
-    if not rec.is_whole(weight):
-        unknown(rec, call)
+    if not labelling.is_whole(weight):
+        unknown(labelling, call)
         return
-    rec.graph.fix(rec.parameter_nodes(weight, 0), f"its rows are asked for by number{rec.where()}")
-    written = rec.parameter_block(weight, 1)
+    labelling.graph.fix(labelling.parameter_nodes(weight, 0), f"its rows are asked for by number{labelling.where()}")
+    written = labelling.parameter_block(weight, 1)
     written.writes = True
-    rec.set(call.out, written.nodes.reshape([1] * (call.out.dim() - 1) + [-1]))
+    labelling.set(call.out, written.nodes.reshape([1] * (call.out.dim() - 1) + [-1]))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from explorer.tracing.calls import Call, left_pad
 from explorer.tracing.graph import NONE, compact, varying
-from explorer.tracing.rules.calls import Call, left_pad, unknown
-
-if TYPE_CHECKING:
-    from explorer.tracing.recorder import Recorder
+from explorer.tracing.labelling import Labelling
+from explorer.tracing.rules.unknown import unknown
 
 __all__ = [
     "channel_shuffle",
@@ -33,20 +32,20 @@ _VIEWS = ("_reshape_alias", "_unsafe_view", "view")
 _INDEXING = {"gather": "index", "index": "indices", "index_select": "index"}
 
 
-def movement(rec: Recorder, call: Call) -> None:
+def movement(labelling: Labelling, call: Call) -> None:
     """Move the labels as the data was moved."""
     data, chosen = (call.args[:1], call[_INDEXING[call.name]]) if call.name in _INDEXING else (call.args, ())
-    if any(varying(rec.labels(t)) for t in tree_leaves(chosen) if isinstance(t, Tensor)):
-        unknown(rec, call)  # channels that choose among channels
+    if any(varying(labelling.labels(t)) for t in tree_leaves(chosen) if isinstance(t, Tensor)):
+        unknown(labelling, call)  # channels that choose among channels
         return
     moved = [t for t in tree_leaves((data, call.kwargs)) if isinstance(t, Tensor)]
-    if len(moved) == 1 and rec.is_parameter(moved[0]) and rec.moved_parameter(call, moved[0]):
+    if len(moved) == 1 and labelling.is_parameter(moved[0]) and labelling.moved_parameter(call, moved[0]):
         return
-    along = {dim for t in moved for dim in varying(rec.labels(t))}
+    along = {dim for t in moved for dim in varying(labelling.labels(t))}
 
     def swap(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and any(leaf is t for t in moved):
-            return rec.whole_labels(leaf, along)
+            return labelling.whole_labels(leaf, along)
         return leaf
 
     args, kwargs = tree_map(swap, (data, call.kwargs))
@@ -61,99 +60,99 @@ def movement(rec: Recorder, call: Call) -> None:
     else:
         labels = call.func(*args, **kwargs)
     for out, label in zip(tree_leaves(call.out), tree_leaves(labels), strict=True):
-        rec.set(out, compact(label))
-    if call.name in _VIEWS and len(moved) == 1 and len(varying(rec.labels(moved[0]))) == 1:
-        divided = rec.labels(call.out).squeeze()
+        labelling.set(out, compact(label))
+    if call.name in _VIEWS and len(moved) == 1 and len(varying(labelling.labels(moved[0]))) == 1:
+        divided = labelling.labels(call.out).squeeze()
         if divided.dim() == 2 and divided.size(0) <= divided.size(1):
-            rec.graph.split(divided)
+            labelling.graph.split(divided)
 
 
-def concatenation(rec: Recorder, call: Call) -> None:
+def concatenation(labelling: Labelling, call: Call) -> None:
     """Move the labels; tensors put behind one another along another dimension have their channels tied."""
     tensors, dim = call["tensors"], call["dim"] % call.out.dim()
-    along = {d for t in tensors for d in varying(rec.labels(t))}
-    labels = [rec.data_labels(t, along) if rec.is_parameter(t) else rec.labels(t) for t in tensors]
+    along = {d for t in tensors for d in varying(labelling.labels(t))}
+    labels = [labelling.data_labels(t, along) if labelling.is_parameter(t) else labelling.labels(t) for t in tensors]
     first = next((own for own in labels if varying(own)), None)
     dims = varying(first) if first is not None else [dim]
     if dim in dims or any(own.dim() != call.out.dim() or varying(own) not in ([], dims) for own in labels):
-        movement(rec, call)
+        movement(labelling, call)
     elif first is not None:
         for own in labels:
-            rec.graph.tie(first, own)
-        rec.set(call.out, first)
+            labelling.graph.tie(first, own)
+        labelling.set(call.out, first)
 
 
-def channel_shuffle(rec: Recorder, call: Call) -> None:
-    groups = rec.channel_labels(call["self"], 1).reshape(call["groups"], -1)
-    rec.graph.tie(groups[:1], groups)
-    rec.set(call.out, groups.t().reshape([1, -1] + [1] * (call.out.dim() - 2)))
+def channel_shuffle(labelling: Labelling, call: Call) -> None:
+    groups = labelling.channel_labels(call["self"], 1).reshape(call["groups"], -1)
+    labelling.graph.tie(groups[:1], groups)
+    labelling.set(call.out, groups.t().reshape([1, -1] + [1] * (call.out.dim() - 2)))
 
 
-def pixel_shuffle(rec: Recorder, call: Call) -> None:
+def pixel_shuffle(labelling: Labelling, call: Call) -> None:
     """Tie the channels that become one channel's pixels."""
-    pixels = rec.channel_labels(call["self"], 1).reshape(-1, call["upscale_factor"] ** 2)
-    rec.graph.tie(pixels[:, :1], pixels)
-    rec.set(call.out, pixels[:, 0].reshape(1, -1, 1, 1))
+    pixels = labelling.channel_labels(call["self"], 1).reshape(-1, call["upscale_factor"] ** 2)
+    labelling.graph.tie(pixels[:, :1], pixels)
+    labelling.set(call.out, pixels[:, 0].reshape(1, -1, 1, 1))
 
 
-def split(rec: Recorder, call: Call) -> None:
+def split(labelling: Labelling, call: Call) -> None:
     """Move the labels; of equal parts of the channels (``chunk``) every part keeps equally many."""
     source = call["self"]
     dim, parts = call["dim"] % source.dim(), len(call.out)
-    labels = rec.labels(source)
+    labels = labelling.labels(source)
     if varying(labels) == [dim] and source.size(dim) % parts == 0 and parts > 1:
-        rec.graph.balance(rec.channel_labels(source, dim), parts)
-    movement(rec, call)
+        labelling.graph.balance(labelling.channel_labels(source, dim), parts)
+    movement(labelling, call)
 
 
-def slicing(rec: Recorder, call: Call) -> None:
+def slicing(labelling: Labelling, call: Call) -> None:
     """Move the labels; where channels are cut in the middle both halves keep equally many."""
     source = call["self"]
-    dim, labels = call["dim"] % source.dim(), rec.labels(source)
+    dim, labels = call["dim"] % source.dim(), labelling.labels(source)
     if varying(labels) == [dim] and 2 * call.out.size(dim) == source.size(dim) and call["step"] == 1:
-        rec.graph.balance(rec.channel_labels(source, dim), 2)
-    movement(rec, call)
+        labelling.graph.balance(labelling.channel_labels(source, dim), 2)
+    movement(labelling, call)
 
 
-def roll(rec: Recorder, call: Call) -> None:
+def roll(labelling: Labelling, call: Call) -> None:
     """Move the labels; what goes around the end of the channels would meet others once some are gone."""
-    if varying(rec.labels(call["self"]), call["dims"] or None):
-        unknown(rec, call)
+    if varying(labelling.labels(call["self"]), call["dims"] or None):
+        unknown(labelling, call)
     else:
-        movement(rec, call)
+        movement(labelling, call)
 
 
-def glu(rec: Recorder, call: Call) -> None:
+def glu(labelling: Labelling, call: Call) -> None:
     """Tie the half that is scaled to the half that scales it."""
     source = call["self"]
-    first, second = rec.whole_labels(source).chunk(2, call["dim"])
-    rec.graph.tie(first, second)
-    rec.set(call.out, compact(torch.where(first != NONE, first, second)))
+    first, second = labelling.whole_labels(source).chunk(2, call["dim"])
+    labelling.graph.tie(first, second)
+    labelling.set(call.out, compact(torch.where(first != NONE, first, second)))
 
 
-def like(rec: Recorder, call: Call) -> None:
+def like(labelling: Labelling, call: Call) -> None:
     """Give constants made in the shape of an activation its labels: they shrink with it."""
-    rec.set(call.out, rec.labels(call["self"]))
+    labelling.set(call.out, labelling.labels(call["self"]))
 
 
-def constant(rec: Recorder, call: Call) -> None:
+def constant(labelling: Labelling, call: Call) -> None:
     """Give no labels to constants that take no more than type and device from an activation."""
 
 
-def pad(rec: Recorder, call: Call) -> None:
+def pad(labelling: Labelling, call: Call) -> None:
     """Label padding as no channel, along the dimensions where channels vary; elsewhere it belongs to its channel."""
     source = call["self"]
-    labels = rec.labels(source)
+    labels = labelling.labels(source)
     amounts = list(call["pad"])
     for i in range(len(amounts) // 2):
         if labels.size(source.dim() - 1 - i) == 1:
             amounts[2 * i : 2 * i + 2] = [0, 0]
-    rec.set(call.out, compact(torch.nn.functional.pad(labels, amounts, value=NONE)))
+    labelling.set(call.out, compact(torch.nn.functional.pad(labels, amounts, value=NONE)))
 
 
-def copy_into(rec: Recorder, call: Call) -> None:
+def copy_into(labelling: Labelling, call: Call) -> None:
     """Move the labels, and tie them to those of what is overwritten, whose shape stays."""
-    labels = rec.labels(call["src"])
+    labels = labelling.labels(call["src"])
     labels = labels.reshape(left_pad(labels.shape, call.out.dim()))
-    rec.graph.tie(rec.labels(call["self"]), labels)
-    rec.set(call.out, labels)
+    labelling.graph.tie(labelling.labels(call["self"]), labels)
+    labelling.set(call.out, labels)

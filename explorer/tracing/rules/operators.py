@@ -8,16 +8,16 @@ pointwise and those that only move data share one rule each; what is in no table
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from explorer.tracing.calls import Call, left_pad
 from explorer.tracing.graph import NONE, compact, varying
-from explorer.tracing.reductions import ALONG, REDUCING
+from explorer.tracing.labelling import Labelling
+from explorer.tracing.reductions import ALONG, LAYER_NORMS, REDUCING
 from explorer.tracing.rules.attention import attention, bmm
-from explorer.tracing.rules.calls import Call, left_pad, unknown
 from explorer.tracing.rules.layers import addmm, batch_norm, convolution, embedding, mm
 from explorer.tracing.rules.moving import (
     channel_shuffle,
@@ -34,13 +34,11 @@ from explorer.tracing.rules.moving import (
     split,
 )
 from explorer.tracing.rules.reducing import along, averages, group_norm, layer_norm, reduction, search
-
-if TYPE_CHECKING:
-    from explorer.tracing.recorder import Recorder
+from explorer.tracing.rules.unknown import unknown
 
 __all__ = ["rule_for"]
 
-Rule = Callable[["Recorder", Call], None]
+Rule = Callable[[Labelling, Call], None]
 
 
 def rule_for(func: torch._ops.OpOverload, name: str) -> Rule:
@@ -52,103 +50,103 @@ def rule_for(func: torch._ops.OpOverload, name: str) -> Rule:
     return unknown
 
 
-def pointwise(rec: Recorder, call: Call) -> None:
+def pointwise(labelling: Labelling, call: Call) -> None:
     """Tie what is combined element by element."""
     out = next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
-    operands = [(t, rec.labels(t)) for t in call.tensors if not rec.is_parameter(t)]
+    operands = [(t, labelling.labels(t)) for t in call.tensors if not labelling.is_parameter(t)]
     aligned = [
         (left_pad(t.shape, out.dim()), labels.reshape(left_pad(labels.shape, out.dim()))) for t, labels in operands
     ]
     result = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     for i, (shape, labels) in enumerate(aligned):
-        _fix_beside_padding(rec, labels, [other for j, (_, other) in enumerate(aligned) if j != i])
+        _fix_beside_padding(labelling, labels, [other for j, (_, other) in enumerate(aligned) if j != i])
         others = [other for j, (_, other) in enumerate(aligned) if j != i]
         wider = [other for other in others if any(shape[d] == 1 < other.size(d) for d in range(out.dim()))]
         if wider:
-            _broadcast(rec, labels, wider)
+            _broadcast(labelling, labels, wider)
             continue
-        rec.graph.tie(result, labels)
+        labelling.graph.tie(result, labels)
         result = torch.where(result != NONE, result, labels)
     for tensor in call.tensors:
-        if rec.is_parameter(tensor):
-            result = _with_parameter(rec, tensor, compact(result), out.dim())
-    rec.set(out, compact(result))
-    averages(rec, call)
+        if labelling.is_parameter(tensor):
+            result = _with_parameter(labelling, tensor, compact(result), out.dim())
+    labelling.set(out, compact(result))
+    averages(labelling, call)
 
 
-def _broadcast(rec: Recorder, labels: Tensor, others: list[Tensor]) -> None:
+def _broadcast(labelling: Labelling, labels: Tensor, others: list[Tensor]) -> None:
     """Tie what is computed for every head to the head's channels; anything else broadcast over channels is fixed."""
     heads = varying(labels)
     if heads and all(other.size(dim) > 1 for other in others for dim in heads):
         for other in others:
             if varying(other)[: len(heads)] == heads:
-                rec.graph.tie(labels, other)
+                labelling.graph.tie(labels, other)
             else:
                 # one computed scale for the channels of every head
-                rec.join(other, heads, "")
-                rec.graph.fix(labels, f"combined with every head{rec.where()}")
+                labelling.join(other, heads, "")
+                labelling.graph.fix(labels, f"combined with every head{labelling.where()}")
     else:
-        rec.graph.fix(labels, f"broadcast over the channels of another tensor{rec.where()}")
+        labelling.graph.fix(labels, f"broadcast over the channels of another tensor{labelling.where()}")
 
 
-def _fix_beside_padding(rec: Recorder, labels: Tensor, others: list[Tensor]) -> None:
+def _fix_beside_padding(labelling: Labelling, labels: Tensor, others: list[Tensor]) -> None:
     """Fix the channels that are combined with padding between channels, whose width the model's code knows."""
     if not varying(labels) or not bool((labels == NONE).any()):
         return
     for other in others:
         own, beside = torch.broadcast_tensors(labels, other)
-        rec.graph.fix(beside[own == NONE], f"combined with constant channels{rec.where()}")
+        labelling.graph.fix(beside[own == NONE], f"combined with constant channels{labelling.where()}")
 
 
-def _with_parameter(rec: Recorder, tensor: Tensor, result: Tensor, ndim: int) -> Tensor:
+def _with_parameter(labelling: Labelling, tensor: Tensor, result: Tensor, ndim: int) -> Tensor:
     """Tie a parameter's entries to the labels they are combined with; without any, they are the labels."""
     offset = ndim - tensor.dim()
     long = [dim for dim in range(tensor.dim()) if tensor.size(dim) > 1]
     varies = varying(result)
     if not bool((result != NONE).any()):
-        own = rec.data_labels(tensor)
+        own = labelling.data_labels(tensor)
         return own.reshape(left_pad(own.shape, ndim))
     for dim in long:
         if varies[:1] == [dim + offset]:
-            rec.graph.tie(rec.parameter_labels(tensor, dim, ndim, offset), result)
+            labelling.graph.tie(labelling.parameter_labels(tensor, dim, ndim, offset), result)
         elif dim + offset in varies:
             # one parameter for the channels of every head
-            rec.join(result, [dim + offset], "")
+            labelling.join(result, [dim + offset], "")
         elif not varies:
-            rec.graph.fix(result, f"combined with a parameter along several dimensions{rec.where()}")
+            labelling.graph.fix(result, f"combined with a parameter along several dimensions{labelling.where()}")
     return result
 
 
-def spatial(rec: Recorder, call: Call) -> None:
+def spatial(labelling: Labelling, call: Call) -> None:
     """Pool or resize every channel by itself over the last dimensions, as many as the name says."""
     source = call.tensors[0]
-    labels = rec.labels(source)
+    labels = labelling.labels(source)
     if varying(labels, range(-int(next(filter(str.isdigit, call.name))), 0)):
-        unknown(rec, call)
+        unknown(labelling, call)
         return
     for out in tree_leaves(call.out):
         if isinstance(out, Tensor):
-            rec.set(out, labels)
+            labelling.set(out, labels)
 
 
-def sampling(rec: Recorder, call: Call) -> None:
+def sampling(labelling: Labelling, call: Call) -> None:
     """Let every channel's pixels be taken from where a grid says, whose own channels are coordinates."""
-    rec.fix(call["grid"], f"says where pixels are taken from{rec.where()}")
-    rec.set(call.out, rec.channel_labels(call["input"], 1).reshape([1, -1] + [1] * (call.out.dim() - 2)))
+    labelling.fix(call["grid"], f"says where pixels are taken from{labelling.where()}")
+    labelling.set(call.out, labelling.channel_labels(call["input"], 1).reshape([1, -1] + [1] * (call.out.dim() - 2)))
 
 
-def filling(rec: Recorder, call: Call) -> None:
+def filling(labelling: Labelling, call: Call) -> None:
     """Keep the labels of what becomes constant: it shrinks with its channels."""
 
 
-def restride(rec: Recorder, call: Call) -> None:
+def restride(labelling: Labelling, call: Call) -> None:
     """Keep the labels of what is only laid out anew, as pooling does to one pixel that is stored channels last."""
-    labels = rec.labels(call.out)
+    labels = labelling.labels(call.out)
     alike = labels.dim() == call.out.dim() and all(
         a in (1, b) for a, b in zip(labels.shape, call.out.shape, strict=True)
     )
     if not alike or call.out is not call["self"]:
-        unknown(rec, call)
+        unknown(labelling, call)
 
 
 _MOVEMENT = """
@@ -181,7 +179,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(REDUCING, reduction),
     **dict.fromkeys(ALONG, along),
     **dict.fromkeys(["argmax", "argmin"], search),
-    **dict.fromkeys(["_fused_rms_norm", "native_layer_norm"], layer_norm),
+    **dict.fromkeys(LAYER_NORMS, layer_norm),
     **dict.fromkeys(_ATTENTION, attention),
     **dict.fromkeys(
         ["_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm", "native_batch_norm"],

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import torch
 from torch import nn
 
 from explorer.tracing.graph import Graph
 
-__all__ = ["tie_states", "without_fused_recurrence"]
-
-
-@contextmanager
-def without_fused_recurrence(model: nn.Module) -> Iterator[None]:
-    """Keep torch's LSTMs from one kernel that hides every product."""
-    backend: Any = torch.backends.mkldnn
-    before = backend.enabled
-    if any(isinstance(module, nn.LSTM) for module in model.modules()):
-        backend.enabled = False
-    try:
-        yield
-    finally:
-        backend.enabled = before
+__all__ = ["tie_states"]
 
 
 def tie_states(model: nn.Module, graph: Graph) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from explorer.pruning.surgery.atoms import Atoms, Kept
 from explorer.pruning.surgery.stand_ins import returned, swapped
-from explorer.tracing.reductions import KeptOnly, Part
+from explorer.tracing.verification.kept_only import KeptOnly, Part
 from spaces import BlockUnit, Network
 
 __all__ = ["masked"]

@@ -1,18 +1,15 @@
-"""One executed operation, and what to do where nothing is known of it."""
+"""One executed operation, its arguments by the names in its schema."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-if TYPE_CHECKING:
-    from explorer.tracing.recorder import Recorder
-
-__all__ = ["Call", "left_pad", "unknown"]
+__all__ = ["Call", "left_pad"]
 
 
 @dataclass(frozen=True)
@@ -37,17 +34,6 @@ class Call:
     @property
     def tensors(self) -> list[Tensor]:
         return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
-
-
-def unknown(rec: Recorder, call: Call) -> None:
-    """Fix every channel that goes in, and give the output one fixed label."""
-    reason = f"passes through {call.name}, which the tracer cannot follow{rec.where()}"
-    for tensor in call.tensors:
-        rec.fix(tensor, reason)
-    node = rec.graph.node(reason)
-    for out in tree_leaves(call.out):
-        if isinstance(out, Tensor):
-            rec.set(out, torch.full((1,) * out.dim(), node))
 
 
 def left_pad(shape: torch.Size, ndim: int) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from spaces.budget import Budget
 from spaces.errors import PruningError, unknown
 from spaces.granularity import (
     GRANULARITIES,
@@ -15,7 +16,6 @@ from spaces.granularity import (
     checked_pattern_ratio,
     checked_ratio,
 )
-from spaces.regime import Budget
 
 __all__ = ["PARTS", "Entry", "SpaceFile"]
 
@@ -47,7 +47,7 @@ class SpaceFile:
 
     @classmethod
     def parse(cls, config: Any) -> SpaceFile:
-        """Return what a space file says.
+        """Return the entries and constraints of a parsed space file.
 
         Raises
         ------

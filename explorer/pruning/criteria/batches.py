@@ -12,10 +12,10 @@ from explorer.data import Batch, draw
 from explorer.pruning.criteria.options import Options
 from spaces import PruningError
 
-__all__ = ["drawn"]
+__all__ = ["scoring_batches"]
 
 
-def drawn(loader: Iterable[Any], options: Options) -> list[Batch]:
+def scoring_batches(loader: Iterable[Any], options: Options) -> list[Batch]:
     """Return the batches of a user's loader that a criterion sees; none where it needs no data.
 
     With the seed 0 they are the first; other seeds draw as many at random.

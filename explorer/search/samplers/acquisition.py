@@ -1,4 +1,4 @@
-"""Proposals: costs are known, accuracy is modelled, what is proposed should raise the hypervolume most."""
+"""Acquisition: the proposal that should raise the hypervolume most, where costs are known and accuracy is modelled."""
 
 from __future__ import annotations
 
@@ -59,14 +59,15 @@ class Evidence:
 
     @classmethod
     def of(cls, past: Past) -> Evidence:
-        """Return what a past knows: earlier studies first, and furthest away."""
-        parts = [(past.earlier, past.rungs - past.earlier.rungs), (past.observed, past.rungs - 1 - past.observed.rungs)]
+        """Return the evidence in a past: that of earlier studies first, and furthest away."""
+        before, own = past.warm_start, past.observed
+        parts = [(before, past.rungs - before.rungs), (own, past.rungs - 1 - own.rungs)]
         return cls(
             np.concatenate([seen.rows for seen, _ in parts]),
             np.concatenate([seen.values for seen, _ in parts]),
             np.concatenate([seen.error_se for seen, _ in parts]),
             np.concatenate([group for _, group in parts]),
-            np.repeat([False, True], [len(past.earlier.rows), len(past.observed.rows)]),
+            np.repeat([False, True], [len(before.rows), len(own.rows)]),
         )
 
 
@@ -117,7 +118,7 @@ class Curve:
     def of(
         cls, domain: Domain, evidence: Evidence, column: int, deviation: Floats, thetas: MutableMapping[Any, Floats]
     ) -> Curve:
-        """Return what the evidence says of an objective, with parameters fitted at fixed numbers of measurements."""
+        """Return the curve of an objective; its parameters are fitted at fixed numbers of measurements."""
         values = evidence.values[:, column]
         logarithmic = bool((values >= 0).all() and (values > 0).any())
         spread = np.nan_to_num(deviation, nan=0.0)

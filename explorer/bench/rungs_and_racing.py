@@ -12,13 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from explorer.bench.figures import Figure
+from explorer.bench.measured import Measured
 from explorer.bench.resnet20 import resnet20
 from explorer.problem import Problem
-from explorer.runs.config import RESULTS, compose
+from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.frontier import hypervolume
 from explorer.search.history import Record
+from explorer.search.plan import Plan
 from explorer.search.storage import open_study
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
@@ -36,7 +37,7 @@ _DIGITS = ("model=resnet_digits", "data=digits")
 _IMAGES = 5000
 
 
-def rungs(config: dict[str, Any]) -> list[Figure]:
+def rungs(config: dict[str, Any]) -> list[Measured]:
     """Return the hypervolume with rungs over that without, after the same seconds; write every curve.
 
     ``results/bench/rungs-curves.csv`` has one row an evaluation: ``problem``, ``variant``, ``seed``, ``seconds`` since
@@ -62,14 +63,14 @@ def rungs(config: dict[str, Any]) -> list[Figure]:
         ends = {variant: median(last[name, variant]) for variant in PROBLEMS[name]}
         minutes = options["minutes"][name]
         figures += [
-            Figure(f"{name}: hypervolume after {minutes:g} minutes, {variant}", "", value, "")
+            Measured(f"{name}: hypervolume after {minutes:g} minutes, {variant}", "", value, "")
             for variant, value in ends.items()
         ]
-        figures.append(Figure(f"{name}: rungs", "no rungs", ends["rungs"] / ends["no rungs"], at_least=1))
+        figures.append(Measured(f"{name}: rungs", "no rungs", ends["rungs"] / ends["no rungs"], at_least=1))
     return figures
 
 
-def racing(config: dict[str, Any]) -> list[Figure]:
+def racing(config: dict[str, Any]) -> list[Measured]:
     """Return evaluations an hour with racing over those without, and the hypervolumes they end with.
 
     ``results/bench/racing-curves.csv`` is as that of `rungs`. Weights are inherited. The frontier's points are measured
@@ -90,21 +91,21 @@ def racing(config: dict[str, Any]) -> list[Figure]:
     rate, volume = groups.size() / groups["seconds"].last() * 3600, groups["hypervolume"].last()
     figures = []
     for variant in variants:
-        figures.append(Figure(f"{variant}: evaluations an hour", "", median(rate[variant]), ""))
-        figures.append(Figure(f"{variant}: hypervolume at the end", "", median(volume[variant]), ""))
+        figures.append(Measured(f"{variant}: evaluations an hour", "", median(rate[variant]), ""))
+        figures.append(Measured(f"{variant}: hypervolume at the end", "", median(volume[variant]), ""))
     ratio = median((rate["racing"] / rate["all images"]).tolist())
-    figures.append(Figure("evaluations an hour, racing", "all images", ratio, at_least=2))
+    figures.append(Measured("evaluations an hour, racing", "all images", ratio, at_least=2))
     ratio = median((volume["racing"] / volume["all images"]).tolist())
-    return [*figures, Figure("hypervolume at the end, racing", "all images", ratio)]
+    return [*figures, Measured("hypervolume at the end, racing", "all images", ratio)]
 
 
 def _setup(config: Mapping[str, Any], name: str, overrides: Sequence[str], seed: int, *, key: str = "rungs") -> Setup:
     if name == "digits":
-        (run,) = compose([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
+        run = RunConfig.composed([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
         return Setup(run)
-    (run,) = compose([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
+    run = RunConfig.composed([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
     setup = Setup(run)
-    if "rungs" in run["evaluator"]:
+    if setup.config.evaluator.trains:
         setup.data = replace(setup.data, train=setup.data.train.subset(range(_IMAGES)))
     return setup
 
@@ -114,7 +115,8 @@ def _curve(
 ) -> pd.DataFrame:
     """Return one row an evaluation that ended in time."""
     study = open_study(None, "saving", problem.scale.objectives)
-    search = problem.search(study, sampler=sampler, options={}, seed=seed, ladder=8)
+    plan = Plan(problem.scale.objectives, sampler, {}, seed, ladder=8, eta=3, trials=trials, timeout=minutes)
+    search = problem.search(study, plan)
     rows: list[dict[str, float]] = []
     begin = time.perf_counter()
 
@@ -125,7 +127,7 @@ def _curve(
             volume = hypervolume(values, problem.scale.reference)
             rows.append({"seed": seed, "seconds": seconds, "recipes": len(records), "hypervolume": volume})
 
-    search.run(trials, timeout=minutes, on_record=note)
+    search.run(plan.trials, timeout=plan.timeout, on_record=note)
     return pd.DataFrame(rows)
 
 

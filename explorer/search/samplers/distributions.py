@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from explorer.search.optuna_private import contains
+
 __all__ = ["Distributions"]
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +51,7 @@ class Distributions:
     def has(self, params: Mapping[str, Any]) -> bool:
         """Tell whether parameters are a point here."""
         return all(
-            name in params and axis._contains(axis.to_internal_repr(params[name]))
+            name in params and contains(axis, axis.to_internal_repr(params[name]))
             for name, axis in zip(self.names, self._axes, strict=True)
         )
 

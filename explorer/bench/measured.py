@@ -19,13 +19,13 @@ from explorer.utils.files import atomic
 from explorer.utils.timing import Timing
 from spaces import PruningError
 
-__all__ = ["Figure", "show", "table", "write"]
+__all__ = ["Measured", "show", "table", "write"]
 
 _VERSIONS = ("pruning-spaces", "torch", "numpy", "torch-pruning")
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measured:
     """One line of a benchmark's table.
 
     Attributes
@@ -66,7 +66,7 @@ class Figure:
         return None if self.at_most is None else self.value <= self.at_most
 
 
-def table(figures: Sequence[Figure], config: Mapping[str, Any]) -> pd.DataFrame:
+def table(figures: Sequence[Measured], config: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row a figure: the figure, its target, times in ms with quartiles, threads, machine, versions."""
     rows = []
     for figure in figures:
@@ -86,7 +86,7 @@ def table(figures: Sequence[Figure], config: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write(name: str, figures: Sequence[Figure], config: Mapping[str, Any], folder: Path) -> Path:
+def write(name: str, figures: Sequence[Measured], config: Mapping[str, Any], folder: Path) -> Path:
     """Write the table to ``folder/NAME.csv`` and return the path.
 
     Raises
@@ -104,7 +104,7 @@ def write(name: str, figures: Sequence[Figure], config: Mapping[str, Any], folde
     return path
 
 
-def show(name: str, figures: Sequence[Figure]) -> None:
+def show(name: str, figures: Sequence[Measured]) -> None:
     """Print the figures."""
     view = Table(title=f"bench {name}", title_justify="left", header_style="bold")
     view.add_column("what")

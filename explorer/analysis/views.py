@@ -1,0 +1,114 @@
+"""Views: the tables of a run and of a multirun as they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from explorer.analysis.multirun_folder import BUDGETS, error_column
+from explorer.search.metrics import Metric
+
+__all__ = ["baselines_view", "final_view", "frontier_view", "jobs_view"]
+
+# of one input and of a batch, each beside its ratio to the dense network's
+_LATENCIES = {
+    "latency_ms": "1 input ms",
+    "latency_ratio": "ratio",
+    "latency_batch_ms": "batch ms",
+    "latency_batch_ratio": "ratio",
+}
+
+
+def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric) -> Table:
+    """Return the frontier as a table to print, the dense network last; `error` says how errors are shown."""
+    table = Table(title="frontier", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
+    latencies = {key: header for key, header in _LATENCIES.items() if key in front}
+    headers = [
+        "trial",
+        error.label.removeprefix("validation "),
+        "± s.e.",
+        "FLOPs M",
+        "ratio",
+        "params k",
+        "ratio",
+        "KiB",
+        *latencies.values(),
+    ]
+    for header in headers:
+        table.add_column(header, justify="right")
+    # what all points have in common needs no column
+    named = len(set(front.get("granularity", ()))) > 1
+    if named:
+        table.add_column("granularity")
+    for _, row in front.iterrows():
+        cells = [str(row["trial"]), *_cells(row, error)]
+        cells += ["" if pd.isna(row[key]) else f"{row[key]:.2f}" for key in latencies]
+        table.add_row(*cells, *([row["granularity"]] if named else []))
+    table.add_section()
+    ratios = {f"{cost}_ratio": 1.0 for cost in ("flops", "params")}
+    table.add_row("dense", *_cells({**dense, **ratios}, error), *[""] * (len(latencies) + named))
+    return table
+
+
+def baselines_view(table: pd.DataFrame, error: Metric) -> Table:
+    """Return the baselines as a table to print; a cost is shown as it was asked for."""
+    view = Table(title="baselines", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
+    for header in ("allocation", "of", "target"):
+        view.add_column(header)
+    for header in ("asked", "achieved", error.label.removeprefix("validation "), "± s.e.", "FLOPs M", "params k"):
+        view.add_column(header, justify="right")
+    for _, row in table.iterrows():
+        cells = [row["allocation"], row["family"], row["target"], row["asked"]]
+        if row["state"] != "COMPLETE":
+            view.add_row(*map(str, cells), "failed", str(row["reason"]))
+            continue
+        errors = [error.text(row[key]) for key in ("error", "error_se")]
+        costs = [f"{row['flops'] / 1e6:.3f}", f"{row['params'] / 1e3:.1f}"]
+        view.add_row(*map(str, cells), f"{row['achieved']:.5g}", *errors, *costs)
+    return view
+
+
+def final_view(table: pd.DataFrame, error: Metric) -> Table:
+    """Return the retrained points as a table to print: means over trainings with their standard deviations."""
+    view = Table(title="retrained", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
+    label = error.label.removeprefix("validation ")
+    view.add_column("point")
+    for header in ("trainings", f"test {label}", "± s.d.", "validation", "± s.d.", "FLOPs M", "params k"):
+        view.add_column(header, justify="right")
+    for _, row in table.iterrows():
+        if not row["n"]:
+            view.add_row(row["point"], "0", f"failed: {row['reason']}")
+            continue
+        errors = [error.text(row[key]) for key in ("test_error", "test_error_sd", "error", "error_sd")]
+        costs = [f"{row['flops'] / 1e6:.3f}", f"{row['params'] / 1e3:.1f}"]
+        view.add_row(row["point"], str(row["n"]), *errors, *costs)
+    return view
+
+
+def jobs_view(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a multirun's jobs as a table to print, errors as they are measured."""
+    table = Table(title="jobs", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
+    headers = ["job", "choices", "state", "trials", "hypervolume", *(f"error at {b}" for b in BUDGETS), "seconds"]
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="left" if i < 3 else "right")
+    for place, row in enumerate(rows, 1):
+        best = [f"{float(row[key]):.4f}" if row.get(key, "") != "" else "" for key in map(error_column, BUDGETS)]
+        volume = f"{float(row['hypervolume']):.4f}" if row.get("hypervolume", "") != "" else ""
+        cells = [row["choices"], row["state"], row.get("trials", ""), volume, *best, row["seconds"]]
+        table.add_row(str(place), *map(str, cells))
+    return table
+
+
+def _cells(row: Mapping[str, float] | pd.Series, error: Metric) -> list[str]:
+    return [
+        error.text(row["error"]),
+        error.text(row["error_se"]),
+        f"{row['flops'] / 1e6:.3f}",
+        f"{row['flops_ratio']:.3f}",
+        f"{row['params'] / 1e3:.1f}",
+        f"{row['params_ratio']:.3f}",
+        f"{row['bytes'] / 1024:.0f}",
+    ]

@@ -1,0 +1,383 @@
+"""`explorer.explore`, the entrance from Python: the same search as the command's, of any module and any batches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+import torch
+from optuna.storages import BaseStorage
+from torch import nn
+
+from explorer.analysis.tables import observations
+from explorer.data import Batch, draw, moved
+from explorer.data.task import Task, classification
+from explorer.evaluation.budgets import split_budget
+from explorer.evaluation.evaluator import Inherited
+from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
+from explorer.evaluation.supernet import supernet as shared_weights
+from explorer.problem import Problem
+from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
+from explorer.pruning.criteria import Options, Scores, scoring_batches
+from explorer.search.executors import check_executor, make_executor
+from explorer.search.history import Record
+from explorer.search.ladder import Ladder
+from explorer.search.plan import Plan
+from explorer.search.samplers import Observations
+from explorer.search.storage import open_study
+from explorer.study import Study
+from explorer.utils.checks import checked_number
+from explorer.utils.conf import chosen, defaults, named_section, run_section
+from explorer.utils.fingerprints import definition, fingerprint
+from explorer.utils.instantiate import called, locate
+from explorer.utils.modules import device_of
+from explorer.utils.settings import parsed
+from explorer.utils.space_section import named_space
+from spaces import Budget, PruningError, PruningSpace
+
+__all__ = ["explore"]
+
+
+def explore(
+    model: nn.Module | Callable[[], nn.Module] | str,
+    train: Iterable[Any],
+    validation: Iterable[Any],
+    *,
+    space: str | Mapping[str, Any] | PruningSpace | None = None,
+    budget: Mapping[str, Any] | None = None,
+    objectives: Sequence[str] | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    sampler: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    criterion: str | Mapping[str, Any] | None = None,
+    task: Task | None = None,
+    evaluator: str | Mapping[str, Any] | None = None,
+    finetuning: Mapping[str, Any] | None = None,
+    supernet: Mapping[str, Any] | None = None,
+    executor: str | Mapping[str, Any] = "inline",
+    calibration_batches: int | None = None,
+    ladder: Ladder | None = None,
+    seed: int | None = None,
+    warm_start: Sequence[Study | pd.DataFrame] = (),
+    baselines: Sequence[str] = (),
+    baseline_targets: Mapping[str, Sequence[Any]] | None = None,
+    baseline_family: str | None = None,
+    final: Mapping[str, Any] | None = None,
+    test: Iterable[Any] | None = None,
+    storage: BaseStorage | None = None,
+    folder: str | Path | None = None,
+    on_record: Callable[[list[Record]], None] | None = None,
+) -> Study:
+    """Explore the sub-networks of a trained model and return the study.
+
+    What is not given is as in conf/, as for the command ``explore run``.
+
+    Parameters
+    ----------
+    model
+        A trained module of any class, or what makes one without arguments: a factory or its import path. The
+        module is not changed.
+    train, validation
+        Batches of inputs, as the model takes them, and targets, such as a DataLoader: see `explorer.data.draw`. The
+        first of `train` re-estimate batch norm, `validation` is read once and kept. Neither may be an iterator.
+        Evaluators that train read `train` once an epoch.
+    space
+        The name of one in conf/space, a file ending in .yaml, a mapping as in such a file, or a space bound to
+        this model's Network.
+    budget
+        Limits ``{"flops": 0.5, "params": "200k", "latency_ms": 3}``; no evaluation is spent outside.
+    objectives
+        Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
+    trials, timeout
+        Recipes to evaluate, and minutes after which no further evaluation begins.
+    sampler, options
+        A key of `explorer.search.samplers.SAMPLERS`, and its options.
+    criterion
+        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options: see
+        `explorer.pruning.criteria.Options`.
+    task
+        Loss and metric; by default that of telling as many classes apart as the largest validation label says.
+    evaluator
+        ``inherit``, ``finetune`` or ``scratch``, or a mapping with ``name`` and ``rungs``, ``eta`` or ``racing``, as in
+        conf/evaluator.
+    finetuning
+        How candidates are trained, as in the section of conf/run.yaml; batches are those of `train`.
+    supernet
+        How weights that all sub-networks share are trained, as in the section of conf/run.yaml.
+    executor
+        ``inline``, ``local``, ``ray`` or ``slurm``, or a mapping with ``name`` and options, as in conf/executor.
+    calibration_batches
+        Batches of `train` for batch-norm statistics.
+    ladder
+        Uniform ratios evaluated first: how many, evenly spaced, or which.
+    seed
+        Of the sampler.
+    warm_start
+        Earlier studies of the same network, or their trials tables, for the sampler to begin with. They must have been
+        measured by the same evaluator on the same data.
+    baselines, baseline_targets, baseline_family
+        Allocations measured beside the search, as in conf/run.yaml; they are the study's ``baselines``.
+    final, test
+        Which frontier points are retrained at the end, as in the section of conf/run.yaml, and the batches they are
+        measured on; they are the study's ``final``. `test` is read then and chooses nothing.
+    storage
+        An Optuna storage to keep the study in and continue it from; in memory by default. The study's name is a
+        hash of the model's classes and state, its Network, the batches kept and the arguments.
+    folder
+        Where what candidates were trained to is kept, so that those promoted or interrupted go on, and those of the
+        frontier are built without training again; None keeps nothing.
+    on_record
+        Called with all records after each evaluation.
+
+    Raises
+    ------
+    PruningError
+        On any of the caller's mistakes, in one line.
+    """
+    if task is not None and not isinstance(task, Task):
+        raise PruningError(f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.regression()")
+    if space is not None and not isinstance(space, str | Mapping | PruningSpace):
+        raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
+    told = _Told(
+        EvaluatorSettings.of(_evaluator(evaluator, calibration_batches)),
+        Settings.of(run_section("finetuning", finetuning or {}, refused=("batch_size",))),
+        parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
+        parsed(FinalSettings, "final", run_section("final", final or {})),
+        Options.of(chosen("criterion") if criterion is None else criterion),
+        asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
+    )
+    if told.final.points and test is None:
+        raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
+    plan = _plan(told, objectives, sampler, options, seed, ladder, trials, timeout)
+    workers = named_section("executor", executor)
+    check_executor(workers)
+    factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
+    module = _module(model)
+    problem = told.problem(
+        module,
+        _space(space),
+        train,
+        validation,
+        plan=plan,
+        budget=budget or {},
+        task=task,
+        folder=None if folder is None else Path(folder),
+    )
+    check_reach(problem.space, told.baselines)
+    plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
+    for doubt in problem.doubts(plan):
+        warnings.warn(doubt, stacklevel=2)
+    name = _identity(module, problem, told, plan, budget)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        running = make_executor(workers, problem.evaluator, folder=scratch, device=str(device_of(module)))
+        stack.callback(running.close)
+        study = open_study(storage, name, plan.objectives)
+        search = problem.search(study, plan, executor=running, shared=storage is not None)
+        ended = search.run(plan.trials, timeout=plan.timeout, on_record=on_record)
+    found = Study(problem, search.records, factory)
+    if ended == "timeout":
+        # no further evaluation begins
+        return found
+    rows = [problem.baseline(asked)[0] for asked in told.baselines]
+    return replace(
+        found, baselines=pd.DataFrame(rows) if rows else None, final=told.retrained(found, train, test, plan.seed)
+    )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a caller says, each section parsed, as in `explorer.runs.config.RunConfig`."""
+
+    evaluator: EvaluatorSettings
+    finetuning: Settings
+    supernet: SupernetSettings
+    final: FinalSettings
+    criterion: Options
+    baselines: Sequence[Baseline]
+
+    def problem(
+        self,
+        module: nn.Module,
+        space: Mapping[str, Any] | PruningSpace,
+        train: Iterable[Any],
+        validation: Iterable[Any],
+        *,
+        plan: Plan,
+        budget: Mapping[str, Any],
+        task: Task | None,
+        folder: Path | None,
+    ) -> Problem:
+        """Return the problem of a module and the caller's batches."""
+        device = device_of(module)
+        calibration = [moved(batch, device) for batch in draw(train, self.evaluator.calibration_batches, key="train")]
+        kept = [moved(batch, device) for batch in draw(validation, key="validation")]
+        limits, latency = split_budget(budget)
+        return Problem.of(
+            module,
+            space,
+            calibration,
+            kept,
+            limits=limits,
+            latency=latency,
+            objectives=plan.objectives,
+            criterion=self.criterion,
+            task=_classes(kept) if task is None else task,
+            scored=[moved(batch, device) for batch in scoring_batches(train, self.criterion)],
+            racing=self.evaluator.racing,
+            share=partial(self._shared, train) if self.supernet.epochs else None,
+            evaluator=lambda inherited: self._evaluator(inherited, train, plan.seed, folder),
+        )
+
+    def _shared(
+        self, train: Iterable[Any], module: nn.Module, space: PruningSpace, scores: Scores, task: Task, limits: Budget
+    ) -> nn.Module:
+        return shared_weights(
+            module,
+            space,
+            train,
+            task=task,
+            scores=scores,
+            epochs=self.supernet.epochs,
+            settings=replace(self.finetuning, learning_rate=self.supernet.learning_rate),
+            limits=limits,
+            samples=self.supernet.samples,
+        )
+
+    def _evaluator(
+        self, inherited: Inherited, train: Iterable[Any], seed: int, folder: Path | None
+    ) -> Inherited | Finetuned:
+        if not self.evaluator.trains:
+            return inherited
+        return self._finetuned(inherited, train, self.evaluator.rungs, seed, folder)
+
+    def _finetuned(
+        self, inherited: Inherited, train: Iterable[Any], rungs: Sequence[int], seed: int, folder: Path | None
+    ) -> Finetuned:
+        start = "scratch" if self.evaluator.name == "scratch" else "inherit"
+        return Finetuned(inherited, train, self.finetuning, rungs, seed=seed, start=start, folder=folder)
+
+    def retrained(
+        self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int
+    ) -> pd.DataFrame | None:
+        """Return the table of the frontier points that are retrained, None where none is asked for."""
+        if not self.final.points or test is None:
+            return None
+        device = device_of(study.problem.meter.model)
+        batches = [moved(batch, device) for batch in draw(test, key="test")]
+        finetuned = self._finetuned(study.problem.inherited, train, (self.final.epochs,), seed, None)
+        with TemporaryDirectory() as folder:
+            return study.retrained(finetuned, self.final, batches, Path(folder))
+
+
+def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int | None) -> dict[str, Any]:
+    """Return the section of an evaluator; how many batches are read is the caller's loaders' to say."""
+    section = named_section(
+        "evaluator",
+        chosen("evaluator") if given is None else given,
+        refused=("batch_size", "calibration_batches", "images"),
+    )
+    if calibration_batches is not None:
+        checked_number("calibration_batches", calibration_batches, least=1)
+        section["calibration_batches"] = calibration_batches
+    return section
+
+
+def _plan(
+    told: _Told,
+    objectives: Sequence[str] | None,
+    sampler: str | None,
+    options: Mapping[str, Any] | None,
+    seed: int | None,
+    ladder: Ladder | None,
+    trials: int | None,
+    timeout: float | None,
+) -> Plan:
+    base = defaults("run")
+    section = named_section("sampler", chosen("sampler") if sampler is None else sampler)
+    return Plan(
+        base["objectives"] if objectives is None else objectives,
+        section["name"],
+        section["options"] if options is None else options,
+        base["seed"] if seed is None else seed,
+        base["ladder"] if ladder is None else ladder,
+        told.evaluator.eta,
+        base["trials"] if trials is None else trials,
+        timeout,
+    )
+
+
+def _space(given: str | Mapping[str, Any] | PruningSpace | None) -> Mapping[str, Any] | PruningSpace:
+    if isinstance(given, Mapping | PruningSpace):
+        return given
+    return named_space(chosen("space") if given is None else given)
+
+
+def _earlier(
+    studies: Sequence[Study | pd.DataFrame], space: PruningSpace, objectives: Sequence[str]
+) -> Observations | None:
+    """Return what earlier studies say of a space's recipes.
+
+    Raises
+    ------
+    PruningError
+        If one is of another network.
+    """
+    tables = []
+    for study in studies:
+        if isinstance(study, Study) and study.problem.space.network.identity != space.network.identity:
+            raise PruningError(f"warm_start: a study of another network, {study.problem.space.network.name}")
+        tables.append(study.trials if isinstance(study, Study) else study)
+    return Observations.joined([observations(table, space, objectives) for table in tables]) if tables else None
+
+
+def import_path(factory: Callable[..., Any]) -> str | None:
+    """Return the dotted path a factory can be imported by; None for a lambda, a local function or ``__main__``."""
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", "<")
+    return None if module in (None, "__main__") or "<" in name or "." in name else f"{module}.{name}"
+
+
+def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return model
+    if not callable(model) and not isinstance(model, str):
+        raise PruningError(
+            f"model: a {type(model).__name__}, allowed is a torch module, or a factory or its import path"
+        )
+    module = called("model", locate("model", model) if isinstance(model, str) else model, {})
+    if not isinstance(module, nn.Module):
+        raise PruningError(f"model: {model!r} gives a {type(module).__name__}, not a torch module")
+    return module
+
+
+def _classes(batches: Sequence[Batch]) -> Task:
+    """Return the classification whose classes these targets are."""
+    labels = [targets for _, targets in batches]
+    if not all(isinstance(y, torch.Tensor) and y.dim() == 1 and not y.is_floating_point() for y in labels):
+        raise PruningError("task: not given, and the targets are no labels of classes; give an explorer.Task")
+    if (least := min(int(y.min()) for y in labels)) < 0:
+        raise PruningError(
+            f"validation: a label is {least}, allowed are classes counted from 0; else give an explorer.Task"
+        )
+    return classification(max(int(y.max()) for y in labels) + 1)
+
+
+def _identity(module: nn.Module, problem: Problem, told: _Told, plan: Plan, budget: Mapping[str, Any] | None) -> str:
+    """Return a study's name: a hash of all that its values depend on."""
+    space, task, scores = problem.space, problem.meter.task, problem.pruner.scores
+    axes = [(axis.label, axis.choices) for axis in space.axes]
+    parts: list[Any] = [repr(module), module.state_dict(), space.network.identity, axes, space.constraints]
+    parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
+    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, scores.channels, scores.weights]
+    parts += [definition(getattr(task, field.name)) for field in fields(task)]
+    parts += [problem.inherited.calibration, problem.meter.validation]
+    return f"exploration-{fingerprint(*parts)}"

@@ -1,0 +1,167 @@
+"""Meter: what sub-networks reach and take on validation: error, loss, latency, energy and realised costs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explorer.data import Batch, head, size_of
+from explorer.data.racing import Race, dealt
+from explorer.data.task import Evaluation, Task
+from explorer.evaluation.budgets import LatencyLimit
+from explorer.evaluation.energy import joules
+from explorer.pruning.patterns import Masks, realised_costs
+from explorer.pruning.sparse import Executed, execute
+from explorer.pruning.surgery.skeleton import copied
+from explorer.search.jobs import OverBudgetError
+from explorer.utils.modules import device_of, run
+from explorer.utils.timing import measure
+from spaces import Network, Recipe
+
+__all__ = ["Meter"]
+
+log = logging.getLogger("explorer")
+
+
+@dataclass(repr=False)
+class Meter:
+    """Measures modules beside the dense network that they are made from.
+
+    Parameters
+    ----------
+    model
+        The dense network, on the device where modules are measured. A copy is kept, in eval mode.
+    network
+        What `trace` said of it.
+    validation
+        Batches the error is measured on.
+    task
+        What outputs are compared with targets by.
+    latency
+        If given, latency is measured for every candidate, before its error.
+    racing
+        Whether an evaluation may end early, see `explorer.data.racing`. Validation inputs are then mixed; where their
+        shapes differ from batch to batch, all are read.
+    """
+
+    model: nn.Module
+    network: Network
+    validation: Sequence[Batch]
+    task: Task
+    latency: LatencyLimit | None = None
+    racing: bool = False
+    _channels_last: bool = field(init=False)
+    # which form of a layer is fastest, found once for every pattern and shape
+    _forms: dict[Any, tuple[str, str]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
+        mixed = dealt(self.validation) if self.racing else None
+        if self.racing and mixed is None:
+            log.warning("evaluator.racing: validation batches differ in shape and can't be mixed, each is read whole")
+        self.validation, self.racing = mixed or self.validation, mixed is not None
+        inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
+        self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
+        self.model = self.prepared(copied(self.model))
+        self.validation = self.laid_out(self.validation)
+
+    def prepared(self, module: nn.Module) -> nn.Module:
+        """Return a module as all are measured: in eval mode, and in the batches' memory layout."""
+        if self._channels_last:
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return module.eval()
+
+    def laid_out(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Return batches of the same kind as those of validation in the memory layout of modules."""
+        if not self._channels_last:
+            return batches
+        return [(x.contiguous(memory_format=torch.channels_last), y) for x, y in batches]
+
+    def executed(self, module: nn.Module, masks: Masks) -> Executed:
+        """Return a sub-network as it runs fastest here: masked layers computing with their patterns."""
+        return execute(module, masks, self.validation[0][0], known=self._forms)
+
+    def measured(self, module: nn.Module, bar: float | None = None) -> dict[str, float]:
+        """Return a module's ``error``, ``error_se`` and ``loss`` on validation.
+
+        With racing ``validation_inputs`` says how many of them were seen: less than all where it was soon sure that
+        the error is above `bar`.
+        """
+        if not self.racing:
+            return _metrics(self.task.evaluate(module, self.validation))
+        count = sum(size_of(targets) for _, targets in self.validation)
+        race = None if bar is None else Race(bar, count)
+        found = self.task.evaluate(module, self.validation, race=race)
+        return _metrics(found) | {"validation_inputs": found.n}
+
+    def dense(self) -> dict[str, float]:
+        """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics.
+
+        Where candidates' latency is measured, its own is among them, with ratio 1.
+        """
+        metrics = _metrics(self.task.evaluate(self.model, self.validation))
+        if self.latency is not None:
+            (timing,) = measure([self.model], head(self.validation[0][0], 1))
+            metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
+        return metrics
+
+    def limits(self, module: nn.Module, masks: Masks, *, limited: bool = True) -> dict[str, float]:
+        """Return a module's latency where that is asked for, checked against the limit if there is one.
+
+        Raises
+        ------
+        OverBudgetError
+            If it exceeds the limit and `limited` does not say otherwise.
+        """
+        if self.latency is None:
+            return {}
+        metrics = self.timings(module, masks, batch=False)
+        excess = self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])
+        if limited and excess > 0:
+            raise OverBudgetError(excess)
+        return metrics
+
+    def realised(self, recipe: Recipe, masks: Masks) -> dict[str, float]:
+        """Return the costs that a recipe's masks come to, nothing where it has none."""
+        return realised_costs(self.network, recipe, masks) if masks else {}
+
+    def timings(self, module: nn.Module, masks: Masks, *, batch: bool = True) -> dict[str, float]:
+        """Return latencies in ms, median and quartiles, measured in turns with the dense network.
+
+        ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch, of the network as it
+        runs fastest here, patterns used where that helps. Beside them ``_dense_ms`` is the dense network's, and of a
+        network with patterns ``_masked_ms`` is the latency with dense kernels, that compute with the zeros too.
+        """
+        whole = self.validation[0][0]
+        out: dict[str, float] = {}
+        for name, inputs in [("latency", head(whole, 1))] + ([("latency_batch", whole)] if batch else []):
+            executed = execute(module, masks, inputs, known=self._forms)
+            contestants = [executed.module, self.model] + ([module] if masks else [])
+            small, dense, *rest = measure(contestants, inputs)
+            out |= {
+                f"{name}_ms": small.median,
+                f"{name}_ms_q1": small.lower,
+                f"{name}_ms_q3": small.upper,
+                f"{name}_dense_ms": dense.median,
+                f"{name}_ratio": small.median / dense.median,
+            }
+            for masked in rest:
+                out |= {f"{name}_masked_ms": masked.median, f"{name}_sparse_layers": len(executed.layers)}
+            energies = self._energy(executed.module, inputs)
+            out |= {} if energies is None else {f"{name.replace('latency', 'energy')}_mj": energies}
+        return out
+
+    def _energy(self, module: nn.Module, inputs: Any) -> float | None:
+        """Return millijoules a forward pass, where the machine tells."""
+        with torch.inference_mode():
+            energy = joules(lambda: run(module, inputs), device_of(module))
+        return None if energy is None else 1000 * energy
+
+
+def _metrics(result: Evaluation) -> dict[str, float]:
+    return {"error": result.error, "error_se": result.error_se, "loss": result.loss}

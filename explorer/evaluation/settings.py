@@ -1,0 +1,206 @@
+"""How networks are measured and trained, as sections of the configuration say it; checked without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from explorer.utils.checks import checked_number
+from explorer.utils.settings import checked, flag, number, parsed, word
+from spaces import PruningError, unknown
+
+if TYPE_CHECKING:
+    from explorer.data.task import Task
+
+__all__ = [
+    "EVALUATORS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "STARTS",
+    "EvaluatorSettings",
+    "FinalSettings",
+    "Settings",
+    "SupernetSettings",
+    "checked_rungs",
+]
+
+EVALUATORS = ("inherit", "finetune", "scratch")
+"""How a candidate comes by its weights."""
+
+
+OPTIMIZERS = ("adamw", "sgd")
+"""What makes steps of gradients, see `explorer.evaluation.training.optimization`."""
+
+PRECISIONS = ("auto", "bfloat16", "float32")
+"""What products are computed in, see `explorer.evaluation.training.optimization`."""
+
+STARTS = ("inherit", "scratch")
+"""What weights a training begins with."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained; the defaults are those of dense networks.
+
+    Parameters
+    ----------
+    optimizer
+        One of `OPTIMIZERS`.
+    learning_rate
+        At the beginning of every stretch of epochs; falls to 0 along half a cosine.
+    weight_decay
+        As torch's SGD and AdamW define it.
+    momentum
+        Of SGD (Nesterov's); AdamW has its own.
+    label_smoothing
+        Of cross-entropy, in [0, 1); other losses have none.
+    distillation
+        Weight of the distance to the teacher's outputs in the loss, in [0, 1]; the task's own loss has the rest.
+    temperature
+        By which logits are divided before they are compared with the teacher's.
+    ema
+        Decay a step of the averaged weights that are evaluated in place of the last ones, in [0, 1); 0 for none.
+    precision
+        One of `PRECISIONS`.
+    """
+
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    label_smoothing: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 4.0
+    ema: float = 0.0
+    precision: str = "float32"
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any], key: str = "finetuning") -> Settings:
+        """Return the settings that a section of a configuration gives; what it gives of anything else is left out.
+
+        Raises
+        ------
+        PruningError
+            If a value is not one of those allowed.
+        """
+        for name, allowed in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+            if name in section and str(section[name]) not in allowed:
+                raise unknown(f"{key}.{name}", str(section[name]), allowed)
+        for name, rule in _RULES.items():
+            if name in section:
+                checked_number(f"{key}.{name}", section[name], **{"least": 0, "whole": False} | rule)
+        for name, words in _SHARES.items():
+            if name in section and (section[name] > 1 or (section[name] == 1 and words == "[0, 1)")):
+                raise PruningError(f"{key}.{name}: {section[name]!r}, allowed is a number in {words}")
+        known = [field.name for field in fields(cls)]
+        return cls(**{name: value for name, value in section.items() if name in known})
+
+    def check(self, task: Task, key: str = "finetuning") -> None:
+        """Check that a task's loss knows what the settings ask for.
+
+        Raises
+        ------
+        PruningError
+            If it has no label smoothing.
+        """
+        if self.label_smoothing and not task.classifies:
+            raise PruningError(f"{key}.label_smoothing: {self.label_smoothing}, allowed is 0 for this task's loss")
+
+
+_RULES: Mapping[str, dict[str, Any]] = {
+    "learning_rate": {"above": True},
+    "weight_decay": {},
+    "momentum": {"above": True},
+    "label_smoothing": {},
+    "distillation": {},
+    "temperature": {"above": True},
+    "ema": {},
+}
+_SHARES = {"label_smoothing": "[0, 1)", "distillation": "[0, 1]", "ema": "[0, 1)"}
+
+
+def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> None:
+    """Check that rungs are ascending numbers of epochs; fresh weights need one at least.
+
+    Raises
+    ------
+    PruningError
+        If they are anything else.
+    """
+    least = 1 if start == "scratch" else 0
+    whole = (
+        isinstance(rungs, Sequence)
+        and not isinstance(rungs, str)
+        and all(isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= least for epochs in rungs)
+    )
+    if not whole or not rungs or sorted(set(rungs)) != list(rungs):
+        raise PruningError(f"{key}: {rungs!r}, allowed is an ascending list of whole numbers of epochs >= {least}")
+
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """How candidates are measured.
+
+    Parameters
+    ----------
+    name
+        One of `EVALUATORS`.
+    batch_size
+        Inputs a forward pass.
+    calibration_batches
+        Batches for batch-norm statistics.
+    images
+        Validation inputs to measure on; None for all.
+    racing
+        Whether an evaluation may end early, see `explorer.data.racing`.
+    rungs
+        Epochs trained in all at each rung; 0 is no training.
+    eta
+        The best 1/`eta` of each rung are evaluated at the next.
+    """
+
+    name: str = word(EVALUATORS)
+    batch_size: int = number(1)
+    calibration_batches: int = number(1)
+    images: int | None = number(1, optional=True)
+    racing: bool = flag()
+    rungs: tuple[int, ...] = checked(lambda key, value: checked_rungs(value, start="finetune", key=key))
+    eta: float = number(1, whole=False, above=True)
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> EvaluatorSettings:
+        """Return the settings of a section of conf/evaluator.
+
+        Raises
+        ------
+        PruningError
+            If a key is unknown or missing, or a value is not allowed.
+        """
+        # without training there is one rung, and nothing to promote
+        settings = parsed(cls, "evaluator", {"rungs": [0], "eta": 3, **section})
+        checked_rungs(settings.rungs, start=settings.name)
+        return settings
+
+    @property
+    def trains(self) -> bool:
+        """Whether candidates are trained."""
+        return self.name != "inherit"
+
+
+@dataclass(frozen=True)
+class SupernetSettings:
+    """How weights shared by all sub-networks are trained: for so many epochs, 0 for none."""
+
+    epochs: int = number(0)
+    samples: int = number(0)
+    learning_rate: float = number(0, whole=False, above=True)
+
+
+@dataclass(frozen=True)
+class FinalSettings:
+    """Which frontier points are retrained at the end: how many, in how many trainings of so many epochs."""
+
+    points: int = number(0)
+    seeds: int = number(1)
+    epochs: int = number(1)

@@ -1,0 +1,69 @@
+"""Plan: how a space is searched, which the command and the Python entrance hand to one engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from explorer.search.ladder import Ladder, checked_ladder
+from explorer.search.metrics import checked_objectives
+from explorer.utils.checks import checked_number
+from explorer.utils.conf import options_of
+from spaces import PruningError, unknown
+
+if TYPE_CHECKING:
+    # Optuna, which takes half a second to import, comes with it
+    from explorer.search.samplers import Observations
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a space is searched.
+
+    Parameters
+    ----------
+    objectives
+        Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
+    sampler, options
+        A key of `explorer.search.samplers.SAMPLERS`, and its options.
+    seed
+        Of the sampler.
+    ladder
+        Uniform ratios evaluated first: how many, evenly spaced, or which.
+    eta
+        The best 1/`eta` of each rung are evaluated at the next.
+    trials, timeout
+        Recipes to evaluate, and minutes after which no further evaluation begins; None for no limit.
+    warm_start
+        What earlier studies of the network measured, for a sampler that can begin with it.
+
+    Raises
+    ------
+    PruningError
+        If a name is unknown, or a value is out of range.
+    """
+
+    objectives: Sequence[str]
+    sampler: str
+    options: Mapping[str, Any]
+    seed: int
+    ladder: Ladder
+    eta: float
+    trials: int
+    timeout: float | None
+    warm_start: Observations | None = None
+
+    def __post_init__(self) -> None:
+        checked_objectives(self.objectives)
+        if self.sampler not in options_of("sampler"):
+            raise unknown("sampler", self.sampler, options_of("sampler"))
+        if not isinstance(self.options, Mapping):
+            raise PruningError(f"sampler.options: {self.options!r}, allowed is a section of keys")
+        checked_number("seed", self.seed, least=0)
+        checked_ladder(self.ladder)
+        checked_number("evaluator.eta", self.eta, least=1, whole=False, above=True)
+        checked_number("trials", self.trials, least=1)
+        checked_number("timeout", self.timeout, least=0, whole=False, optional=True)

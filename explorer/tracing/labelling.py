@@ -1,0 +1,232 @@
+"""Labelling: the channel labels of one run, and all that a rule may touch.
+
+A rule is given the labelling and the call that ran. It reads the labels of what went in, records in `graph` what
+stays or leaves together or can't leave at all, and sets the labels of what came out. Parameters carry no labels:
+they are known with their views, and their dimensions are blocks of nodes of the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from explorer.tracing.calls import Call
+from explorer.tracing.graph import INPUT, NONE, Block, Graph, Reduced, Use, varying
+from explorer.tracing.parameters import Part, parts_of_views
+from explorer.tracing.reductions import COUNTED_AS, RESTRICTED
+from explorer.tracing.tape import tensors_in
+
+__all__ = ["Labelling"]
+
+_NO_HEADS = torch.empty(0, dtype=torch.int64)
+
+
+class Labelling:
+    """Labels of every live activation, and of parameters seen through transposes and added dimensions.
+
+    Parameters
+    ----------
+    model
+        The model that runs.
+    batch
+        Inputs in the example batch, by which counted positions are divided.
+    """
+
+    def __init__(self, model: nn.Module, batch: int) -> None:
+        self.graph = Graph()
+        self.batch = batch
+        # the innermost module that is running
+        self.module = ""
+        # the nodes whose products the running operation makes, and whether a layer explains them
+        self.heads, self.explained = _NO_HEADS, False
+        # sums over channels: value (what was recorded of it, entries that were added)
+        self.sums = WeakTensorKeyDictionary()
+        # places of channels among others: value (their labels, why they cannot be pruned if this is used)
+        self.places = WeakTensorKeyDictionary()
+        self._reduced: Counter[tuple[str, str]] = Counter()
+        self._labels = WeakTensorKeyDictionary()
+        # value: (tensor name, for every dimension of this view what it is of the parameter)
+        self._parameters = WeakTensorKeyDictionary()
+        self._buffers = {name for name, _ in model.named_buffers()}
+        self._shapes: dict[str, torch.Size] = {}
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            self._shapes[name] = tensor.shape
+            self._parameters[tensor] = (name, tuple(Part(dim, 0, n) for dim, n in enumerate(tensor.shape)))
+
+    def begin(self, step: int) -> None:
+        """Get ready for the operation of that number."""
+        self.graph.step, self.explained, self.heads = step, False, _NO_HEADS
+
+    def counted(self, call: Call) -> None:
+        """Note that an operation ran that can run over a part of the channels; they are told apart by number."""
+        if call.name in RESTRICTED:
+            self._reduced[self.module, COUNTED_AS.get(call.name, call.name)] += 1
+
+    def touched(self, call: Call) -> bool:
+        """Tell whether a parameter or a labelled activation goes into an operation."""
+        return any(tensor in self._parameters or tensor in self._labels for tensor in call.tensors)
+
+    def where(self) -> str:
+        """Return " in MODULE" for the innermost module that is running, for reasons."""
+        return f" in {self.module}" if self.module else ""
+
+    def set(self, tensor: Tensor, labels: Tensor) -> None:
+        """Label an activation; `labels` must be broadcastable to it."""
+        self._labels[tensor] = labels
+
+    def labels(self, tensor: Tensor) -> Tensor:
+        """Return an activation's compact labels, one dimension a tensor dimension."""
+        found = self._labels.get(tensor)
+        return torch.full((1,) * tensor.dim(), NONE) if found is None else found
+
+    def whole_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
+        """Return labels of the tensor's full shape; those of a parameter are as `data_labels` gives them."""
+        if self.is_parameter(tensor):
+            return self.data_labels(tensor, along).expand(tensor.shape).contiguous()
+        # contiguous, so that whatever view the tensor allows its labels allow
+        return self.labels(tensor).expand(tensor.shape).contiguous()
+
+    def data_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
+        """Return labels of a parameter that is computed with as activations are, like the embedding of positions.
+
+        They vary along one dimension; along any other the parameter is fixed.
+
+        Parameters
+        ----------
+        tensor
+            The parameter.
+        along
+            Dimensions along which channels lie in what it is combined with.
+        """
+        name, parts = self._parameters[tensor]
+        long = [dim for dim, part in enumerate(parts) if part is not None and tensor.size(dim) > 1]
+        if not long:
+            return torch.full((1,) * tensor.dim(), NONE)
+        reason = f"an entry of a parameter is asked for{self.where()}"
+        if len(long) > 1 and name in self._buffers:
+            # a table of constants; none of its dimensions need be channels
+            self.fix(tensor, reason)
+            return torch.full((1,) * tensor.dim(), self.graph.node(reason))
+        fitting = [dim for dim in along if dim in long] or [1] * (tensor.dim() == 4 and 1 in long) or long[-1:]
+        for dim in long:
+            if dim != fitting[0]:
+                self.graph.fix(self.parameter_nodes(tensor, dim), reason)
+        return self.parameter_labels(tensor, fitting[0], tensor.dim(), 0)
+
+    def channel_labels(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return labels along one dimension as a vector; channels that also vary elsewhere are fixed."""
+        labels = self.labels(tensor)
+        if [d for d in varying(labels) if d != dim]:
+            reason = f"channels lie along several dimensions{self.where()}"
+            self.graph.fix(labels, reason)
+            return torch.full((tensor.size(dim),), self.graph.node(reason))
+        return labels.reshape(-1).expand(tensor.size(dim))
+
+    def fix(self, tensor: Tensor, reason: str) -> None:
+        """Fix all channels an activation or a parameter carries."""
+        self.graph.fix(self.labels(tensor), reason)
+        if self.is_parameter(tensor):
+            for dim in range(tensor.dim()):
+                if self._parameters[tensor][1][dim] is not None:
+                    self.graph.fix(self.parameter_nodes(tensor, dim), reason)
+
+    def join(self, labels: Tensor, dims: Iterable[int], reason: str) -> None:
+        """Tie channels along dimensions that are computed with as a whole.
+
+        Channels that lie along other dimensions too, heads for example, can still leave group by group; without
+        groups all are fixed for the reason.
+        """
+        over = varying(labels, dims)
+        if over and len(over) == len(varying(labels)):
+            self.graph.fix(labels, reason)
+        elif over:
+            first = labels
+            for dim in over:
+                first = first.narrow(dim, 0, 1)
+            self.graph.tie(first, labels)
+
+    def reduces(self, call: Call, axis: int, labels: Tensor) -> None:
+        """Record that the running operation runs over these channels as a whole."""
+        name = COUNTED_AS.get(call.name, call.name)
+        number = self._reduced[self.module, name]
+        self.graph.reductions.append(Reduced(self.module, name, number, axis, labels.numpy()))
+
+    def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
+        """Record that a layer with this weight ran; that explains its multiply-adds."""
+        self.explained = True
+        name, parts = self._parameters[weight]
+        cut = () if self.is_whole(weight) else tuple((start, length) for _, start, length in sorted(parts))
+        self.graph.ran(name, Use(kind, positions, groups, self.module, cut))
+
+    def is_parameter(self, tensor: Tensor) -> bool:
+        return tensor in self._parameters and tensor not in self._labels
+
+    def name_of(self, tensor: Tensor) -> str | None:
+        """Return the name of a parameter or buffer, None for any other tensor."""
+        return self.parameter_name(tensor) if self.is_parameter(tensor) else None
+
+    def is_trained(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is a parameter, or a view of one, and no buffer."""
+        return self.is_parameter(tensor) and self.parameter_name(tensor) not in self._buffers
+
+    def parameter_name(self, tensor: Tensor) -> str:
+        return self._parameters[tensor][0]
+
+    def is_weight(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is a parameter with its own dimensions, of which a part may have been cut off."""
+        return self.is_parameter(tensor) and None not in self._parameters[tensor][1]
+
+    def is_whole(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is a parameter with its own dimensions, of which nothing was cut off."""
+        return self.is_weight(tensor) and tensor.numel() == math.prod(self._shapes[self.parameter_name(tensor)])
+
+    def parameter_block(self, tensor: Tensor, dim: int, length: int | None = None) -> Block:
+        """Return the nodes of the parameter dimension that is dimension `dim` of this view of it."""
+        name, parts = self._parameters[tensor]
+        own = parts[dim][0]
+        return self.graph.block(name, own, self._shapes[name][own] if length is None else length)
+
+    def parameter_nodes(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return the nodes of what dimension `dim` of this view holds of the parameter's dimension."""
+        part = self._parameters[tensor][1][dim]
+        if part is None:
+            return torch.tensor([self.graph.node(f"an added dimension of a parameter{self.where()}")])
+        return self.parameter_block(tensor, dim).nodes[part.start : part.start + part.length]
+
+    def parameter_labels(self, tensor: Tensor, dim: int, ndim: int, offset: int) -> Tensor:
+        """Return the nodes of one dimension shaped to broadcast in an `ndim`-dimensional operation."""
+        return self.parameter_nodes(tensor, dim).reshape([-1 if d == dim + offset else 1 for d in range(ndim)])
+
+    def moved_parameter(self, call: Call, tensor: Tensor) -> bool:
+        """Follow a view of a parameter; tell whether it is one, and nothing that is computed from the parameter."""
+        name, parts = self._parameters[tensor]
+        moved = parts_of_views(call, tensor, parts)
+        for view, kept in zip(tree_leaves(call.out), moved or (), strict=bool(moved)):
+            self._parameters[view] = (name, kept)
+        return moved is not None
+
+    def fix_places(self, used: Iterable[Tensor]) -> None:
+        """Fix the channels of which it is asked at which place they are."""
+        for tensor in used:
+            for labels, reason in (self.places[tensor],) if tensor in self.places else ():
+                self.graph.fix(labels, reason)
+
+    def label_input(self, example: Any) -> None:
+        """Give everything that comes from outside the one input label."""
+        for leaf in tree_leaves(example):
+            if isinstance(leaf, Tensor):
+                self.set(leaf, torch.full((1,) * leaf.dim(), INPUT))
+        self.graph.fix(torch.tensor([INPUT]), "tied to the model's input")
+
+    def fix_output(self, output: Any) -> None:
+        """Fix every channel that the model returns."""
+        self.fix_places(tensors_in(output))
+        for leaf in tensors_in(output):
+            self.fix(leaf, "tied to the model's output")

@@ -1,0 +1,78 @@
+"""The section ``space`` of a configuration: a choice of conf/space, or a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from explorer.utils.conf import conf, options_of
+from spaces import PruningError, first_line, unknown
+
+__all__ = ["named_space", "space_of"]
+
+# keys of conf/space that the lists below them are made of
+_KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
+
+
+def named_space(name: str) -> Mapping[str, Any]:
+    """Return a space of conf/space by its name, or the one in a file whose name ends in .yaml.
+
+    Raises
+    ------
+    PruningError
+        If there is none of that name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return space_of({"path": name})
+    names = [option for option in options_of("space") if option != "file"]
+    if name not in names:
+        raise unknown("space", name, names)
+    return space_of({"path": conf() / "space" / f"{name}.yaml"})
+
+
+def space_of(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the space's own keys: those of the section, or of the file it names.
+
+    Raises
+    ------
+    PruningError
+        If the file is not there, is no YAML mapping, or refers to anything but its own keys.
+    """
+    space = section
+    if "path" in section:
+        path = Path(str(section["path"]))
+        try:
+            space = yaml.safe_load(path.read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise PruningError(f"space.path: {str(path)!r} can't be read ({reason})") from None
+        except yaml.YAMLError as error:
+            raise PruningError(f"space.path: {str(path)!r} is no YAML ({first_line(error)})") from None
+        if not isinstance(space, Mapping):
+            raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels, weights or blocks")
+        space = _resolved(space, space, path)
+    return {key: value for key, value in space.items() if key not in _KNOBS}
+
+
+def _resolved(value: Any, space: Mapping[str, Any], path: Path, depth: int = 0) -> Any:
+    """Return part of a space file with references such as ``${space.ratios}`` replaced.
+
+    Nothing else is a reference: a file of somebody else's is no way to the environment.
+    """
+    if isinstance(value, Mapping):
+        return {key: _resolved(entry, space, path, depth) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_resolved(entry, space, path, depth) for entry in value]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    found = re.fullmatch(r"\$\{space\.(\w+)\}", value)
+    if found is None or found[1] not in space:
+        allowed = ", ".join(f"${{space.{key}}}" for key in space)
+        raise PruningError(f"space.path: {str(path)!r} refers to {value!r}, allowed are {allowed}")
+    if depth > len(space):
+        raise PruningError(f"space.path: {str(path)!r}: {value!r} refers to itself")
+    return _resolved(space[found[1]], space, path, depth + 1)

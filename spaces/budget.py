@@ -1,0 +1,120 @@
+"""Budget: bounds on the exact costs of recipes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spaces.cost import COSTS
+from spaces.errors import PruningError, unknown
+
+__all__ = ["Budget"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bounds on exact costs, as (metric, low, high); values up to 1 are relative to the dense network.
+
+    Examples
+    --------
+    >>> Budget.parse({"flops": 0.5, "params": ["100k", "0.2M"]}).bounds
+    (('flops', 0.0, 0.5), ('params', 100000.0, 200000.0))
+    """
+
+    bounds: tuple[tuple[str, float, float], ...] = ()
+
+    @classmethod
+    def parse(cls, config: Mapping[str, Any], key: str = "budget") -> Budget:
+        """Return the budget written as ``{metric: limit or [low, high]}``; a limit of None is no limit.
+
+        Parameters
+        ----------
+        config
+            Metrics of `COSTS`. A number up to 1 is relative to dense, a larger one or ``60M`` absolute.
+        key
+            What the user called the mapping, for errors.
+
+        Raises
+        ------
+        PruningError
+            If a metric is unknown, a value is no positive amount, or a range is upside down.
+        """
+        if not isinstance(config, Mapping):
+            raise PruningError(f"{key}: expected a mapping such as flops: 0.5, got {config!r}")
+        bounds = []
+        for metric, limit in config.items():
+            if metric not in COSTS:
+                raise unknown(key, metric, COSTS)
+            if limit is None:
+                continue
+            pair = list(limit) if isinstance(limit, Sequence) and not isinstance(limit, str) else [0, limit]
+            if len(pair) != 2:
+                raise PruningError(f"{key}.{metric}: {limit!r} is neither a limit nor a pair [low, high]")
+            low, high = (_amount(f"{key}.{metric}", value) for value in pair)
+            if high <= 0 or low > high:
+                raise PruningError(
+                    f"{key}.{metric}: {limit!r} leaves nothing, allowed is 0 <= low <= high and high > 0"
+                )
+            bounds.append((metric, low, high))
+        return cls(tuple(bounds))
+
+    @classmethod
+    def regime(cls, flops: float, tol: float) -> Budget:
+        """Return the budget of all recipes with ``abs(FLOPs / dense FLOPs - flops) <= tol``.
+
+        Raises
+        ------
+        PruningError
+            If `flops` is not in (0, 1] or `tol` is negative.
+        """
+        if not 0 < flops <= 1 or tol < 0:
+            raise PruningError(f"regime: {flops=} and {tol=}, allowed is 0 < flops <= 1 and tol >= 0")
+        return cls((("flops", max(0.0, flops - tol), min(1.0, flops + tol)),))
+
+    def __bool__(self) -> bool:
+        return bool(self.bounds)
+
+    def __and__(self, other: Budget) -> Budget:
+        """Return the budget that asks for both."""
+        return Budget(tuple(dict.fromkeys(self.bounds + other.bounds)))
+
+    def absolute(self, dense: Mapping[str, float]) -> list[tuple[str, float, float]]:
+        """Return the bounds as amounts (multiply-adds, parameters, bytes), given the dense network's costs."""
+        return [
+            (metric, *(value * dense[metric] if value <= 1 else value for value in (low, high)))  # type: ignore[misc]
+            for metric, low, high in self.bounds
+        ]
+
+    def excess(
+        self, costs: Mapping[str, npt.NDArray], dense: Mapping[str, float]
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Return for each bounded metric by how much costs lie outside, relative to the dense cost; <= 0 inside."""
+        out: dict[str, npt.NDArray[np.float64]] = {}
+        for metric, low, high in self.absolute(dense):
+            # relative limits are products of floats: half a unit of an integer cost absorbs their rounding
+            excess = np.maximum(low - costs[metric] - 0.5, costs[metric] - high - 0.5) / dense[metric]
+            out[metric] = np.maximum(out[metric], excess) if metric in out else excess
+        return out
+
+    def violation(self, costs: Mapping[str, npt.NDArray], dense: Mapping[str, float]) -> npt.NDArray[np.float64]:
+        """Return the relative excess of costs, summed over the bounded metrics; 0 inside."""
+        outside = [np.maximum(value, 0) for value in self.excess(costs, dense).values()]
+        return np.sum([np.zeros(len(costs[COSTS[0]])), *outside], axis=0)
+
+
+_SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+
+
+def _amount(key: str, value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        return float(value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?)\s*", str(value).lower())
+    if match is None or isinstance(value, bool):
+        raise PruningError(f"{key}: {value!r} is no amount, allowed is a share up to 1 or a number such as 60M or 4.1G")
+    return float(match[1]) * _SUFFIX[match[2]]

@@ -1,0 +1,67 @@
+"""The two doors, the command and `explorer.explore`: one engine, the same defaults, the same trials."""
+
+from __future__ import annotations
+
+import inspect
+
+import pandas as pd
+import pytest
+
+import explorer
+from explorer.runs.config import RunConfig
+from explorer.runs.setup import Setup
+from tests.support.quick_runs import CLOCKS, QUICK, table
+
+
+@pytest.fixture(scope="module")
+def setup(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        found = Setup(RunConfig.composed(QUICK))
+        return found, found.dense()
+
+
+def from_python(setup, **options) -> explorer.Study:
+    made, module = setup
+    size = made.config.evaluator.batch_size
+    # the command draws its inputs by its seed
+    train = list(made.batches("train", 2 * size, seed=0))
+    validation = list(made.batches("validation", made.config.evaluator.images, seed=0))
+    return explorer.explore(module, train, validation, calibration_batches=2, trials=10, **options)
+
+
+@pytest.mark.parametrize("sampler", ["frontier", "tpe", "nsga2", "random"])
+def test_both_find_the_same_trials(explore, folder, setup, sampler) -> None:
+    code, _, err = explore("run", *QUICK, f"sampler={sampler}", f"name=door-{sampler}")
+    assert code == 0, err
+    study = from_python(setup, sampler=sampler)
+    trials = study.trials.drop(columns=study.trials.filter(regex=CLOCKS).columns)
+    pd.testing.assert_frame_equal(trials, table(folder / "results" / f"door-{sampler}"))
+
+
+def test_both_measure_the_same_baselines(explore, folder, setup) -> None:
+    asked = ["baselines=[uniform,global]", "baseline_targets.flops=[.5]", "sampler=random", "name=door-baselines"]
+    code, _, err = explore("run", *QUICK, *asked)
+    assert code == 0, err
+    study = from_python(setup, sampler="random", baselines=["uniform", "global"], baseline_targets={"flops": [0.5]})
+    kept = pd.read_csv(folder / "results" / "door-baselines" / "baselines.csv")
+    columns = ["baseline", "achieved", "error", "flops", "params"]
+    assert study.baselines is not None
+    pd.testing.assert_frame_equal(study.baselines[columns], kept[columns])
+
+
+def test_an_earlier_study_begins_the_next(setup) -> None:
+    first = from_python(setup, sampler="random", seed=1)
+    second = from_python(setup, warm_start=[first], ladder=0)
+    same = from_python(setup, warm_start=[first.trials], ladder=0)
+    pd.testing.assert_frame_equal(
+        second.trials.drop(columns=second.trials.filter(regex=CLOCKS).columns),
+        same.trials.drop(columns=same.trials.filter(regex=CLOCKS).columns),
+    )
+
+
+def test_python_has_no_defaults_of_its_own() -> None:
+    options = inspect.signature(explorer.explore).parameters.values()
+    given = {option.name: option.default for option in options if option.kind is option.KEYWORD_ONLY}
+    # where evaluations run is no part of what is found
+    assert {name: value for name, value in given.items() if value not in (None, ())} == {"executor": "inline"}

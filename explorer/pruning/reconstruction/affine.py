@@ -31,6 +31,20 @@ class Norm:
         shift = -self.mean.to(dtype) * factor
         return factor, shift if self.bias is None else shift + self.bias.to(dtype)
 
+    def follow(self, source: Tensor) -> None:
+        """Make the running statistics those of what comes in, and undo that by weight and bias."""
+        if self.weight is None or self.bias is None:
+            return
+        dtype = torch.float64 if source.dtype == torch.float64 else torch.float32
+        factor, shift = self.affine(dtype)
+        dims = [dim for dim in range(source.dim()) if dim != 1]
+        variance, mean = torch.var_mean(source.to(dtype), dims, correction=0)
+        where = torch.ones_like(mean, dtype=torch.bool)
+        _write(self.weight, factor * (variance + self.eps).sqrt(), where)
+        _write(self.bias, shift + factor * mean, where)
+        _write(self.mean, mean, where)
+        _write(self.variance, variance, where)
+
 
 @dataclass(frozen=True, eq=False)
 class Behind:

@@ -117,6 +117,8 @@ class Mending(TorchDispatchMode):
             put_off = self._put_off(func, args, kwargs)
             if put_off is not None:
                 return put_off
+            if self.solved and is_norm(func, args) and self._alone(args[1:5]):
+                _norm_of(args).follow(args[0])
         return func(*args, **kwargs)
 
     def finish(self) -> None:
@@ -201,8 +203,7 @@ class Mending(TorchDispatchMode):
         if value is None:
             return None
         if pending.next == "norm" and is_norm(func, args) and value is args[0]:
-            weight, bias, mean, variance = args[1:5]
-            pending.norm = Norm(weight, bias, mean, variance, args[7] if len(args) > 7 else args[6])
+            pending.norm = _norm_of(args)
             result = torch.empty_like(value)
         elif pending.next == "scale" and (scale := scale_of(func, args, value, pending.layout)) is not None:
             flat = scale.reshape(-1)
@@ -230,6 +231,10 @@ class Mending(TorchDispatchMode):
         for call in pending.calls:
             call.run(in_place=pending.viewed)
 
+    def _alone(self, tensors: Iterable[Any]) -> bool:
+        """Tell whether no other operation used these tensors."""
+        return all(tensor is None or self._owners.name(tensor) in self._targets.alone for tensor in tensors)
+
     def _solve(self, pending: _Pending, summand: Tensor | None) -> None:
         product, name = pending.product, pending.uses[0].weight
         written, read = self._kept(name)
@@ -244,3 +249,8 @@ class Mending(TorchDispatchMode):
         (self.solved if outcome is Outcome.SOLVED else self.unchanged).add(name)
         if outcome is Outcome.SOLVED and layer.underdetermined:
             self.underdetermined.add(name)
+
+
+def _norm_of(args: tuple[Any, ...]) -> Norm:
+    weight, bias, mean, variance = args[1:5]
+    return Norm(weight, bias, mean, variance, args[7] if len(args) > 7 else args[6])

@@ -49,14 +49,14 @@ class Reconstructor:
     network
         What `trace` said of it.
     calibration
-        Training batches on the model's device, of which the first are used.
+        Training batches on the model's device; labels are not read.
     settings
-        How many, and how.
+        How they are used.
     """
 
     def __init__(self, model: nn.Module, network: Network, calibration: Sequence[Batch], settings: Settings) -> None:
         self._model, self._network, self.settings = model, network, settings
-        self._inputs, self._count = _joined(calibration[: settings.batches])
+        self._inputs, self._count = _joined(calibration)
         self._atoms = Atoms(network)
         self._told: set[str] = set()
 

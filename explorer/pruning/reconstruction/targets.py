@@ -93,11 +93,12 @@ class Targets:
 
 @dataclass(eq=False)
 class _Value:
-    """A value on the path of a use, and how many operations read it."""
+    """A value on the path of a use, how many operations read it, and the tensors of the norms before it."""
 
     use: Use
     kinds: tuple[str, ...]
     before: _Value | None
+    names: frozenset[str] = frozenset()
     readers: int = 0
     total: Tensor | None = None
 
@@ -144,13 +145,13 @@ class Watch(TorchDispatchMode):
         for leaf in _tensors_in(output):
             if leaf in self._on:
                 self._on[leaf].readers += 1
-        for value in self._values:
-            # the longest of a use's paths comes last
-            if value.kinds and value.sole():
-                value.use.path = value.kinds
-            if value.total is not None and value.readers == 1 and value.sole():
-                value.use.path, value.use.total = (*value.kinds, "sum"), value.total
         alone = {name for name, readers in self._readers.items() if readers == 1}
+        for value in self._values:
+            # a norm may be written to if nothing else has it; the longest of a use's paths comes last
+            if value.sole() and value.names <= alone:
+                value.use.path = value.kinds
+                if value.total is not None and value.readers == 1:
+                    value.use.path, value.use.total = (*value.kinds, "sum"), value.total
         layers = {name for name, uses in self._uses.items() if self._readers[name] == len(uses)}
         return Targets({name: tuple(self._uses[name]) for name in layers}, frozenset(alone), self._places)
 
@@ -187,13 +188,15 @@ class Watch(TorchDispatchMode):
             # written in place the tensor itself is the sum
             value.total = rows_of(layout.of(out, tensor), rows)
         elif is_norm(func, args) and args[0] is tensor and not value.kinds and tensor.shape == layout.shape:
-            self._onto(value, "norm", out[0], all(self._owners.name(arg) for arg in args[1:5] if arg is not None))
+            self._onto(value, "norm", out[0], args[1:5])
         elif (scale := scale_of(func, args, tensor, layout)) is not None:
-            self._onto(value, "scale", out, self._owners.name(scale) is not None)
+            self._onto(value, "scale", out, (scale,))
 
-    def _onto(self, value: _Value, kind: str, out: Tensor, named: bool) -> None:
-        if named and value.use.layout.holds(out):
-            further = _Value(value.use, (*value.kinds, kind), value)
+    def _onto(self, value: _Value, kind: str, out: Tensor, tensors: Sequence[Tensor | None]) -> None:
+        names = [self._owners.name(tensor) for tensor in tensors if tensor is not None]
+        if value.use.layout.holds(out) and all(names):
+            known = value.names.union(name for name in names if name and kind == "norm")
+            further = _Value(value.use, (*value.kinds, kind), value, known)
             self._values.append(further)
             self._on[out] = further
 

@@ -60,6 +60,10 @@ class Reconstructor:
         self._atoms = Atoms(network)
         self._told: set[str] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # another process makes its own targets
+        return {name: value for name, value in vars(self).items() if name != "targets"}
+
     @cached_property
     def targets(self) -> Targets:
         """What the dense network's layers give for the calibration inputs; made at the first use."""

@@ -17,7 +17,7 @@ from explorer.evaluation.training import reestimate_bn
 from explorer.pruning.criteria import score
 from explorer.pruning.patterns import Masks, weight_of
 from explorer.pruning.pruner import Pruner
-from explorer.pruning.reconstruction import Reconstructor, Report, Settings
+from explorer.pruning.reconstruction import Reconstructor, Report, Settings, calibration, solving
 from explorer.tracing import trace
 from explorer.utils.modules import run
 from spaces import PATTERNS, Network, PruningError, Recipe
@@ -474,3 +474,72 @@ def test_other_types_are_solved_in_float32(dtype: torch.dtype) -> None:
     wanted = outputs(model, batches[0][0])
     assert all(parameter.dtype == dtype for parameter in module.parameters())
     assert (outputs(module, batches[0][0]) - wanted).float().norm() < 0.7 * (before - wanted).float().norm()
+
+
+def test_as_many_inputs_as_memory_allows_at_more_places(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    made = Made(residual(), batches_of(*IMAGES))
+    recipe, few = halved(made.network), Settings(positions=4)
+    largest = 8 * 8 * 8 * 8  # bytes of an image's 8 channels of 8x8 places
+    monkeypatch.setattr(calibration, "_ACTIVATION", 30 * largest)
+    results = []
+    for batches in (made.batches, [(x.flip(0), y) for x, y in reversed(made.batches)]):
+        made.reconstruct = Reconstructor(made.model, made.network, batches, few)
+        with caplog.at_level("INFO", logger="explorer"):
+            module, _, _ = made(recipe)
+        results.append(state(module))
+    assert caplog.text.count("30 of 120 calibration inputs fit in memory, at 16 places each") == 2
+    assert same(*results, tolerance=1e-7)
+
+
+def test_rows_in_blocks_and_inputs_in_parts_are_solved_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, error = (torch.randn(1, 90, size, generator=generator(size), dtype=torch.float64) for size in (24, 5))
+    x = x + 3
+    keep = torch.rand(1, 24, 5, generator=generator()) > 0.4
+    changes = []
+    for mask in (None, keep):
+        for block in (1 << 24, 7 * 24):
+            monkeypatch.setattr(solving, "_BLOCK", block)
+            rows = solving.Rows(90, 24, lambda part: x[:, part].clone())
+            mean = rows.centre()
+            torch.testing.assert_close(mean, x.mean(1, keepdim=True))
+            changes.append(solving.solve(rows, error, ridge=0.1, keep=mask))
+    torch.testing.assert_close(changes[0], changes[1])
+    torch.testing.assert_close(changes[2], changes[3])
+    assert not changes[2][~keep].any()
+
+
+@pytest.mark.parametrize("rows", [10, 90])
+def test_wide_layers_are_solved(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer rows than inputs by the rows' own system, otherwise by parts of the inputs, which is no worse."""
+    x, error = (torch.randn(1, rows, size, generator=generator(size), dtype=torch.float64) for size in (24, 5))
+
+    def missing(change: Tensor) -> float:
+        return float((x @ change - error).square().sum() + 0.1 * x.square().sum() / 24 * change.square().sum())
+
+    made = solving.Rows(rows, 24, lambda part: x[:, part].clone())
+    whole = solving.solve(made, error, ridge=0.1)
+    monkeypatch.setattr(solving, "_WIDE", 12)
+    found = solving.solve(solving.Rows(rows, 24, lambda part: x[:, part].clone()), error, ridge=0.1)
+    if rows < 12:
+        torch.testing.assert_close(found, whole)
+    assert missing(found) < float(error.square().sum())
+    assert missing(found) < 1.2 * missing(whole) + 1e-9
+
+
+def test_alternating_directions_come_near_the_exact_solution() -> None:
+    x, error = (torch.randn(400, size, generator=generator(size), dtype=torch.float64) for size in (32, 6))
+    x = x @ torch.randn(32, 32, generator=generator(), dtype=torch.float64)
+    gram, right = x.T @ x, x.T @ error
+    gram.diagonal().add_(0.01 * gram.diagonal().mean())
+    keep = torch.rand(32, 6, generator=generator()) > 0.5
+    exact, near = solving._masked(gram, right, keep), solving._alternating(gram, right, keep)
+    assert not near[~keep].any()
+
+    def value(change: Tensor) -> float:
+        return float((change * (gram @ change)).sum() - 2 * (change * right).sum())
+
+    assert value(exact) <= value(near) + 1e-9
+    assert value(near) < 0.9 * value(exact)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from explorer.pruning.reconstruction.products import Geometry, Taps
 
-__all__ = ["Places"]
+__all__ = ["Places", "marks_of"]
 
 
 class Places:
@@ -22,19 +23,16 @@ class Places:
 
     Parameters
     ----------
-    inputs
-        All calibration inputs, the batch dimension first in every tensor that has one.
-    count
-        How many inputs there are.
+    marks
+        A number for every input, see `marks_of`.
     positions
         Places of each input, at most.
     seed
         Of the draw.
     """
 
-    def __init__(self, inputs: Any, count: int, positions: int, seed: int) -> None:
-        self._positions, self._seed = positions, seed
-        self._marks = _marks(inputs, count)
+    def __init__(self, marks: Sequence[int], positions: int, seed: int) -> None:
+        self._marks, self._positions, self._seed = marks, positions, seed
         self._rows: dict[tuple[int, torch.device], Tensor] = {}
         self._taps: dict[tuple[Geometry | None, int, torch.device], Taps] = {}
 
@@ -69,8 +67,8 @@ class Places:
         return np.concatenate(parts)
 
 
-def _marks(inputs: Any, count: int) -> list[int]:
-    """Return a number for every input that is made of its values."""
+def marks_of(inputs: Any, count: int) -> list[int]:
+    """Return a number for every input that is made of its values; the batch dimension is the first of every tensor."""
     marks = [0] * count
     for leaf in tree_leaves(inputs):
         if isinstance(leaf, Tensor) and leaf.dim() and leaf.size(0) == count:

@@ -6,16 +6,16 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from explorer.data import Batch, size_of
+from explorer.data import Batch
 from explorer.pruning.patterns import Masks
 from explorer.pruning.patterns.application import weight_of
+from explorer.pruning.reconstruction.calibration import Calibration
 from explorer.pruning.reconstruction.mending import Mending
 from explorer.pruning.reconstruction.places import Places
 from explorer.pruning.reconstruction.settings import Settings
@@ -56,26 +56,48 @@ class Reconstructor:
 
     def __init__(self, model: nn.Module, network: Network, calibration: Sequence[Batch], settings: Settings) -> None:
         self._model, self._network, self.settings = model, network, settings
-        self._inputs, self._count = _joined(calibration)
+        self._given = Calibration.of(calibration, settings.positions)
         self._atoms = Atoms(network)
         self._told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # another process makes its own targets
-        return {name: value for name, value in vars(self).items() if name != "targets"}
+        return {name: value for name, value in vars(self).items() if name not in ("calibration", "targets")}
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The inputs that layers are solved on."""
+        tensors = [self._network.tensor[layer.weight].dims for layer in self._network.layers]
+        # of a weight the dimension that is written is the longer of two, or counted too often
+        channels = sum(max(dim.length for dim in dims[:2]) for dims in tensors)
+        return self._given.fitting(partial(self._run, self._model), channels)
 
     @cached_property
     def targets(self) -> Targets:
         """What the dense network's layers give for the calibration inputs; made at the first use."""
-        places = Places(self._inputs, self._count, self.settings.positions, self.settings.seed)
+        found = self.calibration
+        places = Places(found.marks, found.positions, self.settings.seed)
         watch = Watch(self._model, (layer.weight for layer in self._network.layers), places)
-        try:
-            with _borrowed(self._model), watch:
-                output = run(self._model, self._inputs)
-        except Exception as error:
-            line = first_line(error)[:300]
-            raise PruningError(f"reconstruction: forward raised {type(error).__name__} ({line})") from error
+        with watch:
+            output = self._run(self._model, found.inputs)
         return watch.targets(output)
+
+    def _run(self, module: nn.Module, inputs: Any) -> Any:
+        """Return a module's output.
+
+        Raises
+        ------
+        PruningError
+            If it raises.
+        """
+        with _borrowed(module):
+            try:
+                return run(module, inputs)
+            except PruningError:
+                raise
+            except Exception as error:
+                line = first_line(error)[:300]
+                raise PruningError(f"reconstruction: forward raised {type(error).__name__} ({line})") from error
 
     def __call__(self, module: nn.Module, masks: Masks, kept: Kept) -> Report:
         """Solve a sub-network's layers in place, and return which.
@@ -109,10 +131,10 @@ class Reconstructor:
             weight = parameters[layer.weight]
             own = weight_of(self._network, layer, mask.keep, weight)
             keep[layer.weight] = torch.empty_like(weight, dtype=torch.bool).copy_(own)
-        with _borrowed(module):
-            mending = Mending(module, targets, entries, keep, self.settings.ridge)
-            with mending:
-                run(module, self._inputs)
+        mending = Mending(module, targets, entries, keep, self.settings.ridge)
+        with mending:
+            self._run(module, self.calibration.inputs)
+        with torch.inference_mode(False), torch.no_grad():
             mending.finish()
         solved, unchanged = mending.solved, mending.unchanged - mending.solved
         left = {layer.weight for layer in self._network.layers if layer.weight in parameters} - solved - unchanged
@@ -164,24 +186,3 @@ def _borrowed(module: nn.Module) -> Iterator[None]:
 
 def _plain(part: Any) -> bool:
     return part.bias_k is None and not part.add_zero_attn
-
-
-def _joined(batches: Sequence[Batch]) -> tuple[Any, int]:
-    """Return the inputs of several batches as one, and how many there are."""
-    flat = [tree_flatten(dict(inputs) if hasattr(inputs, "keys") else inputs) for inputs, _ in batches]
-    sizes = [size_of(inputs) for inputs, _ in batches]
-    alike: dict[Any, list[int]] = {}
-    for number, (leaves, structure) in enumerate(flat):
-        shapes = [tuple(leaf.shape[1:]) if isinstance(leaf, Tensor) and leaf.dim() else leaf for leaf in leaves]
-        alike.setdefault(repr((structure, shapes)), []).append(number)
-    chosen = max(alike.values(), key=lambda numbers: sum(sizes[number] for number in numbers))
-    if len(chosen) < len(batches):
-        log.warning(
-            "reconstruction: %d of %d calibration batches have another shape and are not used",
-            len(batches) - len(chosen), len(batches),
-        )  # fmt: skip
-    columns = zip(*(flat[number][0] for number in chosen), strict=True)
-    leaves = [
-        torch.cat(column) if isinstance(column[0], Tensor) and column[0].dim() else column[0] for column in columns
-    ]
-    return tree_unflatten(leaves, flat[chosen[0]][1]), sum(sizes[number] for number in chosen)

@@ -89,7 +89,7 @@ def explore(
         module is not changed.
     train, validation
         Batches of inputs, as the model takes them, and targets, such as a DataLoader: see `explorer.data.draw`. The
-        first of `train` re-estimate batch norm, `validation` is read once and kept. Neither may be an iterator.
+        first of `train` calibrate sub-networks, `validation` is read once and kept. Neither may be an iterator.
         Evaluators that train read `train` once an epoch.
     space
         The name of one in conf/space, a file ending in .yaml, a mapping as in such a file, or a space bound to
@@ -108,8 +108,8 @@ def explore(
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     evaluator
-        ``inherit``, ``finetune`` or ``scratch``, or a mapping with ``name`` and ``rungs``, ``eta`` or ``racing``, as in
-        conf/evaluator.
+        ``inherit``, ``reconstruct``, ``finetune`` or ``scratch``, or a mapping with ``name`` and ``rungs``, ``eta``,
+        ``racing``, ``positions`` or ``ridge``, as in conf/evaluator.
     finetuning
         How candidates are trained, as in the section of conf/run.yaml; batches are those of `train`.
     supernet
@@ -117,7 +117,7 @@ def explore(
     executor
         ``inline``, ``local``, ``ray`` or ``slurm``, or a mapping with ``name`` and options, as in conf/executor.
     calibration_batches
-        Batches of `train` for batch-norm statistics.
+        Batches of `train` that sub-networks are calibrated on.
     ladder
         Uniform ratios evaluated first: how many, evenly spaced, or which.
     seed
@@ -148,9 +148,12 @@ def explore(
         raise PruningError(f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.regression()")
     if space is not None and not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
+    measured = EvaluatorSettings.of(_evaluator(evaluator, calibration_batches))
+    trained = run_section("finetuning", finetuning or {}, refused=("batch_size",))
     told = _Told(
-        EvaluatorSettings.of(_evaluator(evaluator, calibration_batches)),
-        Settings.of(run_section("finetuning", finetuning or {}, refused=("batch_size",))),
+        measured,
+        Settings.of(trained),
+        measured.start(trained["start"]),
         parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
         parsed(FinalSettings, "final", run_section("final", final or {})),
         _criterion(criterion, defaults("run")["seed"] if seed is None else seed, train),
@@ -203,6 +206,7 @@ class _Told:
 
     evaluator: EvaluatorSettings
     finetuning: Settings
+    start: str
     supernet: SupernetSettings
     final: FinalSettings
     criterion: Options
@@ -238,6 +242,7 @@ class _Told:
             scored=[moved(batch, device) for batch in scoring_batches(train, self.criterion)],
             racing=self.evaluator.racing,
             share=partial(self._shared, train) if self.supernet.epochs else None,
+            reconstruction=self.evaluator.reconstruction(self.start),
             evaluator=lambda inherited: self._evaluator(inherited, train, plan.seed, folder),
         )
 
@@ -266,8 +271,7 @@ class _Told:
     def _finetuned(
         self, inherited: Inherited, train: Iterable[Any], rungs: Sequence[int], seed: int, folder: Path | None
     ) -> Finetuned:
-        start = "scratch" if self.evaluator.name == "scratch" else "inherit"
-        return Finetuned(inherited, train, self.finetuning, rungs, seed=seed, start=start, folder=folder)
+        return Finetuned(inherited, train, self.finetuning, rungs, seed=seed, start=self.start, folder=folder)
 
     def retrained(
         self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int

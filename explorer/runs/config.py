@@ -154,6 +154,7 @@ class RunConfig:
     training: TrainingSettings
     finetuning: Settings
     finetuning_batch: int
+    start: str
     supernet: SupernetSettings
     final: FinalSettings
     plan: Plan
@@ -199,6 +200,7 @@ class RunConfig:
             parsed(TrainingSettings, "training", given["training"]),
             Settings.of(finetuning),
             finetuning["batch_size"],
+            evaluator.start(finetuning["start"]),
             parsed(SupernetSettings, "supernet", given["supernet"]),
             parsed(FinalSettings, "final", given["final"]),
             Plan(

@@ -244,6 +244,7 @@ class Setup:
             cache=RESULTS / ".cache",
             racing=evaluator.racing,
             share=self._shared if config.supernet.epochs else None,
+            reconstruction=evaluator.reconstruction(config.start),
             evaluator=lambda inherited: self._evaluator(inherited, checkpoints),
         )
         if config.final.points:
@@ -263,7 +264,7 @@ class Setup:
             self.config.finetuning,
             rungs,
             seed=self.config.plan.seed,
-            start="scratch" if self.config.evaluator.name == "scratch" else "inherit",
+            start=self.config.start,
             folder=folder,
         )
 

@@ -93,7 +93,7 @@ class Budget:
         return Budget(tuple(dict.fromkeys(self.bounds + other.bounds)))
 
     def absolute(self, dense: Mapping[str, float]) -> list[tuple[str, float, float]]:
-        """Return the bounds as amounts (multiply-adds, parameters, bytes), given the dense network's costs; rho is one."""
+        """Return the bounds as amounts (multiply-adds, parameters, bytes, rho), given the dense network's costs."""
         return [
             (metric, low, high)
             if metric == RHO

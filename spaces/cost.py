@@ -137,10 +137,10 @@ class CostModel:
                 product = product * width
             out[scope] = out.get(scope, 0) + product
         for masked in self._masked:
-            scope, table = masked.table(which)
-            if table is None:
+            scope, costs = masked.table(which)
+            if costs is None:
                 return None
-            out[scope] = out.get(scope, 0) + table
+            out[scope] = out.get(scope, 0) + costs
         return out
 
     def _steps(self, key: Key) -> npt.NDArray:

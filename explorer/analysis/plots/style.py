@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from explorer.utils.files import atomic
 
-__all__ = ["STYLE", "save"]
+__all__ = ["COLUMN", "LINES", "NARROW", "STYLE", "save"]
 
 STYLE = {
     "figure.dpi": 150,
@@ -24,6 +24,31 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pruning-spaces",
 }
+
+COLUMN = 3.4
+"""Width in inches of a column of a paper."""
+
+NARROW: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.dpi": 220,
+}
+"""What differs from `STYLE` in a figure of that width."""
+
+LINES = (
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#E69F00", (0, (5, 1))),
+    ("#56B4E9", (0, (3, 1, 1, 1))),
+    ("#000000", (0, (1, 1))),
+)
+"""Okabe and Ito's colours, which colour-blind readers can tell apart, each with a line that tells it without colour."""
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -19,7 +19,8 @@ from spaces.space import PruningSpace
 __all__ = ["sample_population"]
 
 _LISTED = 2_000_000
-_BLOCK = 1 << 16
+# draws at a time: from the space, and from a histogram; they do not depend on how many recipes are wanted
+_BLOCK, _DRAWN = 1 << 16, 1024
 # draws before the histogram is made, all draws where there is none, and draws from a histogram in vain
 _TRIED, _MOST, _VAIN = 1 << 18, 20_000_000, 2_000_000
 
@@ -29,10 +30,11 @@ Rows = npt.NDArray[np.int16]
 def sample_population(
     space: PruningSpace, n: int, rng: np.random.Generator, *, budget: Budget | None = None, strata: int = 1
 ) -> Rows:
-    """Return n different recipes inside a space's constraints and a budget, as (n, axes) rows in random order.
+    """Return n different recipes inside a space's constraints and a budget, as (n, axes) rows.
 
     Every set of n is as likely: small spaces are listed, of others recipes are drawn and rejected, and where a regime
     is too rare for that they are drawn from a `Histogram` of the cost. Nothing here only approximates a uniform sample.
+    A larger n with the same randomness begins with the same recipes.
 
     Parameters
     ----------
@@ -67,12 +69,16 @@ def sample_population(
     limits = space.constraints & budget if budget else space.constraints
     refuse_out_of_reach(space, limits)
     found: dict[bytes, Rows] = {}
-    for place, part in enumerate(_parts(space, limits, strata)):
-        wanted = n // strata + (place < n % strata)
-        if wanted:
-            _Drawing(space, part, rng).add(wanted, found)
-    rows = np.array(list(found.values()), dtype=np.int16).reshape(-1, len(space.axes))
-    return rows[rng.permutation(len(rows))]
+    each: list[list[Rows]] = []
+    # a stream of randomness for each part, so that one does not depend on how many recipes another gives
+    for place, (part, own) in enumerate(zip(_parts(space, limits, strata), rng.spawn(strata), strict=True)):
+        before = len(found)
+        if wanted := n // strata + (place < n % strata):
+            _Drawing(space, part, own).add(wanted, found)
+        each.append(list(found.values())[before:])
+    # in turn one of every part
+    rows = [part[i] for i in range(-(-n // strata)) for part in each if i < len(part)]
+    return np.array(rows, dtype=np.int16).reshape(-1, len(space.axes))
 
 
 def _parts(space: PruningSpace, limits: Budget, strata: int) -> Iterator[Budget]:
@@ -143,8 +149,7 @@ class _Drawing:
         # so many draws leave a recipe out once in e^20 times
         patience = min(20 * histogram.count, _VAIN)
         while len(found) < goal and histogram.count >= wanted and vain <= patience:
-            block = min(_BLOCK, 4 * wanted + 256)
-            vain = 0 if self._keep(histogram.draw(block, self.rng), found, goal) else vain + block
+            vain = 0 if self._keep(histogram.draw(_DRAWN, self.rng), found, goal) else vain + _DRAWN
         if len(found) < goal:
             raise self._few(min(histogram.count, len(found) - goal + wanted), wanted)
 

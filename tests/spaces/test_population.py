@@ -117,6 +117,16 @@ def test_a_seed_gives_the_same_population() -> None:
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.parametrize(("space", "flops"), [(SMALL, 0.3), (WIDE, 0.3), (WIDE, 0.05)], ids=["listed", "drawn", "rare"])
+@pytest.mark.parametrize("strata", [1, 3])
+def test_a_larger_population_begins_with_the_smaller_one(space: PruningSpace, flops: float, strata: int) -> None:
+    few, many = (
+        sample_population(space, n, np.random.default_rng(5), budget=Budget.regime(flops, 0.05), strata=strata)
+        for n in (7, 16)
+    )
+    assert np.array_equal(few, many[:7])
+
+
 def test_what_cannot_be_drawn_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(PruningError, match="9 recipes wanted and 1 found with flops 1 to 1") as caught:

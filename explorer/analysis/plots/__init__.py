@@ -22,6 +22,7 @@ from explorer.analysis.plots.optima import (
     optimum_figure,
 )
 from explorer.analysis.plots.pareto import BASELINES, COLOURS, draw_pareto, pareto_data, pareto_figure
+from explorer.analysis.plots.populations import population_figures
 from explorer.analysis.plots.style import STYLE, save
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "optimum_figure",
     "pareto_data",
     "pareto_figure",
+    "population_figures",
     "profile_figure",
     "save",
 ]

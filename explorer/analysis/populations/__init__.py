@@ -6,6 +6,7 @@ from explorer.analysis.populations.comparison import compare, superiority
 from explorer.analysis.populations.conjectures import ANSWERS, conjecture_table
 from explorer.analysis.populations.correlation import rank_correlations
 from explorer.analysis.populations.edf import edf, edf_table, flops_bins, summary_table
+from explorer.analysis.populations.findings import findings
 from explorer.analysis.populations.optimum import Optimum, common_optimum_p, fit_optimum, optimum_table
 from explorer.analysis.populations.population import (
     LEAST,
@@ -15,7 +16,7 @@ from explorer.analysis.populations.population import (
     read_populations,
 )
 from explorer.analysis.populations.structure import layer_ratios, profile_table, stages_of, structure_table
-from explorer.analysis.populations.winners import best_draws, winner_bands, winners_of
+from explorer.analysis.populations.winners import best_draws, structure_bands, winner_bands, winners_of
 
 __all__ = [
     "ANSWERS",
@@ -32,6 +33,7 @@ __all__ = [
     "conjecture_table",
     "edf",
     "edf_table",
+    "findings",
     "fit_optimum",
     "flops_bins",
     "holm",
@@ -42,6 +44,7 @@ __all__ = [
     "rank_correlations",
     "read_populations",
     "stages_of",
+    "structure_bands",
     "structure_table",
     "summary_table",
     "superiority",

@@ -181,4 +181,8 @@ def _groups(
 
 
 def _interval(found: Optimum) -> str:
-    return f"{found.low:.3g} to {found.high:.3g}" if np.isfinite(found.high) else "not bounded by the data"
+    """Return the interval in words; what lies beyond the population is not known to any digit."""
+    if found.low <= found.least and found.high >= found.most:
+        return "not bounded by the data"
+    low = f"below {found.least:.3g}" if found.low < found.least else f"{found.low:.3g}"
+    return f"{low} to {f'above {found.most:.3g}' if found.high > found.most else f'{found.high:.3g}'}"

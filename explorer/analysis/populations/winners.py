@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from explorer.analysis.populations.adjusting import LEVEL
 from explorer.analysis.populations.correlation import rank_correlations
 from explorer.analysis.populations.population import Population
 
-__all__ = ["best_draws", "winner_bands", "winners_of"]
+__all__ = ["best_draws", "structure_bands", "winner_bands", "winners_of"]
 
 _SHARE, _FEW = 0.1, 8
 _DRAWS, _DRAWN = 10_000, 0.25
@@ -91,3 +93,26 @@ def winner_bands(population: Population, structure: pd.DataFrame, rng: np.random
     )
     found = rank_correlations(structure.assign(error=population.errors), list(structure.columns))
     return frame.assign(**{name: found[name].to_numpy() for name in ("spearman", "p", "p_corrected")})
+
+
+def structure_bands(table: pd.DataFrame, name: str, axes: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Return the bands by which the space of a population is refined: of rho, and of axes that matter for sure.
+
+    An axis matters whose ratio is correlated with error at a corrected p-value below .05: the winners' band of another
+    one is narrow by chance, and would leave out good recipes.
+
+    Parameters
+    ----------
+    table
+        Of `winner_bands`, with a column ``population``.
+    name
+        The population.
+    axes
+        Labels of the space's axes.
+    """
+    mine = table[table["population"] == name].set_index("statistic")
+    bands = {"rho": (float(mine.loc["rho", "low"]), float(mine.loc["rho", "high"]))} if "rho" in mine.index else {}
+    for axis in axes:
+        if axis in mine.index and mine.loc[axis, "p_corrected"] < LEVEL:
+            bands[axis] = float(mine.loc[axis, "low"]), float(mine.loc[axis, "high"])
+    return bands

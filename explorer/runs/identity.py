@@ -19,7 +19,7 @@ HUB = "hub"
 """What stands for the weights of the model's own library in ``model.weights``."""
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = (
-    "trials", "timeout", "name", "device", "storage", "executor", "final",
+    "trials", "n", "timeout", "name", "device", "storage", "executor", "final",
     "baselines", "baseline_targets", "baseline_family",
 )  # fmt: skip
 
@@ -82,7 +82,7 @@ def default_name(config: Composed) -> str:
         space,
         config["criterion"]["name"],
         config["evaluator"]["name"],
-        config["sampler"]["name"],
+        f"population{config['regime']['flops'] or ''}" if "regime" in config else config["sampler"]["name"],
     ]
     return "-".join([*map(str, parts), f"s{config['seed']}", _hash(identity(config))])
 

@@ -223,6 +223,9 @@ class Setup:
         network = trace(model, self.example("cpu"), name=config.model.factory.name)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)
+        if config.plan.drawing is not None:
+            # recipes that can't be drawn show before anything is trained
+            config.plan.drawing.rows(space, config.plan.trials, config.limits)
         check_reach(space, config.baselines)
         self._try_sampler(space, config.limits)
         if evaluator.trains or config.supernet.epochs or config.final.asked:

@@ -162,6 +162,7 @@ class RunConfig:
     warm_start: Sequence[Path]
     limits: Budget
     latency: LatencyLimit
+    latency_seconds: float | None
     baselines: Sequence[Baseline]
     executor: Mapping[str, Any]
     storage: StorageSettings
@@ -186,6 +187,7 @@ class RunConfig:
         finetuning = dict(given["finetuning"])
         checked_number("finetuning.batch_size", finetuning["batch_size"], least=2)
         check_executor(given["executor"])
+        checked_number("latency.seconds", given["latency"]["seconds"], least=0, whole=False, optional=True)
         path = given["data"].get("path")
         if path is not None and not Path(str(path)).is_dir():
             raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
@@ -218,6 +220,7 @@ class RunConfig:
             _warm_start(given["sampler"].get("warm_start", [])),
             limits,
             latency,
+            given["latency"]["seconds"],
             asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),

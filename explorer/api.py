@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from torch import nn
 
@@ -57,7 +58,7 @@ def explore(
     objectives: Sequence[str] | None = None,
     trials: int | None = None,
     timeout: float | None = None,
-    sampler: str | None = None,
+    sampler: str | BaseSampler | Callable[..., BaseSampler] | None = None,
     options: Mapping[str, Any] | None = None,
     criterion: str | Mapping[str, Any] | Callable[[Any], Any] | None = None,
     task: Task | None = None,
@@ -101,7 +102,8 @@ def explore(
     trials, timeout
         Recipes to evaluate, and minutes after which no further evaluation begins.
     sampler, options
-        A key of `explorer.search.samplers.SAMPLERS`, and its options.
+        A key of `explorer.search.samplers.SAMPLERS`, an Optuna sampler, or a function that makes one of a ``seed`` and
+        the options; and these options.
     criterion
         A key of `explorer.pruning.criteria.CRITERIA`, a function of yours or its import path, or a mapping with one of
         these as ``name`` and options: see `explorer.pruning.criteria.Options`.
@@ -149,7 +151,7 @@ def explore(
     if space is not None and not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
     measured = EvaluatorSettings.of(_evaluator(evaluator, calibration_batches))
-    trained = run_section("finetuning", finetuning or {}, refused=("batch_size",))
+    trained = run_section("finetuning", finetuning or {}, refused=("batch_size", "images"))
     told = _Told(
         measured,
         Settings.of(trained),
@@ -311,7 +313,7 @@ def _criterion(given: str | Mapping[str, Any] | Callable[..., Any] | None, seed:
 def _plan(
     told: _Told,
     objectives: Sequence[str] | None,
-    sampler: str | None,
+    sampler: str | BaseSampler | Callable[..., BaseSampler] | None,
     options: Mapping[str, Any] | None,
     seed: int | None,
     ladder: Ladder | None,
@@ -319,11 +321,12 @@ def _plan(
     timeout: float | None,
 ) -> Plan:
     base = defaults("run")
-    section = named_section("sampler", chosen("sampler") if sampler is None else sampler)
+    name = chosen("sampler") if sampler is None else sampler
+    known = named_section("sampler", name)["options"] if isinstance(name, str) else {}
     return Plan(
         base["objectives"] if objectives is None else objectives,
-        section["name"],
-        section["options"] if options is None else options,
+        name,
+        known if options is None else options,
         base["seed"] if seed is None else seed,
         base["ladder"] if ladder is None else ladder,
         told.evaluator.eta,

@@ -28,7 +28,7 @@ def identity(config: Composed) -> dict[str, Any]:
     """Return everything of a configuration that can change a result; files, also of the user's code, by content."""
     known = {key: value for key, value in config.items() if key not in _CIRCUMSTANCES}
     known["space"] = dict(space_of(config["space"]))
-    for section in ("model", "data", "task", "criterion"):
+    for section in ("model", "data", "task", "criterion", "sampler"):
         if "_target_" in config[section]:
             known[section] = {**config[section], **code_of(config[section])}
     earlier = config["sampler"].get("warm_start", [])

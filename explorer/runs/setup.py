@@ -122,9 +122,9 @@ class Setup:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(name)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise PruningError(f"device: {name!r} is not there ({first_line(error)})") from None
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise PruningError(f"device: {name!r} can't be used here ({first_line(error)[:80]})") from None
         return device
 
     def untrained(self) -> nn.Module:

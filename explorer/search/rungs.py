@@ -19,7 +19,7 @@ from explorer.search.samplers.domains import Recipes
 from explorer.search.trials import Claim
 from spaces import COSTS
 
-__all__ = ["Agreement", "agreement", "best_first", "doubt", "promotable"]
+__all__ = ["Agreement", "agreement", "best_first", "doubt", "failed_rung", "promotable"]
 
 Row = npt.NDArray[np.int16]
 
@@ -100,6 +100,18 @@ def doubt(trials: int, rungs: int, eta: float) -> str | None:
     if trials >= needed:
         return None
     return f"of {trials} trials none may reach the last of {rungs} rungs, which takes {needed} with eta {eta:g}"
+
+
+def failed_rung(records: Sequence[Record], least: int = 1) -> str | None:
+    """Return a sentence for a rung that was evaluated `least` times or more and never well, None without any."""
+    reasons: dict[int, list[str]] = {}
+    for record in records:
+        if record.state == "COMPLETE" and record.reason is not None:
+            reasons.setdefault(record.rung + 1, []).append(record.reason)
+    for rung, failed in sorted(reasons.items()):
+        if len(failed) >= least and all(record.rung < rung for record in records):
+            return f"rung {rung}: all of {len(failed)} evaluations failed: {failed[-1].removeprefix(f'rung {rung}: ')}"
+    return None
 
 
 def agreement(records: Sequence[Record]) -> dict[str, Agreement]:

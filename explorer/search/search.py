@@ -14,7 +14,7 @@ import optuna
 from explorer.search.history import History, Known, Record
 from explorer.search.jobs import Executor, Job, Result
 from explorer.search.proposal import Proposal
-from explorer.search.rungs import promotable
+from explorer.search.rungs import failed_rung, promotable
 from explorer.search.samplers import Observations, Parameters, Past, RowSampler, make_sampler
 from explorer.search.trials import Claim, Trials
 from explorer.search.unseen import Unseen
@@ -160,8 +160,8 @@ class Search:
         Raises
         ------
         PruningError
-            If all evaluations fail: the first five, or fewer where there are no more. If all recipes are over the limit
-            on the latency: the first fifty, or all there are.
+            If all evaluations fail, or all of a further rung: the first five, or fewer where there are no more. If all
+            recipes are over the limit on the latency: the first fifty, or all there are.
         """
         deadline = None if timeout is None else time.monotonic() + 60 * timeout
         try:
@@ -203,7 +203,8 @@ class Search:
 
     def _refuse_hopeless(self, least: int, least_slow: int = _STALE) -> None:
         """Raise if so many evaluations, or latencies, came to nothing and none to anything."""
-        if (reason := self._history.hopeless(least, least_slow)) is not None:
+        reason = self._history.hopeless(least, least_slow) or failed_rung(self.records, least)
+        if reason is not None:
             raise PruningError(reason)
 
     def _sync(self) -> None:

@@ -21,7 +21,7 @@ from explorer.search.rungs import agreement, best_first, doubt, promotable
 from explorer.search.samplers import Observations, Past
 from explorer.search.search import Search
 from explorer.search.storage import journal, open_study
-from spaces import Budget
+from spaces import Budget, PruningError, Recipe
 from tests.support.synthetic import chain, space_of
 
 OBJECTIVES = ["error", "flops"]
@@ -151,10 +151,30 @@ def test_where_nothing_is_measured_ranks_decide():
     assert promotable(replace(past, observed=seen, rungs=2), 3, claims) is None
 
 
-def test_a_failed_promotion_leaves_what_was_measured_and_is_not_tried_again():
+@pytest.mark.parametrize(("trials", "failed"), [(7, 2), (60, 5)])
+def test_a_rung_at_which_all_fail_is_an_error_that_leaves_the_records(trials, failed):
     def evaluate(job: Job) -> dict[str, float]:
         if job.rung:
             raise MemoryError("too much")
+        return error_of(job)
+
+    search = make_search(Shuffled(evaluate, 1), rungs=2)
+    message = f"rung 1: all of {failed} evaluations failed: MemoryError: too much"
+    with pytest.raises(PruningError, match=f"^{message}$"):
+        search.run(trials)
+    assert sum(record.reason is not None for record in search.records) == failed
+    assert all(record.state == "COMPLETE" and record.rung == 0 for record in search.records)
+    with pytest.raises(PruningError, match=message):
+        search.run(trials)
+
+
+def test_a_failed_promotion_leaves_what_was_measured_and_is_not_tried_again():
+    well: set[Recipe] = set()
+
+    def evaluate(job: Job) -> dict[str, float]:
+        if job.rung and len(well | {job.recipe}) > 1:
+            raise MemoryError("too much")
+        well.update([job.recipe] if job.rung else [])
         return error_of(job)
 
     executor = Shuffled(evaluate, 1)

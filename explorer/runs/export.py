@@ -123,8 +123,8 @@ def _check_targets(folder: RunFolder, given: Mapping[str, Any], allow: Sequence[
         )
         if target not in known or target == "???":
             raise PruningError(
-                f"folder: the configuration of {str(folder)!r} names {str(target)!r} ({group}._target_), which would be "
-                f"imported and run; if you trust it, say --allow {str(target).rpartition('.')[0] or target}"
+                f"folder: the configuration of {str(folder)!r} names {str(target)!r} ({group}._target_), which would "
+                f"be imported and run; if you trust it, say --allow {str(target).rpartition('.')[0] or target}"
             )
 
 

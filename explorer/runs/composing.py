@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from explorer.utils.conf import GROUPS, conf, defaults, options_of
+from explorer.utils.conf import GROUPS, conf, defaults, options_of, primary
 from spaces import PruningError, unknown
 
 __all__ = ["Composed", "compose", "swept"]
@@ -101,7 +101,7 @@ def _no_key(config: str, key: str) -> PruningError:
 
 def _keys(config: str, near: str) -> list[str]:
     """Return the keys of the same depth as `near`: top-level ones, or those inside its group."""
-    base = defaults(config)
+    base = primary(config)
     group, _, rest = near.partition(".")
     groups = GROUPS if "defaults" in base else ()
     if not rest or (group not in groups and not isinstance(base.get(group), dict)):

@@ -16,6 +16,7 @@ from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose
 from explorer.runs.identity import HUB, default_name, identity, model_name
 from explorer.runs.validation import check_keys
+from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor
 from explorer.search.plan import Plan
 from explorer.utils.checks import checked_number
@@ -154,6 +155,7 @@ class RunConfig:
     training: TrainingSettings
     finetuning: Settings
     finetuning_batch: int
+    start: str
     supernet: SupernetSettings
     final: FinalSettings
     plan: Plan
@@ -199,6 +201,7 @@ class RunConfig:
             parsed(TrainingSettings, "training", given["training"]),
             Settings.of(finetuning),
             finetuning["batch_size"],
+            evaluator.start(finetuning["start"]),
             parsed(SupernetSettings, "supernet", given["supernet"]),
             parsed(FinalSettings, "final", given["final"]),
             Plan(
@@ -210,6 +213,7 @@ class RunConfig:
                 evaluator.eta,
                 given["trials"],
                 given["timeout"],
+                drawing=_drawing(given, evaluator),
             ),
             _warm_start(given["sampler"].get("warm_start", [])),
             limits,
@@ -221,13 +225,15 @@ class RunConfig:
         )
 
     @classmethod
-    def composed(cls, overrides: Sequence[str], *, folder: Path | None = None) -> RunConfig:
+    def composed(cls, overrides: Sequence[str], *, config: str = "run", folder: Path | None = None) -> RunConfig:
         """Return the configuration that Hydra overrides describe.
 
         Parameters
         ----------
         overrides
             ``key=value``, each of one value.
+        config
+            The primary config: ``run`` or ``population``.
         folder
             Of further configuration files.
 
@@ -236,7 +242,7 @@ class RunConfig:
         PruningError
             On any mistake, and if a key has several values.
         """
-        configs = compose(overrides, folder=folder)
+        configs = compose(overrides, config=config, folder=folder)
         if len(configs) > 1:
             raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
         return cls.of(configs[0])
@@ -255,6 +261,14 @@ class RunConfig:
     def title(self) -> str:
         """What is explored, for titles: the model on the data."""
         return f"{model_name(self.given)} on {self.data.name}"
+
+
+def _drawing(given: Composed, evaluator: EvaluatorSettings) -> Drawing | None:
+    """Return how a population is drawn, None where a space is searched."""
+    if "regime" not in given:
+        return None
+    Drawing.check_protocol(len(evaluator.rungs), racing=evaluator.racing)
+    return Drawing.of(given)
 
 
 def _warm_start(folders: Any) -> tuple[Path, ...]:

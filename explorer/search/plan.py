@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from explorer.search.drawing import Drawing
 from explorer.search.ladder import Ladder, checked_ladder
 from explorer.search.metrics import checked_objectives
 from explorer.utils.checks import checked_number
@@ -39,6 +40,8 @@ class Plan:
         Recipes to evaluate, and minutes after which no further evaluation begins; None for no limit.
     warm_start
         What earlier studies of the network measured, for a sampler that can begin with it.
+    drawing
+        How the recipes are drawn where they are a population: then no sampler is asked, and `ladder` is 0.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Plan:
     trials: int
     timeout: float | None
     warm_start: Observations | None = None
+    drawing: Drawing | None = None
 
     def __post_init__(self) -> None:
         checked_objectives(self.objectives)

@@ -75,7 +75,7 @@ def assemble(
     for weight, uses in graph.uses.items():
         positions = _positions(uses, tensors[weight].shape)
         if positions is None:
-            products += _parts(graph, atoms, weight, uses)
+            products += _parts(graph, atoms, weight, tensors[weight].shape, uses)
         else:
             layers.append(Layer(layer_name(weight), uses[0].kind, weight, positions, uses[0].groups))
     counts = [*(layer.positions for layer in layers), *(product.flops for product in products)]
@@ -141,6 +141,9 @@ def _summed(products: Iterable[Product]) -> tuple[Product, ...]:
 
 def _positions(uses: list[Use], shape: torch.Size) -> int | None:
     """Return how often every entry of a weight is multiplied; None if some are more often than others."""
+    if uses[0].kind == "linear" and len(shape) > 2:
+        # several matrices, such as those of experts
+        return None
     if not any(use.cut for use in uses):
         return sum(use.positions for use in uses)
     total = np.zeros(shape, dtype=np.int64)
@@ -149,14 +152,20 @@ def _positions(uses: list[Use], shape: torch.Size) -> int | None:
     return int(total.flat[0]) if (total == total.flat[0]).all() else None
 
 
-def _parts(graph: Graph, atoms: Atoms, weight: str, uses: list[Use]) -> list[Product]:
+def _parts(graph: Graph, atoms: Atoms, weight: str, shape: torch.Size, uses: list[Use]) -> list[Product]:
     """Return the products of a linear weight whose parts are multiplied unequally often, as in cross-attention."""
     found = []
     for use in uses:
-        whole = [graph.blocks[weight, dim] for dim in (0, 1)]
-        cut = use.cut or [(0, block.length) for block in whole]
-        dims = (Block(weight, b.dim, b.first + start, n) for b, (start, n) in zip(whole, cut, strict=True))
-        found.append(Product(use.module, use.positions, tuple(_dim(block, atoms) for block in dims)))
+        cut = use.cut or [(0, length) for length in shape]
+        dims = []
+        for dim, (start, length) in enumerate(cut):
+            block = graph.blocks.get((weight, dim))
+            dims.append(
+                Dim((Span(None, 0, length),))
+                if block is None
+                else _dim(Block(weight, dim, block.first + start, length), atoms)
+            )
+        found.append(Product(use.module, use.positions, tuple(dims)))
     return found
 
 

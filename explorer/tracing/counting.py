@@ -32,8 +32,9 @@ def multiply_adds(call: Call) -> int:
 
 
 def multiplies_nothing(call: Call) -> bool:
-    """Tell whether an operator without a formula is known to make no products of sums."""
-    return torch.Tag.pointwise in call.func.tags or call.func.is_view or call.name.removesuffix("_") in _FREE
+    """Tell whether an operator that made no multiply-adds has a formula or is known to make no products of sums."""
+    known = call.name in _FORMULAS or call.func.overloadpacket in flop_registry
+    return known or torch.Tag.pointwise in call.func.tags or call.func.is_view or call.name.removesuffix("_") in _FREE
 
 
 def _routed(call: Call) -> int:

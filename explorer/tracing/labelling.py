@@ -55,6 +55,8 @@ class Labelling:
         self._labels = WeakTensorKeyDictionary()
         # value: (tensor name, for every dimension of this view what it is of the parameter)
         self._parameters = WeakTensorKeyDictionary()
+        # of views from which dimensions were taken by one of their places: those places
+        self._taken = WeakTensorKeyDictionary()
         self._buffers = {name for name, _ in model.named_buffers()}
         self._shapes: dict[str, torch.Size] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -115,7 +117,8 @@ class Labelling:
         if self.is_parameter(tensor):
             return self.data_labels(tensor, along).expand(tensor.shape).contiguous()
         # contiguous, so that whatever view the tensor allows its labels allow
-        return self.labels(tensor).expand(tensor.shape).contiguous()
+        # no rows at all, as for an expert that none was sent to, have labels as one row has
+        return self.labels(tensor).expand([max(1, length) for length in tensor.shape]).contiguous()
 
     def data_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
         """Return labels of a parameter that is computed with as activations are, like the embedding of positions.
@@ -205,12 +208,19 @@ class Labelling:
                 labels = labels if other == dim else labels.narrow(other, 0, 1)
             self.graph.lengths.append(Length(self.module, labels.reshape(-1).numpy(), place, pieces))
 
-    def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
-        """Record that a layer with this weight ran; that explains its multiply-adds."""
+    def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1, matrix: int | None = None) -> None:
+        """Record that a layer with this weight ran; that explains its multiply-adds.
+
+        Of several matrices [matrices, rows, columns] it was the one of that number.
+        """
         self.explained = True
         name, parts = self._parameters[weight]
-        cut = () if self.is_whole(weight) else tuple((start, length) for _, start, length in sorted(parts))
-        self.graph.ran(name, Use(kind, positions if self.counts else 0, groups, self.module, cut))
+        own = sorted([*parts, *self._taken.get(weight, ())])
+        cut = tuple((start, length) for _, start, length in own)
+        if matrix is not None:
+            cut = ((cut[0][0] + matrix, 1), *cut[1:])
+        whole = self.is_whole(weight) and matrix is None
+        self.graph.ran(name, Use(kind, positions if self.counts else 0, groups, self.module, () if whole else cut))
 
     def is_parameter(self, tensor: Tensor) -> bool:
         return tensor in self._parameters and tensor not in self._labels
@@ -257,6 +267,11 @@ class Labelling:
         moved = parts_of_views(call, tensor, parts)
         for view, kept in zip(tree_leaves(call.out), moved or (), strict=bool(moved)):
             self._parameters[view] = (name, kept)
+            taken = self._taken.get(tensor, ())
+            if call.name == "select" and (part := parts[call["dim"]]) is not None:
+                taken = (*taken, Part(part.dim, part.start + call["index"] % part.length, 1))
+            if taken:
+                self._taken[view] = taken
         return moved is not None
 
     def computed(self, out: Tensor, source: Tensor, parts: Parts | None = None) -> None:

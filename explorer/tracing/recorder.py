@@ -54,7 +54,12 @@ class Recorder(TorchDispatchMode):
         self._follow(call)
         labelling.counted(call)
         flops = 0 if self._silent else multiply_adds(call)
-        if not flops and not multiplies_nothing(call) and any(map(labelling.is_trained, call.tensors)):
+        if (
+            not flops
+            and not self._silent
+            and not multiplies_nothing(call)
+            and any(map(labelling.is_trained, call.tensors))
+        ):
             self.uncounted.setdefault(str(func), labelling.module)
         if flops and labelling.counts and not labelling.explained:
             labelling.graph.products.append((labelling.module, flops, labelling.heads.numpy()))

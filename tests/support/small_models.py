@@ -162,6 +162,56 @@ def _mixed(layer: nn.Linear) -> nn.Module:
     return layer
 
 
+class Experts(nn.Module):
+    """A mixture of experts whose weights are one tensor: one expert after the other, or all in one product."""
+
+    def __init__(self, grouped: bool, dim: int = 8, inner: int = 12, experts: int = 3) -> None:
+        super().__init__()
+        self.grouped = grouped
+        self.router = nn.Linear(dim, experts)
+        self.up = nn.Parameter(0.3 * torch.randn(experts, 2 * inner, dim))
+        self.down = nn.Parameter(0.3 * torch.randn(experts, dim, inner))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(0, -2)
+        weights, chosen = self.router(rows).softmax(-1).topk(2, -1)
+        out = torch.zeros_like(rows)
+        if self.grouped:
+            order = chosen.flatten().argsort(stable=True)
+            ends = torch.bincount(chosen.flatten(), minlength=len(self.up)).cumsum(0).to(torch.int32)
+            first, second = F.grouped_mm(rows[order // 2], self.up.transpose(1, 2), offs=ends).chunk(2, -1)
+            made = F.grouped_mm(first.relu() * second, self.down.transpose(1, 2), offs=ends)
+            out.index_add_(0, order // 2, made * weights.flatten()[order, None])
+        else:
+            for number in range(len(self.up)):
+                place, which = torch.where(chosen == number)
+                first, second = F.linear(rows[place], self.up[number]).chunk(2, -1)
+                made = F.linear(first.relu() * second, self.down[number])
+                out.index_add_(0, place, made * weights[place, which, None])
+        return x + out.view(x.shape)
+
+
+class Messages(nn.Module):
+    """A layer of a graph network: what neighbours send is added up, or is the greatest, at every node."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.a, self.b, self.c = how, nn.Linear(6, 8), nn.Linear(8, 10), nn.Linear(10, 2)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        sent = self.b(self.a(x).relu())[edges[0]]
+        out, index = torch.zeros(len(x), sent.size(1), dtype=x.dtype), edges[1]
+        if self.how == "scatter_add":
+            out = out.scatter_add(0, index[:, None].expand_as(sent), sent)
+        elif self.how == "scatter_reduce":
+            out = out.scatter_reduce(0, index[:, None].expand_as(sent), sent, "amax", include_self=False)
+        elif self.how == "index_put":
+            out = out.index_put((index,), sent, accumulate=True)
+        else:
+            out = out.index_add(0, index, sent)
+        return self.c(out.relu())
+
+
 def conv(i: int, o: int, k: int = 3, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(i, o, k, padding=k // 2, **options)
 
@@ -629,6 +679,27 @@ CASES: dict[str, Case] = {
     "pixels of a linear layer, hard-coded": Case(
         lambda: Pixels(hard=True), torch.randn(2, 6), [("second", 4, 1, 1)], {"first": "raises"}, rescued=True
     ),
+    "experts one by one": Case(
+        lambda: nn.Sequential(nn.Linear(6, 8), Experts(False), nn.Linear(8, 2)),
+        tokens(6),
+        [("0", 8, 1, 1), ("1.up", 24, 2, 1)],
+        {"1.router": "chosen among"},
+    ),
+    "experts in one product": Case(
+        lambda: nn.Sequential(nn.Linear(6, 8), Experts(True), nn.Linear(8, 2)),
+        tokens(6),
+        [("0", 8, 1, 4), ("1.up", 24, 2, 4)],
+        {"1.router": "chosen among"},
+        dtype=torch.float32,
+    ),
+    **{
+        f"messages by {how}": Case(
+            lambda how=how: Messages(how),
+            (torch.randn(5, 6), torch.tensor([[0, 1, 2, 3, 4, 0, 2], [1, 0, 3, 2, 0, 4, 1]])),
+            [("a", 8, 1, 1), ("b", 10, 1, 1)],
+        )
+        for how in ("index_add", "index_put", "scatter_add", "scatter_reduce")
+    },
     "bias handed on": Case(lambda: HandedOn(False), tokens(), [("layers.0.q", 8, 2, 1)]),
     "copies of a bias handed on": Case(lambda: HandedOn(True), tokens(), [("layers.0.q", 8, 2, 1)]),
     "transformer layer of torch": Case(

@@ -41,6 +41,11 @@ def movement(labelling: Labelling, call: Call) -> None:
     moved = [t for t in tree_leaves((data, call.kwargs)) if isinstance(t, Tensor)]
     if len(moved) == 1 and labelling.is_parameter(moved[0]) and labelling.moved_parameter(call, moved[0]):
         return
+    if call.name == "index" and not call.out.numel() and call.out.dim() == moved[0].dim():
+        labels = labelling.labels(moved[0])
+        if all(call.out.size(dim) == moved[0].size(dim) for dim in varying(labels)):
+            labelling.set(call.out, labels)
+            return
     along = {dim for t in moved for dim in varying(labelling.labels(t))}
 
     def swap(leaf: Any) -> Any:

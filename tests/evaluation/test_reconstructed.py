@@ -102,7 +102,7 @@ def test_training_begins_with_the_solution(digits: data.Data, trained: nn.Module
     inherited = replace(tuned, start="inherit")
     assert tuned(Job(0, recipe, 0))["error"] < inherited(Job(0, recipe, 0))["error"]
     assert tuned(Job(0, recipe, 1))["train_loss"] < inherited(Job(0, recipe, 1))["train_loss"]
-    assert tuned._name(recipe) != inherited._name(recipe)
+    assert tuned._kept_as(recipe) != inherited._kept_as(recipe)
     with pytest.raises(PruningError, match=r"^start: 'reconstruct', and the sub-networks are not reconstructed$"):
         Finetuned(made(digits, trained), pairs, start="reconstruct", **options)
 

@@ -67,8 +67,8 @@ def write_populations(folders: Sequence[RunFolder], target: Path) -> None:
     folders
         Of runs of `explore population`.
     target
-        Gets ``population/`` with the tables, ``findings.md`` and a refined space for each population, and its figures
-        in ``plots/``.
+        Gets ``population/`` with the tables, ``findings.md`` and in ``space/`` a refined space for each population, and
+        its figures in ``plots/``.
     """
     found: dict[str, tuple[RunFolder, Population]] = {}
     for folder in folders:
@@ -131,8 +131,9 @@ def _refined(folder: RunFolder, target: Path, analysis: Analysis, name: str) -> 
     except PruningError as error:
         console.print(f"[bold]warning[/bold]: {name}: {error}", soft_wrap=True)
         return None
-    path = target / "population" / f"refined-{name.replace(' ', '-')}.yaml"
-    _text(path, found.to_yaml())
+    # an option of the group space, of a folder that --config-dir takes
+    option = f"refined-{name.replace(' ', '-').replace('.', '_')}"
+    _text(target / "population" / "space" / f"{option}.yaml", f"name: {option}\n{found.to_yaml()}")
     return found
 
 
@@ -162,5 +163,6 @@ def _table(target: Path, name: str, table: pd.DataFrame) -> None:
 
 
 def _text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.write_text(text)

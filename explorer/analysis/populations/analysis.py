@@ -11,7 +11,7 @@ import pandas as pd
 from explorer.analysis.populations.comparison import compare
 from explorer.analysis.populations.conjectures import conjecture_table
 from explorer.analysis.populations.correlation import rank_correlations
-from explorer.analysis.populations.edf import edf_table, summary_table
+from explorer.analysis.populations.edf import edf_table, evaluations_table, summary_table
 from explorer.analysis.populations.optimum import Optimum, fit_optimum, optimum_table
 from explorer.analysis.populations.population import Population
 from explorer.analysis.populations.structure import structure_table
@@ -33,7 +33,7 @@ class Analysis:
         Their `fit_optimum`; nothing for a population too small, or of one ratio.
     tables
         ``summary``, ``edf``, ``correlations``, ``bands``, and where there is something to tell ``optima``,
-        ``conjectures`` and ``comparisons``.
+        ``conjectures``, ``comparisons`` and ``evaluations``.
     skipped
         (what, why) of what could not be told.
     """
@@ -97,6 +97,8 @@ def analyse(populations: Sequence[Population], seed: int = 0, *, stages: Mapping
     compared = [compare(group, rng) for group in _alike(populations) if len(group) > 1]
     if compared:
         tables["comparisons"] = pd.concat(compared, ignore_index=True)
+        parts = [evaluations_table(group) for group in _alike(populations) if len(group) > 1]
+        tables["evaluations"] = pd.concat(parts, ignore_index=True)
     return Analysis(tuple(populations), optima, tables, tuple(skipped))
 
 

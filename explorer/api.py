@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -24,9 +24,11 @@ from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.evaluation.supernet import supernet as shared_weights
+from explorer.evaluation.training import identity_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
+from explorer.pruning.criteria.options import seeded
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
@@ -37,7 +39,7 @@ from explorer.search.storage import open_study
 from explorer.study import Study
 from explorer.utils.checks import checked_number
 from explorer.utils.conf import chosen, defaults, named_section, run_section
-from explorer.utils.fingerprints import definition, fingerprint
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import called, locate
 from explorer.utils.modules import device_of
 from explorer.utils.settings import parsed
@@ -156,10 +158,10 @@ def explore(
         Settings.of(run_section("finetuning", finetuning or {}, refused=("batch_size",))),
         parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
         parsed(FinalSettings, "final", run_section("final", final or {})),
-        Options.of(chosen("criterion") if criterion is None else criterion),
+        _criterion(criterion, defaults("run")["seed"] if seed is None else seed, train),
         asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
     )
-    if told.final.points and test is None:
+    if told.final.asked and test is None:
         raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
     plan = _plan(told, objectives, sampler, options, seed, ladder, trials, timeout)
     if drawing is not None:
@@ -183,7 +185,7 @@ def explore(
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
         warnings.warn(doubt, stacklevel=2)
-    name = _identity(module, problem, told, plan, budget)
+    name = _identity(module, problem, told, plan, budget, train)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         running = make_executor(workers, problem.evaluator, folder=scratch, device=str(device_of(module)))
@@ -277,13 +279,13 @@ class _Told:
         self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int
     ) -> pd.DataFrame | None:
         """Return the table of the frontier points that are retrained, None where none is asked for."""
-        if not self.final.points or test is None:
+        if not self.final.asked or test is None:
             return None
         device = device_of(study.problem.meter.model)
         batches = [moved(batch, device) for batch in draw(test, key="test")]
         finetuned = self._finetuned(study.problem.inherited, train, (self.final.epochs,), seed, None)
         with TemporaryDirectory() as folder:
-            return study.retrained(finetuned, self.final, batches, Path(folder))
+            return study.retrained(study.chosen(self.final), finetuned, self.final, batches, Path(folder))
 
 
 def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int | None) -> dict[str, Any]:
@@ -297,6 +299,12 @@ def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int |
         checked_number("calibration_batches", calibration_batches, least=1)
         section["calibration_batches"] = calibration_batches
     return section
+
+
+def _criterion(given: str | Mapping[str, Any] | None, seed: int, train: Iterable[Any]) -> Options:
+    """Return a criterion's options; its batches are drawn by the seed where `train` has a length, else the first."""
+    section = named_section("criterion", chosen("criterion") if given is None else given)
+    return Options.of(seeded(section, seed if isinstance(train, Sized) else 0))
 
 
 def _plan(
@@ -378,13 +386,22 @@ def _classes(batches: Sequence[Batch]) -> Task:
     return classification(max(int(y.max()) for y in labels) + 1)
 
 
-def _identity(module: nn.Module, problem: Problem, told: _Told, plan: Plan, budget: Mapping[str, Any] | None) -> str:
+def _identity(
+    module: nn.Module,
+    problem: Problem,
+    told: _Told,
+    plan: Plan,
+    budget: Mapping[str, Any] | None,
+    train: Iterable[Any],
+) -> str:
     """Return a study's name: a hash of all that its values depend on."""
-    space, task, scores = problem.space, problem.meter.task, problem.pruner.scores
+    space, task = problem.space, problem.meter.task
     axes = [(axis.label, axis.choices) for axis in space.axes]
-    parts: list[Any] = [repr(module), module.state_dict(), space.network.identity, axes, space.constraints]
+    parts: list[Any] = [module, space.network.identity, axes, space.constraints]
     parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
-    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, scores.channels, scores.weights]
-    parts += [definition(getattr(task, field.name)) for field in fields(task)]
+    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, problem.pruner.scores]
+    parts += [getattr(task, field.name) for field in fields(task)]
     parts += [problem.inherited.calibration, problem.meter.validation]
+    if isinstance(problem.evaluator, Finetuned):
+        parts.append(identity_of(problem.evaluator.batches))
     return f"exploration-{fingerprint(*parts)}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,7 +129,11 @@ class Problem:
             If anything asked for is unknown, the model has nothing to prune, or the budget holds no recipe.
         """
         criterion.check(space)
-        task.check(module, validation[0])
+        for key, batches in (("validation", validation), ("train", calibration)):
+            with _blamed(key):
+                task.check(module, batches[0])
+        with _blamed("validation"):
+            task.check_targets(validation)
         task = task.referred(module, calibration, validation)
         if isinstance(space, PruningSpace):
             # says what is missing where the space is of another network
@@ -150,8 +155,11 @@ class Problem:
             shared=None if share is None else share(module, space, scores, task, limits),
         )
         scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
-        dense = inherited.meter.dense() | space.dense
-        return cls(space, inherited, scale, limits, dense, criterion, evaluator(inherited))
+        made, dense = evaluator(inherited), inherited.meter.dense()
+        task.check_direction(dense)
+        if isinstance(made, Finetuned):
+            made.check()
+        return cls(space, inherited, scale, limits, dense | space.dense, criterion, made)
 
     @property
     def meter(self) -> Meter:
@@ -258,6 +266,15 @@ class Problem:
         """Return sentences on what makes a study of this problem doubtful; none for most."""
         found = [self._no_better_than_chance(), doubt(plan.trials, len(self.evaluator.rungs), plan.eta)]
         return [sentence for sentence in found if sentence is not None]
+
+
+@contextmanager
+def _blamed(key: str) -> Iterator[None]:
+    """Let a mistake in data name the data it is in."""
+    try:
+        yield
+    except PruningError as error:
+        raise PruningError(f"{key}: {error}") from None
 
 
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:

@@ -17,6 +17,7 @@ from explorer.analysis.selection import best_within, chosen_trials
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
 from explorer.data import Batch, head
 from explorer.evaluation.allocated import evaluated
+from explorer.evaluation.budgets import LatencyLimit
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.retraining import retrain
@@ -26,7 +27,8 @@ from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import Executed
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
-from spaces import Recipe, unknown
+from explorer.utils.checks import checked_number
+from spaces import PruningError, Recipe, unknown
 
 __all__ = ["Candidate", "Study"]
 
@@ -128,21 +130,48 @@ class Study:
         """Hypervolume of the trials: absolute error times cost relative to dense."""
         return self.problem.scale.hypervolume(self.trials)
 
-    def best(self, **budget: Any) -> Candidate:
-        """Return the sub-network of least error within a budget on FLOPs, parameters or bytes.
+    def frontier_at(self, rung: int) -> pd.DataFrame:
+        """Return the frontier of the networks as they were at a lower rung, where errors are those of less training."""
+        return frontier_table(self.trials, self.problem.scale, rung)
+
+    def best(self, *, rung: int | None = None, **limits: Any) -> Candidate:
+        """Return the sub-network of least error within limits on costs, with one on the error the cheapest.
+
+        Parameters
+        ----------
+        rung
+            Of the frontier; by default the highest, which the trials with most training reached.
+        limits
+            ``flops``, ``params`` or ``bytes`` as in a budget, ``latency_ms`` or ``latency`` (relative to dense) of one
+            input, measured now where it was not, and ``error``, the most that is allowed, as a share.
 
         Raises
         ------
         PruningError
-            If no frontier point is within the budget.
+            If no frontier point is within the limits.
 
         Examples
         --------
-        ``study.best(flops=0.5).build()`` is the module; ``study.best(params="100k")`` an absolute limit.
+        ``study.best(flops=0.5).build()`` is the module; ``study.best(params="100k")`` an absolute limit;
+        ``study.best(error=0.1)`` the cheapest that is wrong on at most a tenth.
         """
-        row = best_within(self.frontier, self.problem.dense, budget)
+        highest = len(self.problem.evaluator.rungs) - 1
+        if rung is not None:
+            checked_number("rung", rung, least=0)
+            if rung > highest:
+                raise PruningError(f"rung: {rung}, allowed are 0 to {highest}")
+        front = self._timed(self.frontier if rung is None else self.frontier_at(rung), limits)
+        row = best_within(front, self.problem.dense, limits, error=self.problem.scale.error)
         recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
         return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
+
+    def _timed(self, front: pd.DataFrame, limits: Mapping[str, Any]) -> pd.DataFrame:
+        """Return a frontier with latencies, where a limit asks for them."""
+        if "latency_ms" in front or not {"latency", "latency_ms"} & {key for key, value in limits.items() if value}:
+            return front
+        recipes = [self.problem.space.recipe(self.records[trial].row) for trial in front["trial"]]
+        columns = pd.DataFrame([self.problem.timings(recipe, batch=False) for recipe in recipes], index=front.index)
+        return pd.concat([front, columns], axis=1)
 
     def allocate(self, allocation: str, *, family: str | None = None, **target: Any) -> Candidate:
         """Return the sub-network that a baseline allocation makes for a target, evaluated; it is no trial.
@@ -174,8 +203,26 @@ class Study:
             self.factory,
         )
 
+    @property
+    def bounds(self) -> list[tuple[str, float, float]]:
+        """The budget as metric, least and most: amounts, and milliseconds for one input."""
+        dense, latency = self.problem.dense, self.problem.meter.latency or LatencyLimit()
+        found = list(self.problem.limits.absolute(dense))
+        if latency.milliseconds:
+            found.append(("latency_ms", 0.0, latency.milliseconds))
+        if latency.ratio:
+            found.append(("latency_ms", 0.0, latency.ratio * dense["latency_ms"]))
+        return found
+
+    def chosen(self, asked: FinalSettings) -> list[int]:
+        """Return the trials of the frontier points to retrain, see `explorer.analysis.selection.chosen_trials`."""
+        front = self._timed(self.frontier, asked.at or {})
+        bounded = bool(self.bounds)
+        return chosen_trials(front, asked.points, dense=self.problem.dense, at=asked.at, bounded=bounded)
+
     def retrained(
         self,
+        trials: Sequence[int],
         finetuned: Finetuned,
         asked: FinalSettings,
         test: Sequence[Batch],
@@ -186,10 +233,12 @@ class Study:
 
         Parameters
         ----------
+        trials
+            Of the points, see `chosen`.
         finetuned
             What trains sub-networks.
         asked
-            How many points, trainings and epochs.
+            How many trainings and epochs.
         test
             Batches on the device of the dense network.
         folder
@@ -197,7 +246,7 @@ class Study:
         on_training
             Called after each training with how many are done and what was trained.
         """
-        space, trials = self.problem.space, chosen_trials(self.frontier, asked.points)
+        space = self.problem.space
         recipes = {RunFolder.point(trial): space.recipe(self.records[trial].row) for trial in trials}
         return retrain(
             finetuned, recipes, test, seeds=asked.seeds, epochs=asked.epochs, folder=folder, on_training=on_training
@@ -208,4 +257,4 @@ class Study:
         costs = [key for key, metric in METRICS.items() if metric.cost]
         if x not in costs or x not in self.trials:
             raise unknown("x", x, [cost for cost in costs if cost in self.trials])
-        return pareto_figure(self.trials, self.problem.dense, self.problem.scale, x=x)
+        return pareto_figure(self.trials, self.problem.dense, self.problem.scale, x=x, bounds=self.bounds)

@@ -145,12 +145,15 @@ _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
 def _amount(key: str, value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
-        return float(value)
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?)\s*", str(value).lower())
-    if match is None or isinstance(value, bool):
+    amount = math.nan
+    if isinstance(value, float):
+        amount = value
+    elif match is not None and not isinstance(value, bool):
+        amount = float(match[1]) * _SUFFIX[match[2]]
+    if not 0 <= amount < math.inf:
         raise PruningError(f"{key}: {value!r} is no amount, allowed is a share up to 1 or a number such as 60M or 4.1G")
-    return float(match[1]) * _SUFFIX[match[2]]
+    return amount
 
 
 def _ratio(key: str, value: Any) -> float:

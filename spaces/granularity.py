@@ -11,6 +11,9 @@ from spaces.errors import PruningError, unknown
 
 __all__ = ["GRANULARITIES", "PATTERNS", "Granularity", "Pattern", "checked_ratio", "kept_steps", "rounded"]
 
+# of a pattern's blocks, tiles and vectors; no layer is larger
+_LARGEST_SIZE = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Granularity:
@@ -159,8 +162,9 @@ def checked_parameters(key: str, name: str, given: Mapping[str, Any], beside: st
         if parameter == "delta":
             if not number or not 0 < value < 1:
                 raise PruningError(f"{key}.delta: {value!r}, allowed is a share 0 < delta < 1")
-        elif not number or value < 1:
-            raise PruningError(f"{key}.{parameter}: {value!r}, allowed is a whole number >= 1")
+        elif not number or not 1 <= value <= _LARGEST_SIZE:
+            bound = f" and <= {_LARGEST_SIZE}" if number and value > 1 else ""
+            raise PruningError(f"{key}.{parameter}: {value!r}, allowed is a whole number >= 1{bound}")
     if "n" in values and values["n"] > values["m"]:
         raise PruningError(f"{key}.n: {values['n']} of every {values['m']} weights, allowed is n <= m")
     return values

@@ -1,4 +1,4 @@
-"""What is known of a network and its space before anything is evaluated, as plain data."""
+"""Facts of a network and its space that are known before anything is evaluated, as plain data."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["network_facts", "prunable_share", "space_facts"]
 
 
 def network_facts(network: Network) -> dict[str, Any]:
-    """Return a network's costs, units, layers, products, blocks and what is fixed, as values that JSON has.
+    """Return a network's costs, units, layers, products, blocks and fixed parts, as values that JSON has.
 
-    Shares are of the dense network's: ``prunable`` has what lies in tensors of which a unit owns a dimension, and
-    ``least`` what is left with every unit at its narrowest and no block dropped.
+    Shares are of the dense network's: ``prunable`` is the share in tensors of which a unit owns a dimension, and
+    ``least`` the share with every unit at its narrowest and no block dropped.
     """
     dense = dense_costs(network)
     narrowest = costs_of(network, Recipe.of(channels={unit.name: unit.step / unit.channels for unit in network.units}))
@@ -65,7 +65,7 @@ def network_facts(network: Network) -> dict[str, Any]:
 
 
 def space_facts(space: PruningSpace, budget: Budget) -> dict[str, Any]:
-    """Return a space's axes, what it skipped, its size and how much of it is inside a budget.
+    """Return a space's axes, skipped entries, its size and the number of its recipes inside a budget.
 
     Sizes are decimal texts, since they are beyond what most readers of JSON take for a number.
     """

@@ -24,7 +24,18 @@ T = TypeVar("T")
 _END = "...\n"
 # what a whole file has; the last fact is the last line of its file
 _FACTS = ("data_identity", "network", "machine")
-_SUMMARY = ("trials", "points", "ended", "hypervolume", "hypervolume_ladder", "failed", "error", "dense", "tau")
+_SUMMARY = (
+    "trials",
+    "points",
+    "ended",
+    "hypervolume",
+    "hypervolume_ladder",
+    "failed",
+    "error",
+    "dense",
+    "warnings",
+    "tau",
+)
 _TABLES: Mapping[str, Sequence[str]] = {
     "trials": ("trial", "state", "source", "rung", "error", "flops", "flops_ratio", "params", "bytes"),
     "frontier": ("trial", "error", "error_se", "flops", "flops_ratio", "params", "params_ratio", "bytes"),
@@ -60,6 +71,11 @@ class RunFolder:
     def journal(self) -> Path:
         """The study, where no other storage holds it."""
         return self.path / "study.journal"
+
+    @property
+    def trials_file(self) -> Path:
+        """The trials table as other runs begin with it."""
+        return self.path / "trials.parquet"
 
     @property
     def log(self) -> Path:
@@ -124,6 +140,11 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """Return the summary: trials, why it ended, hypervolumes, the dense network's metrics and costs."""
         return self._read("summary.json", lambda path: _needed(json.loads(path.read_text()), _SUMMARY))
+
+    def doubts(self) -> list[str]:
+        """Return the sentences on what makes the run's numbers doubtful."""
+        summary = self.summary()
+        return [] if summary is None else summary["warnings"]
 
     @property
     def written(self) -> float | None:

@@ -1,8 +1,8 @@
-"""Which points of a frontier: the best within a budget, and those that together tell most of it."""
+"""Which points of a frontier: the best within limits, and those that together tell most of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,31 +10,96 @@ import numpy.typing as npt
 import pandas as pd
 
 from explorer.search.frontier import hypervolume
-from spaces import COSTS, Budget, PruningError
+from explorer.search.metrics import METRICS, Metric
+from spaces import COSTS, Budget, PruningError, unknown
 
-__all__ = ["best_within", "chosen_trials", "telling"]
+__all__ = ["LIMITS", "best_within", "checked_limits", "chosen_trials", "telling"]
+
+_LATENCIES = {"latency_ms": "latency_ms", "latency": "latency_ratio"}
+LIMITS = (*COSTS, *_LATENCIES, "error")
+"""What a point can be asked for by: costs, latency in milliseconds or relative to dense, and the error."""
 
 
-def best_within(front: pd.DataFrame, dense: Mapping[str, float], budget: Mapping[str, Any]) -> pd.Series:
-    """Return the row of least error of a frontier table within a budget.
+def best_within(
+    front: pd.DataFrame, dense: Mapping[str, float], limits: Mapping[str, Any], *, error: Metric = METRICS["error"]
+) -> pd.Series:
+    """Return the row of least error of a frontier table within limits on costs; with one on the error the cheapest.
+
+    Parameters
+    ----------
+    front
+        A frontier, cheapest first.
+    dense
+        The dense network's costs.
+    limits
+        By `LIMITS`: exact costs as `Budget.parse` takes them, the most milliseconds for one input, the most error.
+    error
+        How errors are shown.
 
     Raises
     ------
     PruningError
-        If no row is within it; the message tells the cheapest.
+        If a limit is not allowed, or no row is within all of them; the message tells how near the frontier comes.
     """
-    limits = Budget.parse(budget)
-    excess = limits.excess({name: front[name].to_numpy(dtype=float) for name in COSTS}, dense)
-    inside = np.all([np.ones(len(front)), *(value <= 0 for value in excess.values())], axis=0)
-    if not inside.any():
-        metric = limits.bounds[0][0] if limits.bounds else "flops"
-        reach = f"the frontier begins at {front[f'{metric}_ratio'].min():.4g} of dense" if len(front) else "it is empty"
-        raise PruningError(f"{metric}: no frontier point is within {dict(budget)}, {reach}")
+    given = checked_limits(limits)
+    if not len(front):
+        raise PruningError("frontier: no point is on it, as no trial ended well")
+    inside = np.ones(len(front), dtype=bool)
+    for key, within, nearest in _within(front, dense, given, error):
+        inside &= within
+        if not inside.any():
+            asked = ", ".join(f"{name}={value}" for name, value in given.items())
+            raise PruningError(f"{key}: no frontier point is within {asked}, {nearest}")
     chosen = front[inside]
-    return chosen.loc[chosen["error"].idxmin()]
+    return chosen.iloc[0] if "error" in given else chosen.loc[chosen["error"].idxmin()]
 
 
-def telling(values: npt.ArrayLike, points: int) -> list[int]:
+def checked_limits(limits: Mapping[str, Any], key: str = "limit") -> dict[str, Any]:
+    """Return limits by `LIMITS`, without those that are None.
+
+    Raises
+    ------
+    PruningError
+        If one is unknown, or no amount that is allowed; `key` is what the user called the mapping.
+    """
+    given = {name: value for name, value in limits.items() if value is not None}
+    for name, value in given.items():
+        if name not in LIMITS:
+            raise unknown(key, name, LIMITS)
+        if name not in COSTS and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise PruningError(f"{name}: {value!r}, allowed is a number > 0")
+    Budget.parse({name: value for name, value in given.items() if name in COSTS}, key)
+    return given
+
+
+def _within(
+    front: pd.DataFrame, dense: Mapping[str, float], limits: Mapping[str, Any], error: Metric
+) -> list[tuple[str, npt.NDArray[np.bool_], str]]:
+    """Return for each limit its key, which rows are within it, and how near the frontier comes to it."""
+    costs = {name: front[name].to_numpy(dtype=float) for name in COSTS}
+    budget = Budget.parse({key: value for key, value in limits.items() if key in COSTS})
+    found = []
+    for name, excess in budget.excess(costs, dense).items():
+        nearest = f"the frontier begins at {front[f'{name}_ratio'].min():.4g} of dense"
+        found.append((name, np.asarray(excess <= 0), nearest))
+    for key, column in _LATENCIES.items():
+        if key in limits:
+            most = limits[key]
+            if column not in front:
+                raise PruningError(f"{key}: {most:g}, but the latency of these points was not measured")
+            unit = "ms" if key == "latency_ms" else "of dense"
+            nearest = f"the fastest takes {front[column].min():.4g} {unit}"
+            found.append((key, front[column].to_numpy(dtype=float) <= most, nearest))
+    if "error" in limits:
+        most = limits["error"]
+        if error.scale == 100 and most > 1:
+            raise PruningError(f"error: {most:g}, allowed is a share such as {most / 100:g} for {most:g} %")
+        nearest = f"the least error is {error.text(front['error'].min())}"
+        found.append(("error", front["error"].to_numpy(dtype=float) <= most, nearest))
+    return found
+
+
+def telling(values: npt.ArrayLike, points: int, first: Sequence[int] = ()) -> list[int]:
     """Return the places of so many points of a frontier that together keep most of its hypervolume, in order.
 
     They are taken one after the other, each time the one that adds most; the reference is the worst of the points, in
@@ -46,19 +111,52 @@ def telling(values: npt.ArrayLike, points: int) -> list[int]:
         (n, 2), errors and costs relative to dense, minimised; if there are no more than `points`, all are taken.
     points
         How many; 0 for none.
+    first
+        Places that are taken before any other.
     """
     left = np.asarray(values, dtype=float).reshape(-1, 2)
     if len(left) <= points:
         return list(range(len(left)))
     reference = [left[:, 0].max(), 1.0]
-    chosen: list[int] = []
+    chosen = list(first)[:points]
     while len(chosen) < points:
         rest = [place for place in range(len(left)) if place not in chosen]
         chosen.append(max(rest, key=lambda place: hypervolume(left[[*chosen, place]], reference)))
     return sorted(chosen)
 
 
-def chosen_trials(front: pd.DataFrame, points: int) -> list[int]:
-    """Return the trials of so many points of a frontier that tell most of it, cheapest first."""
-    places = telling(front[["error", "flops_ratio"]].to_numpy(), points)
-    return [int(front["trial"].iloc[place]) for place in places]
+def chosen_trials(
+    front: pd.DataFrame,
+    points: int,
+    *,
+    dense: Mapping[str, float],
+    at: Mapping[str, Any] | None = None,
+    bounded: bool = False,
+) -> list[int]:
+    """Return the trials of the frontier points to retrain, first the one that is asked for.
+
+    Parameters
+    ----------
+    front
+        A frontier, cheapest first.
+    points
+        How many that tell most of it.
+    dense
+        The dense network's costs.
+    at
+        Limits as `best_within` takes them, of one point more.
+    bounded
+        Whether the frontier lies within a budget: its best point, which is next to it, is then one of the `points`.
+
+    Raises
+    ------
+    PruningError
+        If no point is within `at`.
+    """
+
+    if not len(front):
+        return []
+    asked = [best_within(front, dense, at)["trial"]] if at else []
+    best = [int(front["error"].argmin())] if bounded and points else []
+    told = telling(front[["error", "flops_ratio"]].to_numpy(), points, best)
+    return [int(trial) for trial in dict.fromkeys([*asked, *front["trial"].iloc[[*best, *told]]])]

@@ -15,7 +15,7 @@ from explorer.search.metrics import METRICS, OBJECTIVES, Metric
 from explorer.search.samplers import Observations
 from spaces import PARTS, Axis, PruningSpace
 
-__all__ = ["Scale", "frontier_table", "known_rows", "observations", "trials_table", "without_choices"]
+__all__ = ["Scale", "at_rung", "frontier_table", "known_rows", "observations", "trials_table", "without_choices"]
 
 
 class Scale:
@@ -40,9 +40,13 @@ class Scale:
         self.columns = [OBJECTIVES[objective] for objective in objectives]
         self.reference = [trivial.get(column, 1.0) for column in self.columns]
 
+    def trivial(self, column: str) -> float | None:
+        """Return the value of a predictor that knows nothing, None for a column that is no objective."""
+        return dict(zip(self.columns, self.reference, strict=True)).get(column)
+
     def hypervolume(self, trials: pd.DataFrame) -> float:
-        """Return the hypervolume of the finished trials that saw all validation inputs."""
-        finished = _in_full(trials)
+        """Return the hypervolume of the trials that ended well at the highest rung, see `at_rung`."""
+        finished = at_rung(trials)
         return hypervolume(finished[self.columns].to_numpy(dtype=float), self.reference)
 
 
@@ -50,8 +54,9 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
     """Return one row a record, in order.
 
     Columns: ``trial``, ``state``, ``reason``, ``source``, ``rung`` (the last that ended well), the metrics measured
-    there, with several rungs the error at each as ``error_rung0`` ..., every cost absolute and as ``_ratio`` to dense,
-    ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense), ``seconds``, and what is kept on every axis:
+    there, with several rungs the error at each as ``error_rung0`` ... (with racing ``validation_inputs_rung0`` ...),
+    every cost absolute and as ``_ratio`` to dense, ``mcb`` (FLOPs per parameter) and ``rho`` (that relative to dense),
+    ``seconds``, and the choice on every axis:
     ``channels.UNIT`` and ``blocks.BLOCK`` a ratio, ``weights.LAYER`` a pattern as text or nothing where the weight is
     dense. ``granularity`` is the recipe's only one, ``dense`` or ``mixed``.
     """
@@ -73,6 +78,9 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
         reached = [[*record.lower, record.metrics] for record in records]
         errors = [metrics[rung].get("error", np.nan) if rung < len(metrics) else np.nan for metrics in reached]
         columns[f"error_rung{rung}"] = np.array(errors, dtype=float)
+        if "validation_inputs" in columns:
+            seen = [m[rung].get("validation_inputs", np.nan) if rung < len(m) else np.nan for m in reached]
+            columns[f"validation_inputs_rung{rung}"] = np.array(seen, dtype=float)
     for name, values in costs.items():
         columns[name] = values
         columns[f"{name}_ratio"] = values / dense[name]
@@ -86,20 +94,50 @@ def trials_table(space: PruningSpace, records: Sequence[Record]) -> pd.DataFrame
     return pd.DataFrame(columns)
 
 
-def frontier_table(trials: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """Return the non-dominated of the finished trials that saw all validation inputs, cheapest first, same columns."""
-    finished = _in_full(trials)
+def frontier_table(trials: pd.DataFrame, scale: Scale, rung: int | None = None) -> pd.DataFrame:
+    """Return the non-dominated of the trials that ended well at a rung, cheapest first, same columns.
+
+    Parameters
+    ----------
+    trials
+        As `trials_table` makes it.
+    scale
+        The objectives.
+    rung
+        By default the highest that any trial ended well, see `at_rung`.
+    """
+    finished = at_rung(trials, rung)
     best = finished[non_dominated(finished[scale.columns].to_numpy(dtype=float))]
     return best.sort_values([scale.columns[-1], scale.columns[0]], kind="stable").reset_index(drop=True)
 
 
-def _in_full(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished trials that saw all validation inputs.
+def at_rung(trials: pd.DataFrame, rung: int | None = None) -> pd.DataFrame:
+    """Return the trials that ended well at a rung and saw all validation inputs there, with the error at that rung.
+
+    Errors of different rungs are not compared: a network that was trained longer is no other recipe. Of a trial that
+    went on to a higher rung the other metrics are not known, and NaN.
 
     A race ends where another recipe of the rung is sure to be better. That one may become worse at its next rung, and
     leave a value on the frontier that was measured on a few inputs. The first recipe of every rung sees all.
+
+    Parameters
+    ----------
+    trials
+        As `trials_table` makes it.
+    rung
+        By default the highest that any trial ended well.
     """
     finished = trials[trials["state"] == "COMPLETE"]
+    if "rung" in finished and len(finished):
+        wanted = finished["rung"].max() if rung is None else rung
+        finished = finished[finished["rung"] >= wanted].copy()
+        above = finished["rung"] > wanted
+        if above.any():
+            finished.loc[above, [name for name in ("error_se", "loss") if name in finished]] = np.nan
+            for name in ("error", "validation_inputs"):
+                if name in finished:
+                    finished.loc[above, name] = finished.loc[above, f"{name}_rung{wanted}"]
+            finished["rung"] = wanted
     if "validation_inputs" not in finished:
         return finished
     seen = finished["validation_inputs"]

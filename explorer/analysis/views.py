@@ -11,7 +11,7 @@ from rich.table import Table
 from explorer.analysis.multirun_folder import BUDGETS, error_column
 from explorer.search.metrics import Metric
 
-__all__ = ["baselines_view", "final_view", "frontier_view", "jobs_view"]
+__all__ = ["baselines_view", "final_line", "final_view", "frontier_view", "jobs_view"]
 
 # of one input and of a batch, each beside its ratio to the dense network's
 _LATENCIES = {
@@ -23,7 +23,17 @@ _LATENCIES = {
 
 
 def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric) -> Table:
-    """Return the frontier as a table to print, the dense network last; `error` says how errors are shown."""
+    """Return the frontier as a table to print, the dense network last.
+
+    Parameters
+    ----------
+    front
+        A frontier, cheapest first. A latency whose quartiles are far apart is marked ``~``.
+    dense
+        The dense network's metrics and costs; its latency is the median of those measured beside the points.
+    error
+        How errors are shown.
+    """
     table = Table(title="frontier", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
     latencies = {key: header for key, header in _LATENCIES.items() if key in front}
     headers = [
@@ -45,11 +55,12 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
         table.add_column("granularity")
     for _, row in front.iterrows():
         cells = [str(row["trial"]), *_cells(row, error)]
-        cells += ["" if pd.isna(row[key]) else f"{row[key]:.2f}" for key in latencies]
+        cells += [_latency(row, key) for key in latencies]
         table.add_row(*cells, *([row["granularity"]] if named else []))
     table.add_section()
     ratios = {f"{cost}_ratio": 1.0 for cost in ("flops", "params")}
-    table.add_row("dense", *_cells({**dense, **ratios}, error), *[""] * (len(latencies) + named))
+    beside = [_dense_latency(front, key) for key in latencies]
+    table.add_row("dense", *_cells({**dense, **ratios}, error), *beside, *[""] * named)
     return table
 
 
@@ -102,10 +113,58 @@ def jobs_view(rows: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+def final_line(table: pd.DataFrame, error: Metric) -> str | None:
+    """Return the test error of the first retrained point beside the dense network's as one line, None without any.
+
+    Parameters
+    ----------
+    table
+        As `explorer.evaluation.retraining.retrain` makes it, the dense network first.
+    error
+        How errors are shown.
+    """
+    if len(table) < 2 or not table["n"].iloc[1]:
+        return None
+    dense, point = table.iloc[0], table.iloc[1]
+    name = error.label.replace("validation", "test")
+    beside = f" (dense {_with_deviation(dense, error)})" if dense["n"] else ""
+    trainings = f"{point['n']} trainings" if point["n"] > 1 else "one training"
+    return (
+        f"{point['point']}: {name} {_with_deviation(point, error)}{beside} "
+        f"at {point['flops_ratio']:.3f} of the multiply-adds and {point['params_ratio']:.3f} of the parameters, "
+        f"{trainings}"
+    )
+
+
+def _with_deviation(row: pd.Series, error: Metric) -> str:
+    deviation = error.text(row["test_error_sd"])
+    return error.text(row["test_error"]) + (f" ± {deviation}" if deviation else "")
+
+
+# of the interquartile range over the median: such a latency is no number to compare with others
+_FAR_APART = 0.15
+
+
+def _latency(row: pd.Series, key: str) -> str:
+    """Return a latency or its ratio to dense as text, marked where its quartiles are far apart."""
+    if pd.isna(row[key]):
+        return ""
+    milliseconds = f"{key.removesuffix('_ratio').removesuffix('_ms')}_ms"
+    low, middle, high = (row.get(f"{milliseconds}{part}", float("nan")) for part in ("_q1", "", "_q3"))
+    return f"{'~' if high - low > _FAR_APART * middle else ''}{row[key]:.2f}"
+
+
+def _dense_latency(front: pd.DataFrame, key: str) -> str:
+    if key.endswith("_ratio"):
+        return "1.00"
+    column = f"{key.removesuffix('_ms')}_dense_ms"
+    return f"{front[column].median():.2f}" if column in front and front[column].notna().any() else ""
+
+
 def _cells(row: Mapping[str, float] | pd.Series, error: Metric) -> list[str]:
     return [
         error.text(row["error"]),
-        error.text(row["error_se"]),
+        error.text(row.get("error_se", float("nan"))),
         f"{row['flops'] / 1e6:.3f}",
         f"{row['flops_ratio']:.3f}",
         f"{row['params'] / 1e3:.1f}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +32,7 @@ from explorer.tracing import trace
 from explorer.utils.conf import named_section
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.space_section import named_space
 from spaces import Budget, PruningSpace
 
@@ -166,11 +166,9 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
     run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()
-    network, axes = problem.space.network.identity, repr(problem.space.axes)
-    # the dense network's metrics stand for weights and data; not to the last bit
-    dense = [f"{name} {value:.4g}" for name, value in sorted(problem.dense.items())]
-    decides = [network, dense, axes, run.given["evaluator"]]
-    key = hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:6]
+    made_of = [problem.meter.model, problem.meter.validation, problem.pruner.scores, problem.inherited.calibration]
+    decides = [problem.space.network.identity, problem.space.axes, run.evaluator, run.finetuning]
+    key = fingerprint(made_of, decides)[:6]
     kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
     return replace(problem, evaluator=kept), key  # type: ignore[arg-type]
 

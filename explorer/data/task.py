@@ -232,6 +232,45 @@ class Task:
         metric = _attempt("task: metric", accumulator_of, self.metric, told=self.metric)
         _attempt("task: metric", metric.add, predictions, targets, told=(predictions, targets))
 
+    def check_targets(self, batches: Sequence[Batch]) -> None:
+        """Check that batches tell classes apart, where targets are classes.
+
+        Raises
+        ------
+        PruningError
+            If several inputs are all of one class: every constant prediction would then be right.
+        """
+        if self.classes is None:
+            return
+        labels = torch.cat([targets.flatten().cpu() for _, targets in batches])
+        if len(labels) > 1 and bool((labels == labels[0]).all()):
+            raise PruningError(f"all {len(labels)} labels are {int(labels[0])}, needed are two classes at least")
+
+    def check_direction(self, dense: Mapping[str, float]) -> None:
+        """Check that the dense network's metrics don't say that a high value of the metric is good.
+
+        Parameters
+        ----------
+        dense
+            Its ``error``, ``error_se`` and ``loss`` on validation; trivial values are known.
+
+        Raises
+        ------
+        PruningError
+            If it is better than a constant prediction by its loss and clearly worse by its metric, of which nobody said
+            whether a high value is good.
+        """
+        told = self.higher_is_better is not None or hasattr(self.metric, "higher_is_better")
+        if told or self.metric in (wrong, squared_error) or self.trivial is None or self.trivial_loss is None:
+            return
+        error_se = dense["error_se"] if math.isfinite(dense["error_se"]) else 0.0
+        if dense["loss"] < self.trivial_loss and dense["error"] - 2 * error_se > self.trivial:
+            raise PruningError(
+                f"task: {self.name} is {dense['error']:.4g} on validation for the dense network and {self.trivial:.4g} "
+                f"for a constant prediction, and by the loss the network is better: is a high {self.name} good? "
+                "Then give Task(..., higher_is_better=True), else higher_is_better=False"
+            )
+
     def referred(self, model: nn.Module, calibration: Sequence[Batch], validation: Sequence[Batch]) -> Task:
         """Return the task with both trivial values: those given, or those of a constant prediction on validation.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from explorer.data import head
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.meter import Meter
 from explorer.evaluation.settings import STARTS, Settings, checked_rungs
@@ -18,6 +20,7 @@ from explorer.evaluation.training import (
     Epoch,
     Trainer,
     epoch_of,
+    identity_of,
     is_out_of_memory,
     reestimate_bn,
     seed_of,
@@ -25,11 +28,16 @@ from explorer.evaluation.training import (
     within_memory,
 )
 from explorer.pruning.patterns import Masks, put_on
+from explorer.pruning.surgery.skeleton import copied
 from explorer.search.jobs import Job
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
 
 __all__ = ["Finetuned"]
+
+# inputs that tell whether a network can be trained
+_CHECKED = 32
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,6 +97,26 @@ class Finetuned:
         """The meter of the sub-networks."""
         return self.inherited.meter
 
+    def check(self) -> None:
+        """Check on the first training inputs that the dense network can be trained, so that it shows before a search.
+
+        Raises
+        ------
+        PruningError
+            If nothing of it can be trained, it runs or its loss can be differentiated in evaluation only, or batches
+            are too small for its norms. The error names ``train``.
+        """
+        inputs, targets = self.inherited.calibration[0]
+        batch = head(inputs, _CHECKED), head(targets, _CHECKED)
+        model = copied(self.meter.model)
+        try:
+            trainer = Trainer(model, task=self.meter.task, settings=self.settings, teacher=self.meter.model)
+            with seeded(0, device_of(model)):
+                trainer.epoch([batch], number=1, begun=0, of=1)
+        except PruningError as error:
+            reason = str(error).removeprefix("training: ")
+            raise PruningError(f"train: the dense network can't be trained ({reason})") from None
+
     def __call__(self, job: Job) -> dict[str, float]:
         """Return the metrics of the sub-network after the job's rung, and how the training went.
 
@@ -122,11 +150,11 @@ class Finetuned:
 
     def kept(self, recipe: Recipe) -> Path | None:
         """Return the file that holds a recipe's weights after the last rung, where they are kept; it may not exist."""
-        return None if self.folder is None else self.folder / f"{self._name(recipe)}.safetensors"
+        return None if self.folder is None else self.folder / f"{self._kept_as(recipe)}.safetensors"
 
     def tidy(self, recipes: Iterable[Recipe]) -> None:
         """Forget every state, and all weights but those of some recipes; to be called when a study has ended."""
-        self.checkpoints.tidy({self._name(recipe) for recipe in recipes})
+        self.checkpoints.tidy({self._kept_as(recipe) for recipe in recipes})
 
     def _metrics(self, job: Job) -> dict[str, float]:
         module, masks = self.inherited.pruned(job.recipe)
@@ -151,22 +179,23 @@ class Finetuned:
         reestimate_bn(module, self.inherited.calibration)
         if not self.rungs[rung]:
             return []
-        name, last = self._name(recipe), rung == len(self.rungs) - 1
+        name, last = self._kept_as(recipe), rung == len(self.rungs) - 1
         facts = self.checkpoints.weights(name, module) if last else None
         if facts is not None:
             return _epochs(facts)
         if self.start == "scratch":
-            with seeded(seed_of(name, "weights"), device_of(module)):
+            with seeded(seed_of(self._drawn(recipe), "weights"), device_of(module)):
                 _draw(module)
             put_on(module, self.meter.network, masks)
-        history = self._train(module, name, rung)
+        history = self._train(module, recipe, rung)
         if last:
             self.checkpoints.keep_weights(name, module, {"history": [astuple(epoch) for epoch in history]})
         return history
 
-    def _train(self, module: nn.Module, name: str, rung: int) -> list[Epoch]:
-        """Train a network that a recipe of this name starts with through its stretches up to a rung."""
+    def _train(self, module: nn.Module, recipe: Recipe, rung: int) -> list[Epoch]:
+        """Train the network that a recipe starts with through its stretches up to a rung."""
         meter, device = self.meter, device_of(module)
+        name, drawn = self._kept_as(recipe), self._drawn(recipe)
         trainer = Trainer(module, task=meter.task, settings=self.settings, teacher=meter.model)
         history: list[Epoch] = []
         state = self.checkpoints.state(name)
@@ -177,7 +206,7 @@ class Finetuned:
             for number in range(len(history) + 1, self.rungs[rung] + 1):
                 begin = max(epochs for epochs in (0, *self.rungs) if epochs < number)
                 end = min(epochs for epochs in self.rungs if epochs >= number)
-                seed = seed_of(name, number)
+                seed = seed_of(drawn, number)
                 with seeded(seed, device):
                     batches = epoch_of(self.batches, seed)
                     history.append(trainer.epoch(batches, number=number, begun=number - 1 - begin, of=end - begin))
@@ -198,8 +227,19 @@ class Finetuned:
         module.eval()
         return history
 
-    def _name(self, recipe: Recipe) -> str:
-        """Return a name for a recipe's training, which differs where its result may."""
+    def _kept_as(self, recipe: Recipe) -> str:
+        """Return the name of the files of a recipe's training, which differs where its result may."""
+        return fingerprint(self._drawn(recipe), self._made_of)
+
+    @cached_property
+    def _made_of(self) -> str:
+        """What trainings depend on beside recipe, settings and seeds: weights, teacher, scores, task and batches."""
+        inherited, task = self.inherited, self.meter.task
+        networks = [inherited.pruner.model, inherited.pruner.scores, self.meter.model]
+        return fingerprint(networks, task.loss, task.prediction, inherited.calibration, identity_of(self.batches))
+
+    def _drawn(self, recipe: Recipe) -> str:
+        """Return what all that is random in a recipe's training is drawn from."""
         network = self.meter.network
         parts = [network.identity, recipe.canonical(network).to_dict(), asdict(self.settings)]
         return f"{seed_of(*parts, list(self.rungs), self.seed, self.start):016x}"

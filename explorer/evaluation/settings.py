@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from explorer.analysis.selection import checked_limits
 from explorer.utils.checks import checked_number
 from explorer.utils.settings import checked, flag, number, parsed, word
 from spaces import PruningError, unknown
@@ -157,7 +158,7 @@ class EvaluatorSettings:
     rungs
         Epochs trained in all at each rung; 0 is no training.
     eta
-        The best 1/`eta` of each rung are evaluated at the next.
+        The most promising 1/`eta` of each rung are evaluated at the next.
     """
 
     name: str = word(EVALUATORS)
@@ -197,10 +198,34 @@ class SupernetSettings:
     learning_rate: float = number(0, whole=False, above=True)
 
 
+def _limits(key: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise PruningError(f"{key}: {value!r}, allowed is a mapping such as {{flops: 0.5}}, or null")
+    checked_limits(value, key)
+
+
 @dataclass(frozen=True)
 class FinalSettings:
-    """Which frontier points are retrained at the end: how many, in how many trainings of so many epochs."""
+    """Which frontier points are retrained at the end: how many, in how many trainings of so many epochs.
+
+    Parameters
+    ----------
+    points
+        How many, see `explorer.analysis.selection.chosen_trials`.
+    at
+        Limits of one point more, such as ``{"flops": 0.5}``; None for none.
+    seeds, epochs
+        Trainings of each, and epochs of each training.
+    """
 
     points: int = number(0)
+    at: Mapping[str, Any] | None = checked(_limits)
     seeds: int = number(1)
     epochs: int = number(1)
+
+    @property
+    def asked(self) -> bool:
+        """Whether any point is."""
+        return bool(self.points or self.at)

@@ -20,7 +20,7 @@ from explorer.models.trained import trained_network
 from explorer.pruning.criteria import Scores
 from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery.skeleton import copied
-from explorer.utils.fingerprints import definition, fingerprint
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.modules import device_of
 from spaces import Budget, PruningSpace, sample_inside
 
@@ -111,8 +111,8 @@ def supernet(
         "space": [axes, str(space.constraints), str(limits)],
         "data": data,
         "network": space.network.identity,
-        "task": [definition(task.loss), definition(task.prediction)],
-        "tensors": fingerprint(module.state_dict(), scores),
+        "task": fingerprint(task.loss, task.prediction),
+        "weights": fingerprint(module, scores),
     }
     return trained_network(lambda: copied(module), key=key, cache_dir=folder, train=fit)[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from explorer.export.program import Program, save_program
+from explorer.export.program import load_program, save_program
+from explorer.export.shortcuts import index_names, kept_of, passed_on
+from explorer.export.trust import check_factory
 from explorer.models.factory import build_model
 from explorer.pruning.patterns import Mask, Masks, gemm_of, put_on, weight_of
 from explorer.pruning.sparse import execute
@@ -19,8 +21,7 @@ from explorer.pruning.sparse.encoding import decode, encode
 from explorer.pruning.surgery import Surgeon
 from explorer.utils.files import atomic
 from explorer.utils.modules import tensors_of
-from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe
-from spaces.granularity import kept_steps
+from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, first_line
 
 __all__ = ["load", "save"]
 
@@ -70,7 +71,12 @@ def save(
             raise PruningError(f"masks: none for {name}, and the recipe has a pattern for it")
     if factory is None and example is None:
         raise PruningError("export: a model without an import path needs an example input to be exported as a program")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors_of(module).items()}
+    kept = passed_on(module, network, recipe)
+    # made again by what is kept
+    indices = index_names(module, network, recipe, kept)
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in tensors_of(module).items() if name not in indices
+    }
     encodings = {}
     for name, (pattern, mask) in masks.items():
         layer = network.layer[name]
@@ -80,7 +86,7 @@ def save(
             del tensors[layer.weight]
             tensors |= {f"{layer.weight}.{part}": tensor.contiguous() for part, tensor in parts.items()}
             encodings[name] = encoding
-    record = {"factory": factory, "arguments": dict(arguments or {}), "encodings": encodings}
+    record = {"factory": factory, "arguments": dict(arguments or {}), "encodings": encodings, "kept": kept}
     record |= facts or {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,10 +104,19 @@ def save(
         raise PruningError(f"out: {str(folder)!r} can't be written ({error.strerror})") from None
 
 
-def load(folder: str | Path, *, model: nn.Module | None = None, example: Any = None) -> nn.Module:
+def load(
+    folder: str | Path,
+    *,
+    model: nn.Module | None = None,
+    example: Any = None,
+    allow: Collection[str] = (),
+    trust: bool = False,
+) -> nn.Module:
     """Return the sub-network that `save` wrote, in eval mode, without the dense weights and without unpickling.
 
-    Weights with a pattern are zero where it removes them, and stay so in training.
+    Weights with a pattern are zero where it removes them, and stay so in training. A folder that somebody else made
+    runs none of its code unless `allow` or `trust` say so: networks of this project, torchvision, timm and transformers
+    are built, whatever else it names is refused in one line.
 
     Parameters
     ----------
@@ -113,32 +128,40 @@ def load(folder: str | Path, *, model: nn.Module | None = None, example: Any = N
     example
         An input. If given, layers with a pattern compute with it wherever that is faster on this machine for such
         inputs; the module cannot be trained then. A program computes with dense kernels anyhow.
+    allow
+        Import paths of the modules or functions of yours that make the dense model, such as ``["mypkg.models"]``.
+    trust
+        Whether an exported program may be read: torch evaluates expressions of its archive and may unpickle parts.
 
     Raises
     ------
     PruningError
-        If the folder holds no export, or the skeleton is not of its network.
+        If the folder holds no export or names code that is not allowed, or the skeleton is not of its network.
     """
     folder = Path(folder)
     try:
         record = json.loads((folder / "model.json").read_text())
+        factory, arguments, encodings = record["factory"], record["arguments"], record["encodings"]
         recipe, network = Recipe.load(folder / "recipe.yaml"), Network.load(folder / "network.yaml")
         tensors = load_file(folder / "weights.safetensors")
+        known = record["kept"]
+        kept = kept_of(network, recipe, known)
     except Exception as error:
-        raise PruningError(f"folder: {str(folder)!r} holds no export ({error})") from None
-    if model is None and record["factory"] is None:
-        return Program(torch.export.load(folder / "program.pt2").module())
-    skeleton = _skeleton(record) if model is None else model
-    # which atoms are kept is in the weights; here only how many matters
-    kept = {}
-    for name, ratio in recipe.channels:
-        unit = network.unit[name]
-        per_group = unit.atoms // unit.groups
-        first = torch.arange(kept_steps(ratio, unit.steps))
-        kept[name] = (torch.arange(unit.groups)[:, None] * per_group + first).reshape(-1)
+        line = first_line(error) or type(error).__name__
+        raise PruningError(f"folder: {str(folder)!r} holds no export ({line})") from None
+    if model is None and factory is None:
+        if not trust:
+            raise PruningError(
+                f"folder: {str(folder)!r} holds a program, and reading one may run code of who wrote it; if you trust "
+                "them, say load(folder, trust=True), else give the model itself: load(folder, model=...)"
+            )
+        return load_program(folder / "program.pt2")
+    if model is None:
+        check_factory(factory, arguments, allow)
+    skeleton = _skeleton(factory, arguments) if model is None else model
     module = Surgeon(skeleton, network).build(kept, recipe.blocks)
-    _decode(module, network, recipe, record["encodings"], tensors)
-    _fill(module, tensors, folder)
+    _decode(module, network, recipe, encodings, tensors)
+    _fill(module, tensors, folder, index_names(module, network, recipe, known))
     masks = {name: _mask(network, network.layer[name], pattern, tensors) for name, pattern in recipe.weights}
     put_on(module, network, masks)
     return module.eval() if example is None else execute(module.eval(), masks, example).module
@@ -172,19 +195,19 @@ def _decode(
         tensors[layer.weight] = weight_of(network, layer, gemm, weight).contiguous()
 
 
-def _skeleton(record: Mapping[str, Any]) -> nn.Module:
+def _skeleton(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Return the dense model without storage, or with it where its constructor makes tensors of its own."""
     with torch.device("meta"):
-        model = build_model(record["factory"], record["arguments"])
+        model = build_model(factory, arguments)
     own = [v for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Tensor) and v.is_meta]
-    return build_model(record["factory"], record["arguments"]) if own else model
+    return build_model(factory, arguments) if own else model
 
 
-def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Put tensors into their places; tied ones stay tied."""
+def _fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path, made: Collection[str]) -> None:
+    """Put tensors into their places but for those that were `made`; tied ones stay tied."""
     replaced: dict[int, torch.Tensor] = {}
     for name, old in tensors_of(module).items():
-        new = tensors.get(name)
+        new = old if name in made else tensors.get(name)
         if new is None or new.shape != old.shape:
             found = "nothing" if new is None else list(new.shape)
             raise PruningError(f"folder: {str(folder)!r} has {found} for {name}, needed is {list(old.shape)}")

@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_map
 
 from explorer.utils.files import atomic
 from explorer.utils.modules import run
-from spaces import PruningError
+from spaces import PruningError, first_line
 
-__all__ = ["Program", "save_program"]
+__all__ = ["Program", "load_program", "save_program"]
 
 log = logging.getLogger("explorer")
 
@@ -36,6 +36,20 @@ class Program(nn.Module):
         return self
 
 
+def load_program(path: Path) -> Program:
+    """Return a program that `save_program` wrote; reading one may run code of who wrote it.
+
+    Raises
+    ------
+    PruningError
+        If it can't be read.
+    """
+    try:
+        return Program(torch.export.load(path).module())
+    except Exception as error:  # of a damaged archive
+        raise PruningError(f"program: {str(path)!r} can't be read ({first_line(error)[:200]})") from None
+
+
 def save_program(module: nn.Module, example: Any, path: Path) -> None:
     args, kwargs = _arguments(_repeated(example, 2))
     batch = {0: torch.export.Dim.AUTO}
@@ -49,6 +63,8 @@ def save_program(module: nn.Module, example: Any, path: Path) -> None:
         # the model's code made a number of the batch's size
         log.warning("the exported program takes one input at a time; load(folder, model=skeleton) takes batches")
         program = torch.export.export(module, *_arguments(_repeated(example, 1)))
+    # the inputs it was exported with would be pickled, and may be data of the user's
+    program.example_inputs = None
     with atomic(path) as temporary:
         torch.export.save(program, temporary)
 

@@ -12,7 +12,7 @@ from typing import Any
 from explorer.evaluation.budgets import LatencyLimit, split_budget
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
-from explorer.pruning.criteria.options import Options
+from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose
 from explorer.runs.identity import HUB, default_name, identity, model_name
 from explorer.runs.validation import check_keys
@@ -179,7 +179,7 @@ class RunConfig:
         limits, latency = split_budget(given["budget"])
         space = space_of(given["space"])
         PruningSpace.check(space)
-        criterion = Options.of(given["criterion"])
+        criterion = Options.of(seeded(given["criterion"], given["seed"]))
         criterion.check(space)
         evaluator = EvaluatorSettings.of(given["evaluator"])
         finetuning = dict(given["finetuning"])
@@ -249,6 +249,11 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """Everything that can change a result, see `explorer.runs.identity`."""
         return identity(self.given)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a budget."""
+        return bool(self.limits) or self.latency != LatencyLimit()
 
     @property
     def title(self) -> str:

@@ -18,6 +18,7 @@ from explorer.export.files import save
 from explorer.runs.config import RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.jobs import Job
+from explorer.utils.conf import GROUPS, defaults, options_of
 from spaces import PruningError, Recipe, costs_of
 
 __all__ = ["export_run"]
@@ -62,6 +63,8 @@ def export_run(
             f"folder: {str(folder)!r} holds no run to export from ({', '.join(folder.damaged())} not there or "
             "damaged; the run's command makes it again)"
         )
+    given = {key: value for key, value in config.items() if key not in ("identity", "facts")}
+    _check_targets(folder, given, allow)
     row = best_within(front, summary["dense"], budget) if recipe_file is None else None
     path = recipe_file if row is None else folder.recipe_file(folder.point(row["trial"]))
     assert path is not None
@@ -69,7 +72,6 @@ def export_run(
         recipe = Recipe.load(path).canonical(network)
     except (OSError, UnicodeDecodeError) as error:
         raise PruningError(f"recipe: {str(path)!r} can't be read ({error})") from None
-    given = {key: value for key, value in config.items() if key not in ("identity", "facts")}
     try:
         run = RunConfig.of(given)
     except PruningError as error:
@@ -108,6 +110,22 @@ def export_run(
         facts={"mean": list(setup.mean), "std": list(setup.std), "metrics": metrics},
     )
     return target
+
+
+def _check_targets(folder: RunFolder, given: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Refuse a configuration that names functions that are neither those of conf/ nor allowed."""
+    for group, section in given.items():
+        target = section.get("_target_") if isinstance(section, Mapping) else None
+        if target is None or any(str(target) == path or str(target).startswith(f"{path}.") for path in allow):
+            continue
+        known = (
+            [defaults(f"{group}/{option}").get("_target_") for option in options_of(group)] if group in GROUPS else []
+        )
+        if target not in known or target == "???":
+            raise PruningError(
+                f"folder: the configuration of {str(folder)!r} names {str(target)!r} ({group}._target_), which would be "
+                f"imported and run; if you trust it, say --allow {str(target).rpartition('.')[0] or target}"
+            )
 
 
 def _retrained(folder: RunFolder, point: str, module: nn.Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Multirun: how far its jobs are and what each of them found, one row a job."""
+"""Multirun: how far each of its jobs is and its result, one row a job."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def plan(folder: MultirunFolder, configs: Sequence[RunConfig], overrides: Sequen
 
 @contextmanager
 def reported(folder: MultirunFolder, config: RunConfig) -> Iterator[None]:
-    """Say that a job begins and what came of it, and keep that in the table of jobs."""
+    """Say that a job begins and how it ends, and keep both in the table of jobs."""
     name = config.name
     with folder.jobs() as rows:
-        rows[name]["state"] = _BEGUN
+        _row(rows, name)["state"] = _BEGUN
         line = f"job {list(rows).index(name) + 1} of {len(rows)}: {rows[name]['choices'] or name}"
     console.print(f"[bold]{line}[/bold]", soft_wrap=True)
     begin, before, failed = time.monotonic(), folder.job(name).written, {}
@@ -79,7 +79,7 @@ def reported(folder: MultirunFolder, config: RunConfig) -> Iterator[None]:
         raise
     finally:
         with folder.jobs() as rows:
-            row = rows[name]
+            row = _row(rows, name)
             row |= {"state": "interrupted"} | _found(folder.job(name)) | failed
             if failed or folder.job(name).written != before:
                 # an answer from files costs nothing
@@ -89,6 +89,11 @@ def reported(folder: MultirunFolder, config: RunConfig) -> Iterator[None]:
         if row.get("trials", "") != "":
             line += f", {row['trials']} trials, hypervolume {float(row['hypervolume']):.4f}"
         console.print(f"{line}, {float(row['seconds']):.0f} s", soft_wrap=True, markup=False)
+
+
+def _row(rows: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return a job's row, a new one where the table was damaged."""
+    return rows.setdefault(name, {"job": name, "choices": "", "seed": "", "state": "waiting", "seconds": 0.0})
 
 
 def _found(folder: RunFolder) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def _found(folder: RunFolder) -> dict[str, Any]:
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:
-    """Return what a job has for a swept key: a group's option by its name."""
+    """Return a job's value of a swept key: a group's option by its name."""
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

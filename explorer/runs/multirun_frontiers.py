@@ -11,6 +11,8 @@ from explorer.utils.console import console
 
 __all__ = ["gather", "gather_frontiers"]
 
+_CHOICES = ("data", "task", "space", "criterion", "evaluator", "sampler")
+
 
 def gather(folder: MultirunFolder) -> None:
     """Write the frontiers of a multirun's jobs as one table, and a figure of them for every model, data and task.
@@ -38,7 +40,15 @@ def gather(folder: MultirunFolder) -> None:
     for (model, data, task), part in table.groupby(["model", "data", "task"], sort=False):
         error = Metric("error", part["error_label"].iloc[0], part["error_scale"].iloc[0])
         title = f"{model} on {data}: frontiers"
-        figure = comparison_figure(part, part["dense_error"].iloc[0], error=error, title=title)
+        known = part["error_trivial"].dropna()
+        figure = comparison_figure(
+            part,
+            part["dense_error"].iloc[0],
+            error=error,
+            title=title,
+            trivial=known.iloc[0] if len(known) else None,
+            doubts=sorted({doubt for job in folder.ended() if job.name in set(part["job"]) for doubt in job.doubts()}),
+        )
         path = save(figure, folder.plot(f"granularities-{model}-{data}{f'-{task}' if several else ''}"))[0]
         console.print(f"plot: {path}", soft_wrap=True)
 
@@ -56,12 +66,13 @@ def gather_frontiers(folder: MultirunFolder) -> pd.DataFrame:
         if config is None or summary is None or front is None:
             continue
         named = {"job": job.name, "model": model_name(config)}
-        named |= {key: config[key]["name"] for key in ("data", "task", "space", "criterion")}
+        named |= {key: config[key]["name"] for key in _CHOICES}
         shown = {f"error_{key}": value for key, value in summary["error"].items()}
+        shown["error_trivial"] = config["facts"].get("hypervolume_reference", {}).get("error", float("nan"))
         points = without_choices(front)
         frames.append(points.assign(**named, seed=config["seed"], dense_error=summary["dense"]["error"], **shown))
     if not frames:
         return pd.DataFrame()
     table = pd.concat(frames, ignore_index=True)
-    first = ["job", "model", "data", "task", "space", "criterion", "seed", "dense_error"]
+    first = ["job", "model", *_CHOICES, "seed", "dense_error"]
     return table[[*first, *(column for column in table if column not in first)]]

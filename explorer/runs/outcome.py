@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from explorer.analysis.run_folder import RunFolder
-from explorer.analysis.views import baselines_view, final_view, frontier_view
+from explorer.analysis.views import baselines_view, final_line, final_view, frontier_view
 from explorer.search.metrics import Metric
 from explorer.utils.console import console
 from spaces import COSTS
@@ -20,11 +21,21 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["show_outcome", "write_outcome", "write_pareto"]
+__all__ = ["seen_validation", "show_outcome", "write_outcome", "write_pareto"]
+
+# standard errors by which two errors surely differ
+_SURE = 4
 
 
 def write_outcome(
-    folder: RunFolder, study: Study, front: pd.DataFrame, dense: Mapping[str, float], *, ended: str, title: str
+    folder: RunFolder,
+    study: Study,
+    front: pd.DataFrame,
+    dense: Mapping[str, float],
+    *,
+    ended: str,
+    title: str,
+    doubts: Sequence[str],
 ) -> None:
     """Write the files of a run, each at once.
 
@@ -42,14 +53,17 @@ def write_outcome(
         Why it ended, see `explorer.search.search.Search.run`.
     title
         Of the plots.
+    doubts
+        Sentences on what makes the numbers doubtful, for the summary, the screen and the plots' captions.
     """
     from explorer.search.rungs import agreement
 
     trials, scale = study.trials, study.problem.scale
+    doubts = [*doubts, *seen_validation(dense, scale.error)]
     folder.write_trials(trials)
     folder.write_frontier(front)
     _write_recipes(folder, study, front)
-    _write_plots(folder, study, front, title)
+    _write_plots(folder, study, front, title, doubts)
     summary = {
         "trials": len(trials),
         "points": len(front),
@@ -58,11 +72,33 @@ def write_outcome(
         "hypervolume_ladder": _ladder(trials, scale),
         "failed": int((trials["state"] == "FAIL").sum()),
         "error": {"label": scale.error.label, "scale": scale.error.scale},
-        "dense": dict(dense),
-        "tau": agreement(study.records),
+        "dense": {name: value for name, value in dense.items() if not math.isnan(value)},
+        "warnings": doubts,
+        "tau": {rungs: vars(found) for rungs, found in agreement(study.records).items()},
     }
     # last, because its presence says that the run ended
     folder.write_summary(summary)
+
+
+def seen_validation(dense: Mapping[str, float], error: Metric) -> list[str]:
+    """Return a sentence where the dense network is so much better on validation than on test that it has seen it.
+
+    Parameters
+    ----------
+    dense
+        Its ``error`` and ``test_error``, with ``_se`` their standard errors; where one is missing nothing is said.
+    error
+        How errors are shown.
+    """
+    here, there = dense["error"], dense.get("test_error")
+    noise = math.hypot(dense.get("error_se", math.nan), dense.get("test_error_se", math.nan))
+    # NaN, where a task has no standard error, is not below
+    if there is None or not here < there - _SURE * noise:
+        return []
+    return [
+        f"the dense network's error is {error.text(here)} on validation and {error.text(there)} on test: it has seen "
+        "the validation inputs, and errors on them are too low"
+    ]
 
 
 def _ladder(trials: pd.DataFrame, scale: Scale) -> float | None:
@@ -79,14 +115,19 @@ def _write_recipes(folder: RunFolder, study: Study, front: pd.DataFrame) -> None
     folder.drop_points([folder.point(trial) for trial in front["trial"]])
 
 
-def _write_plots(folder: RunFolder, study: Study, front: pd.DataFrame, title: str) -> None:
+def _write_plots(folder: RunFolder, study: Study, front: pd.DataFrame, title: str, doubts: Sequence[str]) -> None:
     from explorer.analysis.plots import comparison_figure, mask_figure, save
 
-    write_pareto(folder, study, title)
+    write_pareto(folder, study, title=title, doubts=doubts)
     problem = study.problem
     if "latency_batch_ratio" in front:
         figure = comparison_figure(
-            front, problem.dense["error"], error=problem.scale.error, title=f"{title}: the frontier"
+            front,
+            problem.dense["error"],
+            error=problem.scale.error,
+            title=f"{title}: the frontier",
+            trivial=problem.scale.trivial("error"),
+            doubts=doubts,
         )
         save(figure, folder.plot("theory-and-machine"))
         # masks are made with the measurements, at the end
@@ -94,7 +135,7 @@ def _write_plots(folder: RunFolder, study: Study, front: pd.DataFrame, title: st
             save(mask_figure(panels, title=title), folder.plot("masks"))
 
 
-def write_pareto(folder: RunFolder, study: Study, title: str) -> None:
+def write_pareto(folder: RunFolder, study: Study, *, title: str, doubts: Sequence[str]) -> None:
     """Draw the Pareto plots of a run's folder, with the baselines that are there."""
     from explorer.analysis.plots import pareto_figure, save
 
@@ -103,7 +144,16 @@ def write_pareto(folder: RunFolder, study: Study, title: str) -> None:
     if "latency_ms" in trials:
         costs.append("latency_ms")
     for cost in costs:
-        figure = pareto_figure(trials, problem.dense, problem.scale, x=cost, title=title, baselines=baselines)
+        figure = pareto_figure(
+            trials,
+            problem.dense,
+            problem.scale,
+            x=cost,
+            title=title,
+            baselines=baselines,
+            bounds=study.bounds,
+            doubts=doubts,
+        )
         save(figure, folder.plot(f"pareto-{cost}"))
 
 
@@ -130,7 +180,7 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
 
 
 def show_outcome(folder: RunFolder) -> None:
-    """Print what the folder of a run holds."""
+    """Print the tables of a run, its hypervolume, why it ended, its plots, and last how good what was asked for is."""
     front, summary = folder.frontier(), folder.summary()
     if front is None or summary is None:
         return
@@ -141,8 +191,9 @@ def show_outcome(folder: RunFolder) -> None:
         console.print(baselines_view(baselines, error))
     if (final := folder.final()) is not None:
         console.print(final_view(final, error))
-    for rungs, tau in summary["tau"].items():
-        console.print(f"rungs {rungs}: Kendall's tau of their errors {tau:.2f}")
+    for rungs, found in summary["tau"].items():
+        tau, recipes = found["tau"], found["recipes"]
+        console.print(f"rungs {rungs}: Kendall's tau of the errors of {recipes} recipes {tau:.2f}")
     test = summary["dense"].get("test_error")
     name = error.label.replace("validation", "test")
     dense = f", dense {name}: {error.text(test)}" if test is not None else ""
@@ -155,3 +206,7 @@ def show_outcome(folder: RunFolder) -> None:
     console.print(f"ended: {summary['ended']}{why.get(summary['ended'], '')}{again}", highlight=False)
     for path in folder.plots:
         console.print(f"plot: {path}", soft_wrap=True)
+    for doubt in summary["warnings"]:
+        console.print(f"[bold]warning[/bold]: {doubt}", soft_wrap=True)
+    if final is not None and (line := final_line(final, error)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)

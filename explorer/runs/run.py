@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.logs import early_log, interruptible, logging_to
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
-from explorer.search.executors import check_installed
+from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
 from spaces import PruningError
 
@@ -70,8 +71,8 @@ def execute(config: RunConfig, root: Path) -> Path:
     enough = summary is not None and summary["trials"] >= config.plan.trials and not left
     # a file that is not there or damaged is made again
     finished = summary is not None and (enough or summary["ended"] == "exhausted") and not folder.damaged()
-    complete = not missing_baselines(folder, config.baselines) and not missing_final(folder, config.final)
-    if summary is not None and finished and complete:
+    whole = finished and not missing_baselines(folder, config.baselines)
+    if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
         return folder.path
@@ -152,11 +153,17 @@ class _Run:
     def _say(self, plan: Plan, there: int) -> None:
         log.info("%s: %d of %d trials are there", self.folder, there, plan.trials)
         console.print(f"{self.folder}: {there} of {plan.trials} trials are there", soft_wrap=True)
-        for doubt in self.problem.doubts(plan):
+        for doubt in self._doubts():
             log.warning(doubt)
             console.print(f"[bold]warning[/bold]: {doubt}", soft_wrap=True)
         for name, reason in self.problem.space.skipped:
             log.info("skipped by the space: %s (%s)", name, reason)
+
+    def _doubts(self) -> list[str]:
+        """Return sentences on what makes the run's numbers doubtful; none for most."""
+        weights = self.config.model.weights
+        seen = f"model.weights: {weights} may have seen the validation images; errors on them are then too low"
+        return [*self.problem.doubts(self.config.plan), *([] if weights is None else [seen])]
 
     @contextmanager
     def _executor(self, section: Mapping[str, Any]) -> Iterator[Executor]:
@@ -196,15 +203,16 @@ class _Run:
             try:
                 evaluate_baselines(self.folder, asked, self.problem)
             finally:
-                write_pareto(self.folder, study, self._title(study))
+                write_pareto(self.folder, study, title=self._title(study), doubts=self._doubts())
 
     def _final(self, study: Study) -> None:
         """Retrain frontier points, and forget what candidates were trained to but for the frontier."""
         self.problem.evaluator.tidy(self.problem.space.recipe(study.records[i].row) for i in study.frontier["trial"])
         asked = self.config.final
-        if missing_final(self.folder, asked):
+        if missing_final(self.folder, asked, bounded=self.config.bounded):
             finetuned = self.setup.finetuned(self.problem.inherited, (asked.epochs,), None)
-            retrain_frontier(self.folder, asked, study, finetuned, list(self.setup.batches("test")))
+            test = list(self.setup.batches("test"))
+            retrain_frontier(self.folder, asked, study, finetuned, test, bounded=self.config.bounded)
 
     def _identity(self) -> str:
         """Return a hash of all that the study's values depend on."""
@@ -239,7 +247,7 @@ class _Run:
             "mean": list(self.setup.mean),
             "std": list(self.setup.std),
             "hypervolume_reference": dict(zip(objectives, self.problem.scale.reference, strict=True)),
-            "threads": torch.get_num_threads(),
+            "threads": worker_threads(self.config.executor, str(self.setup.device)) or torch.get_num_threads(),
             "torch": str(torch.__version__),
             "machine": platform.machine(),
         }
@@ -255,15 +263,17 @@ class _Run:
     def _write(self, study: Study, ended: str) -> None:
         """Write everything, then measure what is measured once, at the end, and write it again with that."""
         front, dense = study.frontier, dict(self.problem.dense)
+        write = partial(write_outcome, self.folder, study, title=self._title(study), doubts=self._doubts())
         if ended == "interrupted":
-            write_outcome(self.folder, study, front, dense, ended=ended, title=self._title(study))
+            write(front, dense, ended=ended)
             return
         # a second Ctrl-C during the measurements leaves these
-        write_outcome(self.folder, study, front, dense, ended="interrupted", title=self._title(study))
+        write(front, dense, ended="interrupted")
         front = self._with_latency(study, front)
         meter = self.problem.meter
-        dense["test_error"] = meter.task.evaluate(meter.model, list(self.setup.batches("test"))).error
-        write_outcome(self.folder, study, front, dense, ended=ended, title=self._title(study))
+        test = meter.task.evaluate(meter.model, list(self.setup.batches("test")))
+        dense |= {"test_error": test.error, "test_error_se": test.error_se}
+        write(front, dense, ended=ended)
 
     def _title(self, study: Study) -> str:
         """Return the title of the plots."""

@@ -16,7 +16,7 @@ from explorer.data.task import Task, classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.supernet import supernet
-from explorer.evaluation.training import Epoch, train
+from explorer.evaluation.training import Epoch, identity_of, train
 from explorer.models import load_weights
 from explorer.models.factory import build_model, without_unused
 from explorer.models.trained import trained_network
@@ -28,7 +28,7 @@ from explorer.runs.identity import HUB, code_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
-from explorer.utils.fingerprints import definition
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
 
@@ -144,8 +144,8 @@ class Setup:
         else:
             section = self.config.given["model"]
             made = {**section, **code_of(section), "arguments": self.arguments}
-            task = [definition(self.task.loss), definition(self.task.prediction)]
-            key = {"model": made, "data": self.data.identity, "task": task}
+            task, augmentation = fingerprint(self.task.loss, self.task.prediction), [self.data.crop, self.data.flip]
+            key = {"model": made, "data": self.data.identity, "task": task, "augmentation": augmentation}
             model, cached = trained_network(
                 self.untrained,
                 key=key | {"mean": self.mean, "std": self.std, "training": self.config.given["training"]},
@@ -228,7 +228,7 @@ class Setup:
             config.plan.drawing.rows(space, config.plan.trials, config.limits)
         check_reach(space, config.baselines)
         self._try_sampler(space, config.limits)
-        if evaluator.trains or config.supernet.epochs or config.final.points:
+        if evaluator.trains or config.supernet.epochs or config.final.asked:
             config.finetuning.check(self.task)
         self.task.check(model, next(iter(self.batches("train", 2))))
         seed = config.plan.seed
@@ -269,10 +269,10 @@ class Setup:
 
     def _shared(self, module: nn.Module, space: PruningSpace, scores: Scores, task: Task, limits: Budget) -> nn.Module:
         """Return the dense network with weights that sub-networks share."""
-        shared, size = self.config.supernet, self.config.finetuning_batch
+        shared = self.config.supernet
         settings = replace(self.config.finetuning, learning_rate=shared.learning_rate)
-        images = self.shuffled(size, 0)
-        named = f"{self.data.identity} {self.mean} {self.std} {size}"
+        images = self.shuffled(self.config.finetuning_batch, 0)
+        named = identity_of(images)
         return supernet(
             module,
             space,

@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from explorer.utils.checks import checked_number
-from spaces import PruningSpace
+from spaces import PruningError, PruningSpace
 from spaces.granularity import checked_ratio
 
 __all__ = ["Ladder", "checked_ladder", "ladder_rows"]
 
 Ladder = int | Sequence[float]
 """Uniform ratios: how many, or which."""
+
+# more differ in no layer that is known
+_MOST = 10_000
 
 
 def checked_ladder(ladder: Any) -> None:
@@ -24,13 +27,15 @@ def checked_ladder(ladder: Any) -> None:
     Raises
     ------
     PruningError
-        If it is anything else, or a ratio is not in (0, 1].
+        If it is anything else, there are too many, or a ratio is not in (0, 1].
     """
     if isinstance(ladder, Sequence) and not isinstance(ladder, str):
+        if len(ladder) > _MOST:
+            raise PruningError(f"ladder: {len(ladder)} ratios, allowed are at most {_MOST}")
         for ratio in ladder:
             checked_ratio("ladder", ratio)
     else:
-        checked_number("ladder", ladder, least=0)
+        checked_number("ladder", ladder, least=0, most=_MOST)
 
 
 def ladder_rows(space: PruningSpace, ladder: Ladder) -> list[npt.NDArray[np.int16]]:

@@ -35,7 +35,7 @@ class Plan:
     ladder
         Uniform ratios evaluated first: how many, evenly spaced, or which.
     eta
-        The best 1/`eta` of each rung are evaluated at the next.
+        The most promising 1/`eta` of each rung are evaluated at the next.
     trials, timeout
         Recipes to evaluate, and minutes after which no further evaluation begins; None for no limit.
     warm_start

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 import moocore
 import numpy as np
@@ -12,9 +13,15 @@ import numpy.typing as npt
 from scipy.stats import kendalltau
 
 from explorer.search.history import Record
-from explorer.search.samplers import Observations
+from explorer.search.samplers import Past
+from explorer.search.samplers.belief import Aim, Belief, Evidence
+from explorer.search.samplers.domains import Recipes
+from explorer.search.trials import Claim
+from spaces import COSTS
 
-__all__ = ["agreement", "best_first", "doubt", "promotable"]
+__all__ = ["Agreement", "agreement", "best_first", "doubt", "failed_rung", "promotable"]
+
+Row = npt.NDArray[np.int16]
 
 
 def best_first(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -36,14 +43,53 @@ def best_first(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     return np.lexsort((-added, ranks))
 
 
-def promotable(observed: Observations, rung: int, eta: float) -> npt.NDArray[np.intp]:
-    """Return which observations of a rung are its best 1/eta, as positions, the best first.
+def promotable(past: Past, eta: float, claims: Set[Claim]) -> tuple[Row, int] | None:
+    """Return the recipe to evaluate at a further rung now, with that rung; None where there is none.
 
-    That is asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) with more than one objective, as in
-    MO-ASHA (Schmucker et al. 2021, arXiv 2106.12639).
+    One in `eta` of a rung's recipes goes on to the next, the highest rung first: asynchronous successive halving (Li et
+    al. 2020, arXiv 1810.05934). It is the recipe from which the frontier of the last rung is expected to gain most,
+    after all that was measured at any rung. Ranks at a low rung would not do: before they are trained, small
+    sub-networks look all alike.
+
+    Parameters
+    ----------
+    past
+        The observations so far.
+    eta
+        Above 1.
+    claims
+        The rows, as bytes, with the rungs above the first that they were evaluated at, or are.
     """
-    here = np.flatnonzero(observed.rungs == rung)
-    return here[best_first(observed.values[here])][: int(len(here) / eta)]
+    observed = past.observed
+    for rung in reversed(range(past.rungs - 1)):
+        here = observed.rungs == rung
+        gone = {key for key, reached in claims if reached == rung + 1}
+        if int(here.sum() / eta) > len(gone):
+            waiting = np.flatnonzero(here)[[row.tobytes() not in gone for row in observed.rows[here]]]
+            measured = {row.tobytes() for row in observed.rows[observed.rungs > rung]}
+            return observed.rows[_most_promising(past, waiting, gone - measured)], rung + 1
+    return None
+
+
+def _most_promising(past: Past, waiting: npt.NDArray[np.intp], running: Set[bytes]) -> int:
+    """Return which of the observations promises the last rung's frontier most, with some rows under evaluation."""
+    observed = past.observed
+    if all(name in COSTS for name in past.objectives):
+        # all is known, and no rung changes it
+        return int(waiting[best_first(observed.values[waiting])[0]])
+    aim = Aim.of(past.objectives, past.reference)
+    belief = Belief.of(Recipes(past), Evidence.of(past), aim, past.memo)
+    under = [np.frombuffer(key, dtype=np.int16) for key in sorted(running)]
+    supposed = belief.supposing(np.array(under, dtype=np.int16).reshape(len(under), len(past.space.axes)))
+    return int(waiting[supposed.gain(observed.rows[waiting]).argmax()])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two rungs agree: Kendall's `tau` between the errors of the `recipes` that were evaluated at both."""
+
+    tau: float
+    recipes: int
 
 
 def doubt(trials: int, rungs: int, eta: float) -> str | None:
@@ -56,16 +102,28 @@ def doubt(trials: int, rungs: int, eta: float) -> str | None:
     return f"of {trials} trials none may reach the last of {rungs} rungs, which takes {needed} with eta {eta:g}"
 
 
-def agreement(records: Sequence[Record]) -> dict[str, float]:
-    """Return Kendall's tau between the errors of each rung and the next, over the recipes that have both.
+def failed_rung(records: Sequence[Record], least: int = 1) -> str | None:
+    """Return a sentence for a rung that was evaluated `least` times or more and never well, None without any."""
+    reasons: dict[int, list[str]] = {}
+    for record in records:
+        if record.state == "COMPLETE" and record.reason is not None:
+            reasons.setdefault(record.rung + 1, []).append(record.reason)
+    for rung, failed in sorted(reasons.items()):
+        if len(failed) >= least and all(record.rung < rung for record in records):
+            return f"rung {rung}: all of {len(failed)} evaluations failed: {failed[-1].removeprefix(f'rung {rung}: ')}"
+    return None
+
+
+def agreement(records: Sequence[Record]) -> dict[str, Agreement]:
+    """Return the agreement of each rung with the next, ``0-1`` and so on, over the recipes that have both.
 
     Rungs with fewer than three such recipes, or with equal errors, have none.
     """
-    taus = {}
+    found = {}
     for rung in range(max((record.rung for record in records), default=0)):
         ladders = [[*record.lower, record.metrics] for record in records if record.rung > rung]
         pairs = np.array([[ladder[rung]["error"], ladder[rung + 1]["error"]] for ladder in ladders])
         tau = kendalltau(*pairs.T).statistic if len(pairs) > 2 else np.nan
         if np.isfinite(tau):
-            taus[f"{rung}-{rung + 1}"] = float(tau)
-    return taus
+            found[f"{rung}-{rung + 1}"] = Agreement(float(tau), len(pairs))
+    return found

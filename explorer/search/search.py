@@ -14,7 +14,7 @@ import optuna
 from explorer.search.history import History, Known, Record
 from explorer.search.jobs import Executor, Job, Result
 from explorer.search.proposal import Proposal
-from explorer.search.rungs import promotable
+from explorer.search.rungs import failed_rung, promotable
 from explorer.search.samplers import Observations, Parameters, Past, RowSampler, make_sampler
 from explorer.search.trials import Claim, Trials
 from explorer.search.unseen import Unseen
@@ -71,7 +71,8 @@ class Search:
     dense
         The dense network's metrics, known without an evaluation.
     rungs, eta
-        How many rungs there are. A recipe begins at the first; the best 1/`eta` of each are evaluated at the next.
+        How many rungs there are. A recipe begins at the first; the most promising 1/`eta` of each are
+        evaluated at the next.
     reference
         Of the hypervolume, one value an objective; all 1 by default.
     features
@@ -161,8 +162,8 @@ class Search:
         Raises
         ------
         PruningError
-            If all evaluations fail: the first five, or fewer where there are no more. If all recipes are over the limit
-            on the latency: the first fifty, or all there are.
+            If all evaluations fail, or all of a further rung: the first five, or fewer where there are no more. If all
+            recipes are over the limit on the latency: the first fifty, or all there are.
         """
         deadline = None if timeout is None else time.monotonic() + 60 * timeout
         try:
@@ -204,7 +205,8 @@ class Search:
 
     def _refuse_hopeless(self, least: int, least_slow: int = _STALE) -> None:
         """Raise if so many evaluations, or latencies, came to nothing and none to anything."""
-        if (reason := self._history.hopeless(least, least_slow)) is not None:
+        reason = self._history.hopeless(least, least_slow) or failed_rung(self.records, least)
+        if reason is not None:
             raise PruningError(reason)
 
     def _sync(self) -> None:
@@ -230,17 +232,16 @@ class Search:
         Where time is `over` nothing begins, but it is told why, if there is nothing left to do.
         """
         claims = self._claims()
-        promotions = self._promotions(claims)
+        promotion = promotable(self._known_to_sampler(), self._eta, self._promoted | {c for c in claims if c[1]})
         running = {key for key, rung in claims if not rung}
-        if not promotions and len(self._history) + len(running) >= trials:
+        if promotion is None and len(self._history) + len(running) >= trials:
             return "trials"
-        if not promotions and self._unseen.exhausted(running):
+        if promotion is None and self._unseen.exhausted(running):
             return "exhausted"
         if over:
             return "timeout"
-        if promotions:
-            best, rung = promotions[0]
-            self._evaluate(_Pending(best, rung, "promotion", time.perf_counter()))
+        if promotion is not None:
+            self._evaluate(_Pending(*promotion, "promotion", time.perf_counter()))
             return None
         seen = {**self._history.known, **dict.fromkeys(running)}
         row: Row | None = next((row for row in self._ladder if row.tobytes() not in seen), None)
@@ -253,17 +254,6 @@ class Search:
                 return "stuck"
         self._propose(trials, row, source)
         return None
-
-    def _promotions(self, claims: set[Claim]) -> list[tuple[Row, int]]:
-        """Return the rows that may be evaluated at a further rung, with that rung, the highest first."""
-        observed = self._history.observed
-        found = []
-        for rung in reversed(range(self._rungs - 1)):
-            for place in promotable(observed, rung, self._eta):
-                claim = observed.rows[place].tobytes(), rung + 1
-                if claim not in self._promoted and claim not in claims:
-                    found.append((observed.rows[place], rung + 1))
-        return found
 
     def _propose(self, trials: int, fixed: Row | None, source: str) -> None:
         """Ask the sampler for a recipe and begin its evaluation if it needs one; or begin that of a `fixed` one."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from spaces import PruningError
 
 __all__ = ["checked_number"]
 
+# what seeds and sizes can be in numpy and torch, and what float32 holds
+_LARGEST_WHOLE = 2**63 - 1
+_LARGEST = 3.4e38
+_SHOWN_BITS = 256
+
 
 def checked_number(
-    key: str, value: Any, *, least: float, whole: bool = True, optional: bool = False, above: bool = False
+    key: str,
+    value: Any,
+    *,
+    least: float,
+    most: float | None = None,
+    whole: bool = True,
+    optional: bool = False,
+    above: bool = False,
 ) -> None:
     """Check that a value is a finite number.
 
@@ -23,6 +34,8 @@ def checked_number(
         Anything.
     least
         The smallest value allowed, or with `above` the value it must exceed.
+    most
+        The greatest value allowed; by default the largest of 64 bits for whole numbers, of 32 bits for others.
     whole
         Whether only whole numbers are allowed.
     optional
@@ -36,7 +49,16 @@ def checked_number(
     if value is None and optional:
         return
     kinds = int if whole else int | float
-    small = isinstance(value, kinds) and (value <= least if above else value < least)
-    if isinstance(value, bool) or not isinstance(value, kinds) or small or not math.isfinite(value):
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    greatest = (_LARGEST_WHOLE if whole else _LARGEST) if most is None else most
+    # NaN is neither
+    if not number or not (value > least if above else value >= least) or not value <= greatest:
         kind = "whole number" if whole else "number"
-        raise PruningError(f"{key}: {value!r}, allowed is a {kind} {'>' if above else '>='} {least}")
+        bound = f" and <= {greatest:.4g}" if most is not None or (number and value > greatest) else ""
+        raise PruningError(f"{key}: {_shown(value)}, allowed is a {kind} {'>' if above else '>='} {least}{bound}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it; Python refuses to write thousands of digits."""
+    long = isinstance(value, int) and value.bit_length() > _SHOWN_BITS
+    return f"a number of {value.bit_length()} bits" if long else repr(value)

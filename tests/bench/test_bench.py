@@ -181,8 +181,8 @@ def test_both_ways_make_modules_of_one_size() -> None:
 
 def test_slicing_alone_makes_the_tensors_of_the_module() -> None:
     case = Case.built_in("resnet_digits")
-    kept = case.ranking.kept(Recipe.of({unit.name: 0.5 for unit in case.network.units}))
-    module = case.surgeon.build(kept)
+    kept = case.pruner.kept(Recipe.of({unit.name: 0.5 for unit in case.network.units}))
+    module = case.pruner.surgeon.build(kept)
     small = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for tensor, made in zip(case.network.tensors, _bare(case, kept)(), strict=True):
         assert torch.equal(made, small[tensor.name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from dataclasses import replace
@@ -14,9 +15,11 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset
 
+import explorer
 from explorer import data, models
 from explorer.data import Batch
 from explorer.data.task import Task, classification, regression
+from explorer.evaluation import finetuning
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import Settings
@@ -234,7 +237,67 @@ def test_evaluations_travel_to_other_processes(evaluator, batches, tmp_path) -> 
 # files
 
 
-def test_weights_stay_states_go_and_tidy_keeps_what_is_asked_for(evaluator, batches, tmp_path) -> None:
+def test_files_are_named_by_all_that_made_them(evaluator, batches, digits, tmp_path) -> None:
+    """No weights are taken that were trained from, to or on something else."""
+    recipe, meter = mixed(evaluator.meter.network), evaluator.meter
+
+    def made(model=None, scores=None, calibration=None, task=None) -> Inherited:
+        return Inherited.of(
+            meter.model if model is None else model,
+            meter.network,
+            scores or evaluator.pruner.scores,
+            calibration or evaluator.calibration,
+            meter.validation,
+            task or meter.task,
+        )
+
+    def name(inherited: Inherited = evaluator, loader: Any = batches, **options: Any) -> str:
+        return tuned(inherited, loader, folder=tmp_path, **options).kept(recipe).name
+
+    other = copy.deepcopy(meter.model)
+    with torch.no_grad():
+        next(other.parameters()).flatten()[0] += 1e-3
+    doubled = replace(meter.task, prediction=lambda out: 2 * out)
+    pairs = list(data.Batches(digits.train.subset(range(64)), 32, mean=digits.mean, std=digits.std))
+    moved = [(x + 1e-3, y) for x, y in pairs]
+    loaders = [DataLoader(TensorDataset(*map(torch.cat, zip(*part, strict=True))), 32) for part in (pairs, moved)]
+    names = [
+        name(),
+        name(made(model=other)),
+        name(made(scores=score(meter.model, meter.network, "random"))),
+        name(made(calibration=evaluator.calibration[:1])),
+        name(made(task=doubled)),
+        name(loader=replace(batches, crop=batches.crop + 1)),
+        name(loader=replace(batches, split=batches.split.subset(range(len(batches.split) - 1)))),
+        *(name(loader=loader) for loader in (pairs, moved, *loaders)),
+        name(seed=1),
+        name(start="scratch", rungs=(1, 3)),
+        name(rungs=(0, 3)),
+        name(settings=Settings(learning_rate=0.011)),
+    ]
+    assert len(set(names)) == len(names)
+    assert name(made()) == names[0]
+    assert name(loader=[(x.clone(), y.clone()) for x, y in pairs]) == name(loader=pairs)
+
+
+def test_a_folder_holds_the_weights_of_several_networks(tmp_path) -> None:
+    """A second study of another dense network in the same folder is what it is without the folder."""
+    torch.manual_seed(0)
+    x, y = torch.randn(32, 3, 6, 6), torch.arange(32) % 2
+    how: dict[str, Any] = {"evaluator": {"name": "finetune", "rungs": [1]}, "trials": 2, "sampler": "random"}
+
+    def losses(seed: int, **more: Any) -> list[float]:
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
+        return explorer.explore(model, [(x, y)], [(x, y)], ladder=0, **how, **more).trials["loss"].tolist()
+
+    expected = [losses(seed) for seed in (0, 1)]
+    assert expected[0] != expected[1]
+    for _ in range(2):
+        assert [losses(seed, folder=tmp_path) for seed in (0, 1)] == expected
+
+
+def test_weights_stay_states_go_and_tidy_keeps_what_is_asked_for(evaluator, batches, tmp_path, monkeypatch) -> None:
     recipes = [mixed(evaluator.meter.network), Recipe.of({"0": 0.5}), Recipe.of({"0": 0.25})]
     trained = tuned(evaluator, batches, folder=tmp_path)
     trained(Job(0, recipes[0], 2))
@@ -244,8 +307,9 @@ def test_weights_stay_states_go_and_tidy_keeps_what_is_asked_for(evaluator, batc
     built = trained.build(recipes[0])
     trained.tidy([recipes[0], recipes[2]])
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
-    # a seed apart would train something else: the file is what is built
-    assert equal(replace(trained, batches=[]).build(recipes[0]), built)
+    # the file is what is built: nothing is trained
+    monkeypatch.setattr(finetuning, "Trainer", None)
+    assert equal(trained.build(recipes[0]), built)
     replace(trained, folder=tmp_path / "nowhere").tidy([])
 
 
@@ -370,6 +434,7 @@ def test_what_cannot_be_compared_is_no_number(student, teacher) -> None:
 
 
 def test_a_regression_is_distilled_too(digits) -> None:
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1))
     x = digits.train.inputs[:64]
     pairs: list[Batch] = [(x, digits.train.targets[:64, None].float())]

@@ -65,6 +65,7 @@ def test_another_draw_is_another_population_on_the_same_inputs(explore, folder):
     assert not one[axes].iloc[:9].reset_index(drop=True).equals(other[axes].reset_index(drop=True))
 
 
+@pytest.mark.slow
 def test_spaces_are_compared_and_a_refined_one_is_an_option(explore, folder):
     code, out, err = explore("population", "-m", *QUICK[:-2], "n=9", "space=inner,filter")
     assert code == 0, err
@@ -184,7 +185,7 @@ def test_populations_from_python(tmp_path: Path) -> None:
     space = found.studies["filter 0.5"].problem.space
     assert PruningSpace.from_config(space.network, refined.config).constraints.bounds[0][0] == "flops"
     assert 0 < refined.share <= 1
-    with pytest.raises(PruningError, match="'tile' is no population, allowed are filter 0.5, filter 0.3"):
+    with pytest.raises(PruningError, match=r"'tile' is no population, allowed are filter 0\.5, filter 0\.3"):
         found.refine("tile")
 
 

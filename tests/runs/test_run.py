@@ -108,6 +108,20 @@ def test_export_is_loaded_without_the_dense_network(explore, folder):
     assert (code, err.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize("group", ["model", "data", "task"])
+def test_export_runs_no_code_that_a_strangers_folder_names(explore, folder, tmp_path, group):
+    explore("run", *QUICK, "name=strange", "trials=2", "ladder=0")
+    path = shutil.copytree(folder / "results" / "strange", tmp_path / "strange") / "config.yaml"
+    config, touched = yaml.safe_load(path.read_text()), tmp_path / "touched"
+    config[group] |= {"_target_": "pathlib.Path.touch", "self": str(touched)}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    code, _, err = explore("export", str(path.parent))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert f"'pathlib.Path.touch' ({group}._target_)" in err
+    assert "--allow pathlib.Path" in err
+    assert not touched.exists()
+
+
 def test_a_run_of_another_version_is_not_exported(explore, folder):
     explore("run", *QUICK, "name=older", "trials=2", "ladder=0")
     path = folder / "results" / "older" / "config.yaml"
@@ -212,7 +226,7 @@ def test_a_named_multirun_is_one_folder_with_a_job_each(explore, folder):
 def test_ctrl_c_while_latency_is_measured_leaves_tables_and_is_made_good(explore, folder, monkeypatch):
     from explorer.evaluation.meter import Meter
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -141,14 +141,14 @@ def test_a_run_on_texts_from_the_command_line(explore, folder: Path) -> None:
     quick = ["training.epochs=2", "evaluator.calibration_batches=2", "trials=4", "ladder=2", "name=texts"]
     code, _, err = explore("run", *keys, *quick)
     assert code == 0, err
-    code, _, err = explore("export", "results/texts")
+    code, _, err = explore("export", "results/texts", "--allow", "my_texts")
     assert code == 0, err
     (target,) = (folder / "results" / "texts" / "export").iterdir()
     script = f"""
 import sys; sys.path.insert(0, {str(folder)!r})
 import torch, explorer, my_texts
 split = my_texts.texts().test
-logits = explorer.load({str(target)!r})(**split.inputs)["logits"]
+logits = explorer.load({str(target)!r}, allow=["my_texts"])(**split.inputs)["logits"]
 print(float((logits.argmax(1) != split.targets).float().mean()))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pandas as pd
 import pytest
 import yaml
 
 from explorer.bench import run_bench
-from explorer.search.executors import EXECUTORS, check_executor
+from explorer.search.executors import EXECUTORS, check_executor, make_executor, worker_threads
+from explorer.search.jobs import Job
 from explorer.utils.conf import conf
-from spaces import PruningError
+from spaces import PruningError, Recipe
 from tests.search.test_executors import INLINE, LOCAL, RAY, SLURM
 
 TINY = ["executors.models=[resnet_digits]", "executors.candidates=1", "executors.turns=1", "executors.seconds=0.02"]
@@ -33,6 +36,7 @@ def test_every_section_of_conf_is_allowed():
     [
         (INLINE | {"name": "locl"}, "executor: 'locl' is unknown, did you mean 'local'?"),
         (LOCAL | {"workers": 0}, "executor.workers: 0, allowed is a whole number >= 1"),
+        (LOCAL | {"workers": 100_000}, "executor.workers: 100000, allowed is a whole number >= 1 and <= 1024"),
         (LOCAL | {"threads": 1.5}, "executor.threads: 1.5, allowed is a whole number >= 1"),
         (RAY | {"cpus": 0}, "executor.cpus: 0, allowed is a number > 0"),
         (RAY | {"gpus": -1}, "executor.gpus: -1, allowed is a number >= 0"),
@@ -48,6 +52,37 @@ def test_mistakes_are_told_in_one_line(section, said):
         check_executor(section)
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("openmp", "threads", "used"),
+    [(None, None, None), ("", None, None), ("3", None, 3), ("3", 2, 2), ("5,2", None, 5), ("0", None, None)],
+)
+def test_local_workers_use_the_threads_that_are_recorded(openmp, threads, used, tmp_path, monkeypatch):
+    """Those of the section, else of OMP_NUM_THREADS, else their share of the cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if openmp is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", openmp)
+    section = {**LOCAL, "workers": 1, "threads": threads}
+    recorded = worker_threads(section, "cpu")
+    assert recorded == (len(os.sched_getaffinity(0)) if used is None else used)
+    executor = make_executor(section, openmp_threads, folder=tmp_path, device="cpu")
+    try:
+        executor.submit(Job(0, Recipe()))
+        ((_, result),) = executor.wait()
+        assert result.metrics == {"threads": recorded}
+    finally:
+        executor.close()
+
+
+def openmp_threads(job: Job) -> dict[str, float]:
+    return {"threads": int(os.environ["OMP_NUM_THREADS"])}
+
+
+def test_who_evaluates_in_the_driver_has_no_threads_of_its_own():
+    assert worker_threads(INLINE, "cpu") is None
+    assert worker_threads(RAY | {"cpus": 0.5}, "cpu") == 1
+    assert worker_threads(SLURM | {"cpus": 4}, "cpu") == 4
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,28 @@ def test_it_is_better_than_chance_and_better_still_with_features_or_an_earlier_s
     assert alone < warm
 
 
+def test_two_seeds_share_few_proposals_and_are_equally_good():
+    space = space_of(chain([16] * 5 + [10]), (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125))
+
+    def features(rows):
+        # what each unit matters is known about as well as its Taylor score tells
+        return np.log(errors(space, rows) * np.exp(0.3 * np.cos(rows).sum(1)))[:, None]
+
+    begin, found = [space.uniform(ratio) for ratio in (0.8, 0.6, 0.4, 0.2)], []
+    for seed in range(3):
+        rows = list(begin)
+        while len(rows) < 16:
+            rows.append(proposed(past_of(space, np.array(rows), features=features, seed=seed)))
+        found.append(rows)
+    own = [[row.tobytes() for row in rows[4:]] for rows in found]
+    assert len({rows[0] for rows in own}) > 1
+    for one, other in itertools.combinations(own, 2):
+        assert len(set(one) & set(other)) <= 3
+    volumes = [volume(space, np.array(rows)) for rows in found]
+    assert len(set(volumes)) == 3
+    assert max(volumes) < 1.03 * min(volumes)
+
+
 def test_lower_rungs_say_where_the_last_one_is_worth_it(space):
     rows = space.sample(24, RNG(2))
     flops = space.costs(rows)["flops"] / space.dense["flops"]

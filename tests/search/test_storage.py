@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -131,6 +133,51 @@ def test_a_torn_journal_is_mended_by_whoever_writes_next(tmp_path):
         mine.ask()
         assert len(theirs.get_trials()) == len(mine.get_trials())
     assert len(open_study(journal(path), "s", ["error", "flops"], identity="i").get_trials()) == 3
+
+
+DAMAGES = {
+    "missing": lambda lines: [*lines[:4], *lines[5:]],
+    "the first is missing": lambda lines: lines[1:],
+    "twice": lambda lines: [*lines[:5], lines[4], *lines[5:]],
+    "exchanged": lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]],
+    "junk": lambda lines: [*lines[:4], b"junk\n", *lines[5:]],
+    "bytes": lambda lines: [*lines[:4], b"\x00\xff\n", *lines[5:]],
+    "a number": lambda lines: [*lines[:4], b"5\n", *lines[5:]],
+    "cut": lambda lines: [*lines[:4], lines[4][:20] + b"\n", *lines[5:]],
+    "empty": lambda lines: [*lines[:4], b"\n", *lines[5:]],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_line_of_a_journal_is_named_and_never_skipped(tmp_path, damage):
+    path = tmp_path / "study.journal"
+    study = study_in(str(path))
+    for value in range(4):
+        study.tell(study.ask().number, [value, value])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(DAMAGES[damage](lines)))
+    number = {"the first is missing": 1, "twice": 6}.get(damage, 5)
+    with pytest.raises(PruningError, match=rf"study\.journal', line {number}: not the entry of that number") as caught:
+        open_study(journal(path), "s", ["error", "flops"], identity="i")
+    assert "\n" not in str(caught.value)
+    path.write_bytes(b"".join(lines))
+    assert len(open_study(journal(path), "s", ["error", "flops"], identity="i").get_trials()) == 4
+
+
+def test_a_journal_on_a_full_disk_is_one_line_and_goes_on_once_there_is_room(tmp_path, monkeypatch):
+    path = tmp_path / "study.journal"
+    study = study_in(str(path))
+    study.ask()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(PruningError, match="can't be written: No space left"):
+            study.ask()
+    study.ask()
+    assert len(open_study(journal(path), "s", ["error", "flops"], identity="i").get_trials()) >= 2
 
 
 class GoneError(ConnectionError):

@@ -11,12 +11,19 @@ from explorer.analysis.run_folder import RunFolder
 
 CONFIG: dict[str, Any] = {
     **{"model": {"name": "timm"}, "data": {"name": "d"}, "task": {"name": "classification"}, "space": {"name": "s"}},
-    **{"criterion": {"name": "l1"}, "seed": 0, "storage": {"url": None}, "identity": {}},
+    **{
+        "criterion": {"name": "l1"},
+        "evaluator": {"name": "inherit"},
+        "sampler": {"name": "random"},
+        "seed": 0,
+        "storage": {"url": None},
+        "identity": {},
+    },
     **{"facts": {"data_identity": "d", "network": "n", "machine": "m"}},
 }
 SUMMARY: dict[str, Any] = {
     **{"trials": 1, "points": 1, "ended": "trials", "hypervolume": 0.4, "hypervolume_ladder": None, "failed": 0},
-    **{"error": {"label": "validation error (%)", "scale": 100.0}, "dense": {"error": 0.25}, "tau": {}},
+    **{"error": {"label": "validation error (%)", "scale": 100.0}, "dense": {"error": 0.25}, "warnings": [], "tau": {}},
 }
 POINT = {
     **{"trial": 0, "state": "COMPLETE", "source": "search", "rung": 0, "granularity": "filter"},

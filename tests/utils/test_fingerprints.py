@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from explorer.utils.fingerprints import definition, fingerprint
+from explorer.utils.fingerprints import fingerprint
 
 PARTS = [
     {"a": 1, "b": [2.0, "x"]},
@@ -53,10 +55,63 @@ def test_order_layout_and_process_do_not_matter() -> None:
     assert out.strip() == fingerprint({"a": 1}, object())
 
 
+class Net(nn.Module):
+    """A module whose forward another class may have otherwise."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.layer, self.factor = nn.Linear(2, 2), factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * self.layer(x)
+
+
+def net(factor: float = 1.0) -> Net:
+    torch.manual_seed(0)
+    return Net(factor)
+
+
+def test_modules_differ_by_tensors_attributes_and_code_and_not_by_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(net())
+    assert before == fingerprint(net().eval())
+    other = net()
+    with torch.no_grad():
+        other.layer.bias[0] += 1e-6
+    buffered = net()
+    buffered.register_buffer("extra", torch.zeros(1), persistent=False)
+    found = {before, fingerprint(net(2.0)), fingerprint(other), fingerprint(buffered)}
+    # as if the file was edited between two runs
+    monkeypatch.setattr(Net, "forward", lambda self, x: self.layer(x) - 1)
+    assert len(found | {fingerprint(net())}) == 5
+
+
+SCALE = 2.0
+
+
+def scaled(x: float) -> float:
+    return SCALE * x
+
+
+def test_a_function_enters_with_what_it_names_in_its_own_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def calls(x: float) -> float:
+        return scaled(x) + 1
+
+    before = fingerprint(calls)
+    assert before == fingerprint(calls)
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
+    assert before != fingerprint(calls)
+
+
+def test_attributes_of_objects_enter() -> None:
+    assert fingerprint(nn.CrossEntropyLoss(torch.ones(3))) != fingerprint(nn.CrossEntropyLoss(torch.zeros(3)))
+    nested = [functools.partial(scaled, x) for x in (1, 1, 2)]
+    assert fingerprint(nested[0]) == fingerprint(nested[1]) != fingerprint(nested[2])
+
+
 @pytest.mark.parametrize("change", [lambda: lambda x: x + 2, lambda: lambda x, y=1: x + 1])
-def test_a_function_that_does_something_else_has_another_definition(change) -> None:
+def test_a_function_that_does_something_else_has_another_fingerprint(change) -> None:
     def made(held: int):
         return lambda x: x + held
 
-    assert definition(lambda x: x + 1) != definition(change())
-    assert definition(made(1)) == definition(made(1)) != definition(made(2))
+    assert fingerprint(lambda x: x + 1) != fingerprint(change())
+    assert fingerprint(made(1)) == fingerprint(made(1)) != fingerprint(made(2))

@@ -1,16 +1,18 @@
-"""Granularities side by side: what is theory, multiply-adds, next to what this machine makes of it, latency."""
+"""Granularities, or the jobs of a multirun, side by side: error over multiply-adds, and over measured latency."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.analysis.plots.style import STYLE
+from explorer.analysis.plots.stairs import median_stair, stair
+from explorer.analysis.plots.style import CHANCE, STYLE, captioned, near_chance
 from explorer.search.metrics import METRICS, Metric
 
 __all__ = ["LOOKS", "comparison_data", "comparison_figure", "draw_comparison"]
@@ -29,8 +31,11 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "mixed": ("#999999", "o", "-."),
 }
 """Colour, marker and line of every granularity."""
-# whose looks criteria take in turn
-_DISTINCT = ("element", "tile_element", "block", "vector", "tile_vector", "kernel", "layer", "mixed")
+# whose looks other names take in turn
+_DISTINCT = ("element", "block", "tile_element", "tile_vector", "kernel", "vector", "layer", "mixed")
+
+# what jobs of a multirun may differ in, besides their seeds
+_CHOICES = ("space", "criterion", "evaluator", "sampler")
 
 _PANELS = (
     ("flops_ratio", "multiply-adds (relative to dense)"),
@@ -39,34 +44,51 @@ _PANELS = (
 
 
 def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
-    """Return what the comparison shows: job, series, cost, x, error and order, one row a point and cost.
+    """Return the points of the comparison: job, series, cost, x and error, one row a point and cost.
 
-    `series` is the granularity, or the criterion where these differ and all points have one granularity.
-
-    `order` is that of multiply-adds, in which a line connects the points of either cost.
+    `series` is what jobs differ in, of criterion, sampler, space and evaluator; where that is nothing, the granularity.
 
     Parameters
     ----------
     points
-        Rows with ``granularity``, ``error``, ``flops_ratio`` and, if there, ``latency_batch_ratio``, ``job`` and
-        ``criterion``.
+        Rows with ``granularity``, ``error``, ``flops_ratio`` and, if there, ``latency_batch_ratio``, ``job`` and the
+        job's choices. Of a cost that was not measured there is no row.
     """
-    alike = len(set(points["granularity"])) == 1 and len(set(points.get("criterion", ()))) > 1
-    series, frames = points["criterion" if alike else "granularity"], []
+    differing = [key for key in _CHOICES if len(set(points.get(key, ()))) > 1]
+    series = points[differing].agg(" ".join, axis=1) if differing else points["granularity"]
+    frames = []
     for cost, _ in _PANELS:
         if cost in points:
-            part = pd.DataFrame({"series": series, "x": points[cost], "order": points["flops_ratio"]})
-            frames.append(part.assign(job=points.get("job", ""), error=points["error"], cost=cost).dropna())
+            part = pd.DataFrame({"series": series, "x": points[cost], "error": points["error"]})
+            frames.append(part.assign(job=points.get("job", ""), cost=cost).dropna())
     return pd.concat(frames, ignore_index=True)
 
 
-def draw_comparison(data: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the points of one cost, a line for every series of every job."""
+def draw_comparison(data: pd.DataFrame, ax: Axes, *, trivial: float | None = None) -> Axes:
+    """Draw the points of one cost: a stair for every series of every job, of several jobs thin with their median.
+
+    Points near the error `trivial` of a predictor that knows nothing are grey.
+    """
     others = cycle(look for name, look in LOOKS.items() if name in _DISTINCT)
     looks = {**LOOKS, **{name: next(others) for name in dict.fromkeys(data["series"]) if name not in LOOKS}}
+    points = data.rename(columns={"error": "y"})
+    poor = near_chance(points["y"], trivial)
+    if poor.any():
+        ax.scatter(points.loc[poor, "x"], points.loc[poor, "y"], s=14, color=CHANCE, lw=0, label="near chance")
     for name, (colour, marker, line) in looks.items():
-        for _, mine in data[data["series"] == name].sort_values("order").groupby("job"):
-            ax.plot(mine["x"], mine["error"], line, marker=marker, color=colour, ms=5, lw=1, alpha=0.9, label=name)
+        jobs = [job for _, job in points[~poor & (points["series"] == name)].groupby("job")]
+        look: dict[str, Any] = {"color": colour, "drawstyle": "steps-post"}
+        for job in jobs:
+            corners = stair(job)
+            if len(jobs) > 1:
+                ax.plot(corners["x"], corners["y"], line, lw=0.6, alpha=0.45, **look)
+            else:
+                ax.plot(corners["x"], corners["y"], line, lw=1, alpha=0.9, **look)
+                ax.plot(job["x"], job["y"], marker, color=colour, ms=5, label=name)
+        if len(jobs) > 1:
+            middle = median_stair(jobs)
+            label = f"{name} (median of {len(jobs)})"
+            ax.plot(middle["x"], middle["y"], line, marker=marker, ms=4, lw=1.6, label=label, **look)
     return ax
 
 
@@ -76,6 +98,8 @@ def comparison_figure(
     *,
     error: Metric = METRICS["error"],
     title: str = "",
+    trivial: float | None = None,
+    doubts: Sequence[str] = (),
 ) -> Figure:
     """Return error over multiply-adds beside error over measured latency, both relative to the dense network.
 
@@ -89,16 +113,21 @@ def comparison_figure(
         How an error is shown.
     title
         Above the figure.
+    trivial
+        The error of a predictor that knows nothing, None where it is not known.
+    doubts
+        Sentences below the figure on what makes its numbers doubtful.
     """
     data = comparison_data(points)
     data["error"] *= error.scale
     dense = error.scale * dense_error
+    chance = None if trivial is None else error.scale * trivial
     panels = [(cost, label) for cost, label in _PANELS if (data["cost"] == cost).any()]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.6 + 3.9 * len(panels), 4.2), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (cost, label) in zip(axes, panels, strict=True):
-            draw_comparison(data[data["cost"] == cost], ax)
+            draw_comparison(data[data["cost"] == cost], ax, trivial=chance)
             ax.axhline(dense, color="black", lw=1, ls=":", zorder=0)
             ax.plot(1, dense, "*", color="black", ms=11, zorder=5, clip_on=False, label="dense network")
             ax.set_xlabel(label)
@@ -110,4 +139,5 @@ def comparison_figure(
         figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
         if title:
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+        captioned(figure, doubts)
     return figure

@@ -1,8 +1,9 @@
-"""The Pareto plot: what was explored, the ladder, the frontier and the dense network."""
+"""The Pareto plot: the explored networks, the uniform ratios, the frontier, the budget and the dense network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,13 +11,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.analysis.plots.style import STYLE
+from explorer.analysis.plots.stairs import stair
+from explorer.analysis.plots.style import CHANCE, STYLE, captioned, near_chance
 from explorer.analysis.tables import Scale, frontier_table
 from explorer.search.metrics import METRICS, Metric
 
 __all__ = ["BASELINES", "COLOURS", "draw_pareto", "pareto_data", "pareto_figure"]
 
-COLOURS = {"search": "#56B4E9", "ladder": "#E69F00", "frontier": "#0072B2", "dense": "#000000"}
+COLOURS = {"search": "#56B4E9", "ladder": "#E69F00", "frontier": "#0072B2", "dense": "#000000", "budget": "#D55E00"}
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 
@@ -28,6 +30,9 @@ BASELINES: Mapping[str, tuple[str, str]] = {
 }
 """Colour and marker of the baselines, by allocation."""
 
+Bounds = Sequence[tuple[str, float, float]]
+"""Metric, least and most, as `spaces.Budget.absolute` gives them."""
+
 
 def pareto_data(
     trials: pd.DataFrame,
@@ -37,7 +42,7 @@ def pareto_data(
     y: str,
     baselines: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return what a Pareto plot shows, in plot units: columns x, y, y_se, kind and granularity.
+    """Return the points of a Pareto plot, in plot units: columns x, y, y_se, kind, granularity and chance.
 
     Parameters
     ----------
@@ -56,7 +61,9 @@ def pareto_data(
     -------
     pandas.DataFrame
         `kind` is ``search``, ``ladder``, ``lower`` (measured at a lower rung than others), ``frontier``
-        (non-dominated, again), ``dense`` or for a baseline its allocation; `granularity` that of the trials table.
+        (non-dominated at the highest rung, again), ``dense`` or for a baseline its allocation; `granularity` that of
+        the trials table; `chance` whether y is that of a predictor that knows next to nothing. Points of which x or y
+        was not measured are left out.
     """
     finished = trials[trials["state"] == "COMPLETE"]
     kinds = finished["source"].where(finished["source"] == "ladder", "search")
@@ -68,14 +75,17 @@ def pareto_data(
         measured = baselines[baselines["state"] == "COMPLETE"]
         parts.append((measured, measured["allocation"]))
     frames, factor = [], _shown(y, scale).scale
+    trivial = scale.trivial(y)
     for table, kind in parts:
+        if x not in table:
+            continue
         se = table.get(f"{y}_se", np.nan)
         frames.append(
             pd.DataFrame({"x": table[x] * METRICS[x].scale, "y": table[y] * factor, "y_se": se * factor}).assign(
-                kind=kind, granularity=table.get("granularity", "dense")
+                kind=kind, granularity=table.get("granularity", "dense"), chance=near_chance(table[y], trivial)
             )
         )
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True).dropna(subset=["x", "y"]).reset_index(drop=True)
 
 
 def _shown(key: str, scale: Scale) -> Metric:
@@ -83,56 +93,60 @@ def _shown(key: str, scale: Scale) -> Metric:
 
 
 def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw what `pareto_data` prepared."""
-    search, ladder = (data[data["kind"] == kind] for kind in ("search", "ladder"))
-    front = data[data["kind"] == "frontier"].sort_values("x")
-    dense = data[data["kind"] == "dense"]
-    ax.scatter(search["x"], search["y"], s=18, color=COLOURS["search"], alpha=0.6, lw=0, label="explored")
-    lower = data[data["kind"] == "lower"]
+    """Draw what `pareto_data` prepared: points, and a stair through those of the ladder and of the frontier alike."""
+    good, kinds = data[~data["chance"]], data["kind"]
+    look: dict[str, Any]
+    explored = good[good["kind"] == "search"]
+    if len(explored):
+        ax.scatter(explored["x"], explored["y"], s=18, color=COLOURS["search"], alpha=0.6, lw=0, label="explored")
+    poor = data[data["chance"] & kinds.isin(["search", "ladder", "frontier"])]
+    if len(poor):
+        ax.scatter(poor["x"], poor["y"], s=18, color=CHANCE, lw=0, label="near chance")
+    lower = data[kinds == "lower"]
     if len(lower):
-        ax.scatter(
-            lower["x"], lower["y"], s=14, facecolors="none", edgecolors="#999999", lw=0.7, label="at a lower rung"
-        )
-    label = "uniform ratios"
-    for _, rungs in ladder.sort_values("x").groupby("granularity"):
-        ax.plot(rungs["x"], rungs["y"], "--s", ms=4, lw=1, color=COLOURS["ladder"], label=label)
-        label = "_a legend needs it once"
+        look = {"facecolors": "none", "edgecolors": "#999999", "lw": 0.7}
+        ax.scatter(lower["x"], lower["y"], s=14, label="at a lower rung", **look)
+    label: str | None = "uniform ratios"
+    for _, ladder in good[good["kind"] == "ladder"].groupby("granularity"):
+        _draw_stair(ladder, ax, COLOURS["ladder"], lw=1)
+        ax.plot(ladder["x"], ladder["y"], "s", ms=4, color=COLOURS["ladder"], label=label)
+        # a legend needs it once
+        label = None
+    front = good[good["kind"] == "frontier"]
     if len(front):
-        # a stair: between two points of the front only the cheaper is known to be reached
-        end = max(float(data["x"].max()), float(front["x"].iloc[-1]))
-        ax.step([*front["x"], end], [*front["y"], front["y"].iloc[-1]], where="post", lw=1.6, color=COLOURS["frontier"])
+        _draw_stair(front, ax, COLOURS["frontier"], lw=1.6)
         ax.errorbar(
             front["x"], front["y"], yerr=front["y_se"].fillna(0), fmt="o", ms=5, lw=1, color=COLOURS["frontier"],
             label="frontier (± 1 s.e.)" if front["y_se"].notna().any() else "frontier",
         )  # fmt: skip
-    ax.scatter(
-        dense["x"],
-        dense["y"],
-        marker="*",
-        s=130,
-        color=COLOURS["dense"],
-        zorder=4,
-        label="dense network",
-        clip_on=False,
-    )
+    dense = data[kinds == "dense"]
+    if len(dense):
+        look = {"marker": "*", "s": 130, "color": COLOURS["dense"], "zorder": 4, "clip_on": False}
+        ax.scatter(dense["x"], dense["y"], label="dense network", **look)
     for name, (colour, marker) in BASELINES.items():
-        mine = data[data["kind"] == name]
+        mine = data[kinds == name]
         if len(mine):
-            ax.plot(
-                mine["x"],
-                mine["y"],
-                marker,
-                ms=6,
-                mfc="none",
-                mew=1.4,
-                color=colour,
-                zorder=3,
-                label=f"{name} allocation",
-            )
+            look = {"ms": 6, "mfc": "none", "mew": 1.4, "color": colour, "zorder": 3}
+            ax.plot(mine["x"], mine["y"], marker, label=f"{name} allocation", **look)
     ax.set_xlim(left=0)
     if data["y"].min() >= 0:
         ax.set_ylim(bottom=0)
-    ax.legend(loc="best")
+    return ax
+
+
+def _draw_stair(points: pd.DataFrame, ax: Axes, colour: str, *, lw: float) -> None:
+    corners = stair(points)
+    ax.step(corners["x"], corners["y"], where="post", lw=lw, color=colour)
+
+
+def draw_budget(bounds: Bounds, x: str, ax: Axes) -> Axes:
+    """Draw the limits on the cost `x` as lines."""
+    label: str | None = "budget"
+    for metric, *limits in bounds:
+        for limit in limits:
+            if metric == x and limit > 0:
+                ax.axvline(limit * METRICS[x].scale, color=COLOURS["budget"], lw=1, ls=":", zorder=0, label=label)
+                label = None
     return ax
 
 
@@ -145,16 +159,22 @@ def pareto_figure(
     y: str = "error",
     title: str = "",
     baselines: pd.DataFrame | None = None,
+    bounds: Bounds = (),
+    doubts: Sequence[str] = (),
 ) -> Figure:
     """Return the figure of `y` over the cost `x` for all trials, the frontier, the ladder and the dense network.
 
-    `baselines` are drawn beside them, as `pareto_data` takes them.
+    `baselines` are drawn beside them, as `pareto_data` takes them; `bounds` are the budget, and `doubts` sentences
+    below the figure on what makes its numbers doubtful.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         ax = figure.add_subplot()
         draw_pareto(pareto_data(trials, dense, scale, x, y, baselines), ax)
+        draw_budget(bounds, x, ax)
         ax.set_xlabel(METRICS[x].label)
         ax.set_ylabel(_shown(y, scale).label)
         ax.set_title(title, fontsize=10, loc="left")
+        ax.legend(loc="best")
+        captioned(figure, doubts)
     return figure

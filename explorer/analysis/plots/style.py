@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.figure import Figure
 
 from explorer.utils.files import atomic
 
-__all__ = ["COLUMN", "LINES", "NARROW", "STYLE", "save"]
+__all__ = ["CHANCE", "COLUMN", "LINES", "NARROW", "STYLE", "captioned", "near_chance", "save"]
+
+CHANCE = "#BBBBBB"
+"""Colour of points that are near chance."""
+# share of the error of a predictor that knows nothing
+_NEAR = 0.95
 
 STYLE = {
     "figure.dpi": 150,
@@ -49,6 +57,20 @@ LINES = (
     ("#000000", (0, (1, 1))),
 )
 """Okabe and Ito's colours, which colour-blind readers can tell apart, each with a line that tells it without colour."""
+
+
+def near_chance(errors: pd.Series, trivial: float | None) -> pd.Series:
+    """Return which errors are about that of a predictor that knows nothing; none where that is not known."""
+    return errors >= _NEAR * trivial if trivial is not None else pd.Series(False, index=errors.index)
+
+
+def captioned(figure: Figure, sentences: Sequence[str]) -> Figure:
+    """Write sentences below a figure, each on lines of its own."""
+    if sentences:
+        wide = int(15 * figure.get_size_inches()[0])
+        lines = [line for sentence in sentences for line in wrap(f"Note: {sentence}.", wide)]
+        figure.supxlabel("\n".join(lines), fontsize=7, x=0.01, ha="left", color="#555555")
+    return figure
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

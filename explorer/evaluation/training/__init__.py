@@ -2,6 +2,7 @@
 
 from explorer.evaluation.training.checkpoints import Checkpoints
 from explorer.evaluation.training.distillation import distance
+from explorer.evaluation.training.identity import identity_of
 from explorer.evaluation.training.memory import is_out_of_memory, within_memory
 from explorer.evaluation.training.optimization import precision_of
 from explorer.evaluation.training.seeding import epoch_of, seed_of, seeded
@@ -14,6 +15,7 @@ __all__ = [
     "Trainer",
     "distance",
     "epoch_of",
+    "identity_of",
     "is_out_of_memory",
     "precision_of",
     "reestimate_bn",

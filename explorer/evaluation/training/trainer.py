@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from explorer.data import Batch, moved, size_of
 from explorer.data.task import Task
@@ -85,11 +86,14 @@ class Trainer:
     ) -> None:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not parameters:
-            raise PruningError("training: every parameter of the model is frozen; model.weights takes trained ones")
+            raise PruningError(
+                "training: every parameter of the model is frozen; model.requires_grad_(True) thaws them"
+            )
         self.model, self.task, self.settings, self.teacher = model, task, settings, teacher
         self.optimizer = optimizer_of(parameters, settings)
         self.average = Average(model, settings.ema) if settings.ema else None
         self._device = device_of(model)
+        self._normalises = any(isinstance(module, _BatchNorm) for module in model.modules())
         self._backward = backward or self._descend
         # of an epoch; 0 until it is known
         self._steps = 0
@@ -100,7 +104,8 @@ class Trainer:
         Parameters
         ----------
         batches
-            Inputs and targets; without a length, the first epoch runs at the full learning rate.
+            Inputs and targets; without a length, the first epoch runs at the full learning rate. Where there is batch
+            norm, one of a single input after larger ones is left out.
         number
             What the epoch is called.
         begun, of
@@ -121,6 +126,9 @@ class Trainer:
             progress = (begun + (done / steps if steps else 0)) / of
             group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
             inputs, targets = moved(batch, self._device)
+            if self._normalises and size_of(targets) == 1 and seen > done:
+                # left over at the end of a data set; batch norm can't train on one input
+                continue
             self.optimizer.zero_grad()
             try:
                 loss = self._backward(inputs, targets)

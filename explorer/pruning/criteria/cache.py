@@ -15,7 +15,7 @@ from explorer.data import Batch
 from explorer.data.task import Task
 from explorer.pruning.criteria.options import Options
 from explorer.pruning.criteria.scoring import Scores, score
-from explorer.utils.fingerprints import definition, fingerprint
+from explorer.utils.fingerprints import fingerprint
 from explorer.utils.modules import device_of
 from explorer.utils.tensor_cache import kept_tensors
 from spaces import Network
@@ -57,9 +57,8 @@ def cached_scores(
     functions = [_named(function) for function in (task.loss, task.prediction)]
     if folder is None or not options.needs_data or None in functions:
         return fresh()
-    inputs = [model.state_dict(), list(batches)]
-    text = [repr(model), network.identity, options.to_dict(), functions, str(torch.__version__)]
-    key = {"scores": fingerprint(text, inputs), "criterion": options.to_dict()}
+    made_of = [model, list(batches), network.identity, functions, str(torch.__version__)]
+    key = {"scores": fingerprint(made_of), "criterion": options.to_dict()}
     device = device_of(model)
     return kept_tensors(
         folder,
@@ -91,4 +90,4 @@ def _named(function: Callable[..., Any]) -> str | None:
         return None
     # a decorated function may have the name of another
     there = getattr(sys.modules.get(function.__module__), function.__qualname__, None)
-    return definition(function) if there is function else None
+    return fingerprint(function) if there is function else None

@@ -9,7 +9,7 @@ from typing import Any
 from explorer.pruning.criteria.catalogue import CRITERIA, Criterion
 from spaces import PruningError, PruningSpace, unknown
 
-__all__ = ["Options"]
+__all__ = ["Options", "seeded"]
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "norm": ("l1", "l2"),
@@ -116,3 +116,8 @@ class Options:
         """Return what `of` takes: the name, and the options that the criterion has."""
         known = ("name", *self.row.options)
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name in known}
+
+
+def seeded(section: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return a section of conf/criterion whose seed, where it has one and gives none, is that of the run."""
+    return dict(section) | ({"seed": seed} if section.get("seed", 0) is None else {})

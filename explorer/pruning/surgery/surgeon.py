@@ -106,7 +106,8 @@ class Surgeon:
                 sliced = ChannelSlice(replaced[id(leaf)], spread, self._entries(entry.writes, alive))
                 sliced.train(leaf.training)
                 device = next(iter(self._tensors.values())).device
-                module = swapped(module, entry.name, sliced.to(device))
+                # the index maps of a skeleton without storage hold values all the same
+                module = swapped(module, entry.name, sliced if device.type == "meta" else sliced.to(device))
         return module
 
     def sliced(self, tensors: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:

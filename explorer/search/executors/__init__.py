@@ -13,7 +13,7 @@ from explorer.search.jobs import Evaluate, Executor
 from explorer.utils.checks import checked_number
 from spaces import PruningError, unknown
 
-__all__ = ["EXECUTORS", "check_executor", "check_installed", "make_executor"]
+__all__ = ["EXECUTORS", "check_executor", "check_installed", "make_executor", "worker_threads"]
 
 Section = Mapping[str, Any]
 
@@ -50,8 +50,8 @@ and the device they evaluate on; None where there are none."""
 _LIBRARIES = {"ray": "ray", "slurm": "submitit"}
 
 _NUMBERS: Mapping[str, dict[str, Any]] = {
-    "workers": {"least": 1, "optional": True},
-    "threads": {"least": 1, "optional": True},
+    "workers": {"least": 1, "most": 1024, "optional": True},
+    "threads": {"least": 1, "most": 1024, "optional": True},
     "minutes": {"least": 1},
     "cpus": {"least": 0, "whole": False, "above": True},
     "gpus": {"least": 0, "whole": False},
@@ -97,6 +97,15 @@ def check_installed(section: Section) -> None:
     name = section["name"]
     if name in _LIBRARIES and importlib.util.find_spec(_LIBRARIES[name]) is None:
         raise PruningError(f"executor: {name} needs {_LIBRARIES[name]}; pip install 'pruning-spaces[{name}]'")
+
+
+def worker_threads(section: Section, device: str) -> int | None:
+    """Return how many threads each worker of an executor evaluates with; None where the driver itself evaluates."""
+    if section["name"] == "local":
+        from explorer.search.executors.local import Local
+
+        return Local.of(section["workers"], section["threads"], folder=Path(), device=device).threads
+    return max(1, int(section["cpus"])) if "cpus" in section else None
 
 
 def make_executor(section: Section, evaluate: Evaluate, *, folder: Path, device: str) -> Executor:

@@ -41,11 +41,14 @@ class Local:
 
     @classmethod
     def of(cls, workers: int | None, threads: int | None, *, folder: Path, device: str) -> Local:
-        """Return the launcher for a device, by default with a worker a GPU, or a core, and the cores divided."""
+        """Return the launcher for a device, by default with a worker a GPU, or a core.
+
+        Each has `threads`; where none are given as many as OMP_NUM_THREADS says, else its share of the cores.
+        """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         gpus = _gpus(device) if device.startswith("cuda") else []
         places = workers or len(gpus) or cores
-        return cls(places, threads or max(1, cores // places), folder, gpus)
+        return cls(places, threads or _openmp_threads() or max(1, cores // places), folder, gpus)
 
     def launch(self, started: Sequence[tuple[int, Contact]]) -> list[Handle]:
         """Start workers, given the place, from 0, and the contact of each."""
@@ -98,6 +101,12 @@ class _Process:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def _openmp_threads() -> int | None:
+    """Return the number of threads that OMP_NUM_THREADS asks for, of a list the first; None where it says none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else None
 
 
 def _gpus(device: str) -> list[str]:

@@ -14,7 +14,8 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from explorer.search.samplers.acquisition import Aim, Evidence, propose
+from explorer.search.samplers.acquisition import propose
+from explorer.search.samplers.belief import Aim, Evidence
 from explorer.search.samplers.distributions import Distributions
 from explorer.search.samplers.domains import Points, Recipes
 from explorer.search.samplers.past import Past

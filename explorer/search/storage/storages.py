@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import optuna
-from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
+from explorer.search.storage.journal_file import journal
 from explorer.search.storage.reconnecting import opened, reconnecting
 from spaces import PruningError, first_line
 
-__all__ = ["journal", "open_study", "redacted", "shared_storage"]
+__all__ = ["open_study", "redacted", "shared_storage"]
 
 _ANSWER = 10.0
 _TRIES = 10
-
-
-def journal(path: Path) -> BaseStorage:
-    """Return the journal storage at `path`, which several processes may write and any of them be killed."""
-    return JournalStorage(_Journal(path))
-
-
-class _Journal(JournalFileBackend):
-    """A journal file whose lock dies with its holder, and whose last line is cut off where a killed process tore it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path, self._held = path, FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.002)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with self._held, self._path.open("r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - 1))
-            if file.read(1) not in (b"", b"\n"):
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-            file.seek(0, os.SEEK_END)
-            file.write(lines.encode())
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def shared_storage(url: str) -> BaseStorage:

@@ -165,6 +165,7 @@ class RunConfig:
     executor: Mapping[str, Any]
     storage: StorageSettings
     device: str
+    proxies: bool
 
     @classmethod
     def of(cls, given: Composed) -> RunConfig:
@@ -220,6 +221,7 @@ class RunConfig:
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),
             given["device"],
+            _proxies(given),
         )
 
     @classmethod
@@ -267,6 +269,14 @@ def _drawing(given: Composed, evaluator: EvaluatorSettings) -> Drawing | None:
         return None
     Drawing.check_protocol(len(evaluator.rungs), racing=evaluator.racing)
     return Drawing.of(given)
+
+
+def _proxies(given: Composed) -> bool:
+    """Return whether a population's cheap scores are asked for."""
+    proxies = given.get("proxies", False)
+    if not isinstance(proxies, bool):
+        raise PruningError(f"proxies: {proxies!r}, allowed is true or false")
+    return proxies
 
 
 def _warm_start(folders: Any) -> tuple[Path, ...]:

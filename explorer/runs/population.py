@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from explorer.analysis.populations import Analysis, Population, analyse, findings, structure_bands
+from explorer.analysis.populations import PROXY, Analysis, Population, analyse, findings, structure_bands
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.identity import model_name
 from explorer.search.metrics import METRICS, Metric
@@ -49,6 +49,9 @@ def population_of(folder: RunFolder) -> Population | None:
         "regime": config["regime"]["flops"],
     }
     mine = trials[trials["source"] == "population"]
+    if (proxies := folder.proxies()) is not None:
+        named = proxies.rename(columns=lambda name: name if name == "trial" else f"{PROXY}{name}")
+        mine = mine.merge(named, on="trial", how="left")
     return Population.of(mine.assign(**circumstances), folder.name, dense=dense_costs(network))
 
 

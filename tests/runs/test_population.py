@@ -57,6 +57,25 @@ def test_a_population_is_answered_from_files_and_continued_by_a_larger_n(explore
     pd.testing.assert_frame_equal(after.iloc[:9], before, check_dtype=False)
 
 
+def test_proxies_are_added_to_a_finished_population(explore, folder):
+    before = table(folder / "results" / "one")
+    code, out, err = explore("population", *QUICK, "name=one", "n=12", "proxies=true")
+    assert code == 0, err
+    pd.testing.assert_frame_equal(table(folder / "results" / "one"), before, check_dtype=False)
+    run = folder / "results" / "one"
+    scores = pd.read_csv(run / "proxies.csv")
+    assert scores["trial"].tolist() == list(range(12))
+    # the evaluator of this population is that proxy
+    assert scores["bn_error"].tolist() == pytest.approx(before["error"].tolist())
+    found = pd.read_csv(run / "population" / "proxies.csv").set_index("statistic")
+    assert found.loc["bn_error", "spearman"] == pytest.approx(1)
+    assert set(found.index) >= {"synflow", "snip", "importance", "flops", "params", "rho"}
+    assert list((run / "plots").glob("population-proxies-*.pdf"))
+    code, out, _ = explore("population", *QUICK, "name=one", "n=12", "proxies=true")
+    assert code == 0
+    assert "is finished" in out
+
+
 def test_another_draw_is_another_population_on_the_same_inputs(explore, folder):
     code, _, _ = explore("population", *QUICK, "name=other", "draw=1", "executor=local", "executor.workers=2")
     assert code == 0
@@ -100,6 +119,7 @@ def test_spaces_are_compared_and_a_refined_one_is_an_option(explore, folder):
         ("regime.tol=-1", "regime.tol: -1, allowed is a number >= 0"),
         ("regime.flop=1", "'regime.flop' is unknown, did you mean 'regime.flops'?"),
         ("strata=0", "strata: 0, allowed is a whole number >= 1"),
+        ("proxies=maybe", "proxies: 'maybe', allowed is true or false"),
         ("draw=-1", "draw: -1, allowed is a whole number >= 0"),
         ("sampler=tpe", "sampler: 'tpe', a population has 'random'"),
         ("ladder=8", "ladder: 8, a population has 0"),

@@ -50,6 +50,9 @@ def population_figures(analysis: Analysis, error: Metric = METRICS["error"]) -> 
         mine = tables["correlations"][tables["correlations"]["population"] == one.name]
         if mine["kendall"].notna().any():
             figures[f"correlations-{name}"] = correlation_figure(mine, title=one.name)
+        if "proxies" in tables and (tables["proxies"]["population"] == one.name).any():
+            mine = tables["proxies"][tables["proxies"]["population"] == one.name]
+            figures[f"proxies-{name}"] = correlation_figure(mine, title=one.name)
     return figures
 
 

@@ -1,7 +1,7 @@
 """Populations of sub-networks: distributions, structure, optimal ratios and conjectures; tables in, tables out."""
 
 from explorer.analysis.populations.adjusting import LEVEL, holm
-from explorer.analysis.populations.analysis import Analysis, analyse
+from explorer.analysis.populations.analysis import PROXY, Analysis, analyse
 from explorer.analysis.populations.comparison import compare, superiority
 from explorer.analysis.populations.conjectures import ANSWERS, conjecture_table
 from explorer.analysis.populations.correlation import rank_correlations
@@ -22,6 +22,7 @@ __all__ = [
     "ANSWERS",
     "LEAST",
     "LEVEL",
+    "PROXY",
     "Analysis",
     "Optimum",
     "Population",

@@ -47,6 +47,10 @@ def findings(
     lines += ["## What goes with a small error", ""]
     lines += [_correlated(name, rows) for name, rows in tables["correlations"].groupby("population", sort=False)]
     lines += [""]
+    if "proxies" in tables:
+        lines += ["## Which cheap scores rank as the evaluator does", ""]
+        lines += [_correlated(name, rows) for name, rows in tables["proxies"].groupby("population", sort=False)]
+        lines += [""]
     if refined:
         lines += ["## Refined spaces", "", *(_refined(name, one) for name, one in refined.items()), ""]
     lines += [f"- not told: {what}: {why}" for what, why in analysis.skipped]

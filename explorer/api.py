@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from torch import nn
 
@@ -28,7 +29,6 @@ from explorer.evaluation.training import identity_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
-from explorer.pruning.criteria.options import seeded
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
@@ -59,9 +59,9 @@ def explore(
     objectives: Sequence[str] | None = None,
     trials: int | None = None,
     timeout: float | None = None,
-    sampler: str | None = None,
+    sampler: str | BaseSampler | Callable[..., BaseSampler] | None = None,
     options: Mapping[str, Any] | None = None,
-    criterion: str | Mapping[str, Any] | None = None,
+    criterion: str | Mapping[str, Any] | Callable[[Any], Any] | None = None,
     task: Task | None = None,
     evaluator: str | Mapping[str, Any] | None = None,
     finetuning: Mapping[str, Any] | None = None,
@@ -92,7 +92,7 @@ def explore(
         module is not changed.
     train, validation
         Batches of inputs, as the model takes them, and targets, such as a DataLoader: see `explorer.data.draw`. The
-        first of `train` re-estimate batch norm, `validation` is read once and kept. Neither may be an iterator.
+        first of `train` calibrate sub-networks, `validation` is read once and kept. Neither may be an iterator.
         Evaluators that train read `train` once an epoch.
     space
         The name of one in conf/space, a file ending in .yaml, a mapping as in such a file, or a space bound to
@@ -104,15 +104,16 @@ def explore(
     trials, timeout
         Recipes to evaluate, and minutes after which no further evaluation begins.
     sampler, options
-        A key of `explorer.search.samplers.SAMPLERS`, and its options.
+        A key of `explorer.search.samplers.SAMPLERS`, an Optuna sampler, or a function that makes one of a ``seed`` and
+        the options; and these options.
     criterion
-        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options: see
-        `explorer.pruning.criteria.Options`.
+        A key of `explorer.pruning.criteria.CRITERIA`, a function of yours or its import path, or a mapping with one of
+        these as ``name`` and options: see `explorer.pruning.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     evaluator
-        ``inherit``, ``finetune`` or ``scratch``, or a mapping with ``name`` and ``rungs``, ``eta`` or ``racing``, as in
-        conf/evaluator.
+        ``inherit``, ``reconstruct``, ``finetune`` or ``scratch``, or a mapping with ``name`` and ``rungs``, ``eta``,
+        ``racing``, ``positions`` or ``ridge``, as in conf/evaluator.
     finetuning
         How candidates are trained, as in the section of conf/run.yaml; batches are those of `train`.
     supernet
@@ -120,7 +121,7 @@ def explore(
     executor
         ``inline``, ``local``, ``ray`` or ``slurm``, or a mapping with ``name`` and options, as in conf/executor.
     calibration_batches
-        Batches of `train` for batch-norm statistics.
+        Batches of `train` that sub-networks are calibrated on.
     ladder
         Uniform ratios evaluated first: how many, evenly spaced, or which.
     drawing
@@ -153,9 +154,12 @@ def explore(
         raise PruningError(f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.regression()")
     if space is not None and not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
+    measured = EvaluatorSettings.of(_evaluator(evaluator, calibration_batches))
+    trained = run_section("finetuning", finetuning or {}, refused=("batch_size", "images"))
     told = _Told(
-        EvaluatorSettings.of(_evaluator(evaluator, calibration_batches)),
-        Settings.of(run_section("finetuning", finetuning or {}, refused=("batch_size",))),
+        measured,
+        Settings.of(trained),
+        measured.start(trained["start"]),
         parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
         parsed(FinalSettings, "final", run_section("final", final or {})),
         _criterion(criterion, defaults("run")["seed"] if seed is None else seed, train),
@@ -181,6 +185,8 @@ def explore(
         task=task,
         folder=None if folder is None else Path(folder),
     )
+    if told.final.points:
+        told._finetuned(problem.inherited, train, (told.final.epochs,), plan.seed, None).check()
     check_reach(problem.space, told.baselines)
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
@@ -209,6 +215,7 @@ class _Told:
 
     evaluator: EvaluatorSettings
     finetuning: Settings
+    start: str
     supernet: SupernetSettings
     final: FinalSettings
     criterion: Options
@@ -244,6 +251,7 @@ class _Told:
             scored=[moved(batch, device) for batch in scoring_batches(train, self.criterion)],
             racing=self.evaluator.racing,
             share=partial(self._shared, train) if self.supernet.epochs else None,
+            reconstruction=self.evaluator.reconstruction(self.start),
             evaluator=lambda inherited: self._evaluator(inherited, train, plan.seed, folder),
         )
 
@@ -272,8 +280,7 @@ class _Told:
     def _finetuned(
         self, inherited: Inherited, train: Iterable[Any], rungs: Sequence[int], seed: int, folder: Path | None
     ) -> Finetuned:
-        start = "scratch" if self.evaluator.name == "scratch" else "inherit"
-        return Finetuned(inherited, train, self.finetuning, rungs, seed=seed, start=start, folder=folder)
+        return Finetuned(inherited, train, self.finetuning, rungs, seed=seed, start=self.start, folder=folder)
 
     def retrained(
         self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int
@@ -301,16 +308,19 @@ def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int |
     return section
 
 
-def _criterion(given: str | Mapping[str, Any] | None, seed: int, train: Iterable[Any]) -> Options:
+def _criterion(given: str | Mapping[str, Any] | Callable[..., Any] | None, seed: int, train: Iterable[Any]) -> Options:
     """Return a criterion's options; its batches are drawn by the seed where `train` has a length, else the first."""
-    section = named_section("criterion", chosen("criterion") if given is None else given)
-    return Options.of(seeded(section, seed if isinstance(train, Sized) else 0))
+    options = Options.of(chosen("criterion") if given is None else given).located()
+    told = isinstance(given, Mapping) and given.get("seed") is not None
+    if told or "seed" not in options.row.options or not isinstance(train, Sized):
+        return options
+    return replace(options, seed=seed)
 
 
 def _plan(
     told: _Told,
     objectives: Sequence[str] | None,
-    sampler: str | None,
+    sampler: str | BaseSampler | Callable[..., BaseSampler] | None,
     options: Mapping[str, Any] | None,
     seed: int | None,
     ladder: Ladder | None,
@@ -318,11 +328,12 @@ def _plan(
     timeout: float | None,
 ) -> Plan:
     base = defaults("run")
-    section = named_section("sampler", chosen("sampler") if sampler is None else sampler)
+    name = chosen("sampler") if sampler is None else sampler
+    known = named_section("sampler", name)["options"] if isinstance(name, str) else {}
     return Plan(
         base["objectives"] if objectives is None else objectives,
-        section["name"],
-        section["options"] if options is None else options,
+        name,
+        known if options is None else options,
         base["seed"] if seed is None else seed,
         base["ladder"] if ladder is None else ladder,
         told.evaluator.eta,

@@ -26,6 +26,7 @@ from explorer.evaluation.meter import Meter
 from explorer.pruning.allocation import Allocated, Baseline, allocate
 from explorer.pruning.criteria import Options, Scores, cached_scores
 from explorer.pruning.pruner import Pruner
+from explorer.pruning.reconstruction import Settings
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
 from explorer.search.jobs import Executor, reason_of
@@ -92,6 +93,7 @@ class Problem:
         cache: Path | None = None,
         racing: bool = False,
         share: Share | None = None,
+        reconstruction: Settings | None = None,
         evaluator: Callable[[Inherited], Inherited | Finetuned] = lambda inherited: inherited,
     ) -> Problem:
         """Trace a trained module and measure it; what is asked for is checked before anything long is done.
@@ -120,6 +122,8 @@ class Problem:
             Whether evaluations may end early, see `Meter`.
         share
             Trains weights that sub-networks inherit in place of the dense network's.
+        reconstruction
+            How sub-networks are calibrated, see `Inherited`.
         evaluator
             Makes the evaluator that trains of the one of inherited weights; by default there is no training.
 
@@ -153,6 +157,7 @@ class Problem:
             latency=latency if "latency" in objectives or latency != LatencyLimit() else None,
             racing=racing,
             shared=None if share is None else share(module, space, scores, task, limits),
+            reconstruction=reconstruction,
         )
         scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
         made, dense = evaluator(inherited), inherited.meter.dense()

@@ -10,7 +10,7 @@ from spaces.errors import PruningError, first_line, unknown
 from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
 from spaces.histogram import Histogram
-from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Span, Tensor
+from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Size, Span, Tensor
 from spaces.network import Network
 from spaces.population import sample_population
 from spaces.recipe import Recipe
@@ -50,6 +50,7 @@ __all__ = [
     "Reduction",
     "Refinement",
     "Sample",
+    "Size",
     "Span",
     "Tensor",
     "costs_of",

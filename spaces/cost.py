@@ -69,6 +69,7 @@ class CostModel:
     """
 
     def __init__(self, network: Network, axes: Sequence[Axis]) -> None:
+        self._inputs = network.inputs
         self._place = {axis.key: place for place, axis in enumerate(axes)}
         self._values = [_values(network, axis) for axis in axes]
         self.dtype = np.float64 if _dense_flops(network) < 2**53 else np.int64
@@ -114,6 +115,8 @@ class CostModel:
             part[:] = total + self._constant[:, None]
             for masked in self._masked:
                 part += masked(block)
+            if self._inputs > 1:
+                part[0] //= self._inputs
         return dict(zip(COSTS, out, strict=True))
 
     def parts(self, metric: str) -> dict[tuple[int, ...], Ints] | None:

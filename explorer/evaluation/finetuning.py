@@ -61,7 +61,8 @@ class Finetuned:
     seed
         Of everything random.
     start
-        ``inherit`` or ``scratch``, which keeps the architecture and the masks only and draws the weights anew.
+        ``inherit``, with batch norms re-estimated; ``reconstruct``, as the evaluator that builds sub-networks
+        calibrates them; or ``scratch``, which keeps the architecture and the masks only and draws the weights anew.
     folder
         Where states are kept, after each epoch, and the weights of what has been through all rungs: two to four times
         the bytes of a sub-network's weights while it may be promoted, and once those bytes from then on. `tidy` keeps
@@ -89,6 +90,8 @@ class Finetuned:
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
         checked_rungs(self.rungs, start=self.start)
+        if self.start == "reconstruct" and self.inherited.reconstruction is None:
+            raise PruningError("start: 'reconstruct', and the sub-networks are not reconstructed")
         self.settings.check(self.meter.task)
         object.__setattr__(self, "checkpoints", Checkpoints(self.folder))
 
@@ -176,13 +179,16 @@ class Finetuned:
 
     def _fit(self, module: nn.Module, masks: Masks, recipe: Recipe, rung: int) -> list[Epoch]:
         """Bring a pruned module into the state after a rung; return what its epochs did."""
-        reestimate_bn(module, self.inherited.calibration)
-        if not self.rungs[rung]:
-            return []
         name, last = self._kept_as(recipe), rung == len(self.rungs) - 1
-        facts = self.checkpoints.weights(name, module) if last else None
+        facts = self.checkpoints.weights(name, module) if last and self.rungs[rung] else None
         if facts is not None:
             return _epochs(facts)
+        if self.start == "reconstruct":
+            self.inherited.calibrate(module, masks, recipe)
+        else:
+            reestimate_bn(module, self.inherited.calibration)
+        if not self.rungs[rung]:
+            return []
         if self.start == "scratch":
             with seeded(seed_of(self._drawn(recipe), "weights"), device_of(module)):
                 _draw(module)
@@ -242,6 +248,8 @@ class Finetuned:
         """Return what all that is random in a recipe's training is drawn from."""
         network = self.meter.network
         parts = [network.identity, recipe.canonical(network).to_dict(), asdict(self.settings)]
+        if self.start == "reconstruct" and self.inherited.reconstruction is not None:
+            parts.append(asdict(self.inherited.reconstruction))
         return f"{seed_of(*parts, list(self.rungs), self.seed, self.start):016x}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,11 @@ def proxies_table(
         # before batch norm is touched: both are of the weights as they are
         found |= {"synflow": _synflow(module, task, inherited.calibration[0])}
         found |= {"snip": _snip(module, task, inherited.calibration[0])}
-        found |= _measured(inherited, module, "vanilla")
+        found |= _named("vanilla", partial(inherited.meter.measured, module))
         reestimate_bn(module, inherited.calibration)
-        found |= _measured(inherited, module, "bn")
+        found |= _named("bn", partial(inherited.meter.measured, module))
         for name, evaluate in (others or {}).items():
-            metrics = evaluate(Job(number, recipe))
-            found |= {f"{name}_{key}": float(metrics[key]) for key in ("error", "loss")}
+            found |= _named(name, partial(evaluate, Job(number, recipe, limited=False)))
         table.append(found)
         if on_row is not None:
             on_row(number + 1)
@@ -83,13 +83,13 @@ def proxies_table(
     return pd.DataFrame(table, columns=names)
 
 
-def _measured(inherited: Inherited, module: nn.Module, name: str) -> dict[str, float]:
+def _named(name: str, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
     try:
-        metrics = inherited.meter.measured(module)
+        metrics = measure()
     except PruningError:
-        # its outputs are not finite
+        # outputs are not finite
         metrics = {"error": math.nan, "loss": math.nan}
-    return {f"{name}_{key}": metrics[key] for key in ("error", "loss")}
+    return {f"{name}_{key}": float(metrics[key]) for key in ("error", "loss")}
 
 
 def _importance(inherited: Inherited, recipe: Recipe) -> float:

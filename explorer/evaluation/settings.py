@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from explorer.analysis.selection import checked_limits
+from explorer.pruning.reconstruction.settings import Settings as Reconstruction
 from explorer.utils.checks import checked_number
 from explorer.utils.settings import checked, flag, number, parsed, word
 from spaces import PruningError, unknown
@@ -26,7 +27,7 @@ __all__ = [
     "checked_rungs",
 ]
 
-EVALUATORS = ("inherit", "finetune", "scratch")
+EVALUATORS = ("inherit", "reconstruct", "finetune", "scratch")
 """How a candidate comes by its weights."""
 
 
@@ -36,7 +37,7 @@ OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("auto", "bfloat16", "float32")
 """What products are computed in, see `explorer.evaluation.training.optimization`."""
 
-STARTS = ("inherit", "scratch")
+STARTS = ("inherit", "reconstruct", "scratch")
 """What weights a training begins with."""
 
 
@@ -64,6 +65,8 @@ class Settings:
         Decay a step of the averaged weights that are evaluated in place of the last ones, in [0, 1); 0 for none.
     precision
         One of `PRECISIONS`.
+    steps
+        Of an epoch at most; None for all batches.
     """
 
     optimizer: str = "sgd"
@@ -75,6 +78,7 @@ class Settings:
     temperature: float = 4.0
     ema: float = 0.0
     precision: str = "float32"
+    steps: int | None = None
 
     @classmethod
     def of(cls, section: Mapping[str, Any], key: str = "finetuning") -> Settings:
@@ -94,6 +98,7 @@ class Settings:
         for name, words in _SHARES.items():
             if name in section and (section[name] > 1 or (section[name] == 1 and words == "[0, 1)")):
                 raise PruningError(f"{key}.{name}: {section[name]!r}, allowed is a number in {words}")
+        checked_number(f"{key}.steps", section.get("steps"), least=1, optional=True)
         known = [field.name for field in fields(cls)]
         return cls(**{name: value for name, value in section.items() if name in known})
 
@@ -150,7 +155,7 @@ class EvaluatorSettings:
     batch_size
         Inputs a forward pass.
     calibration_batches
-        Batches for batch-norm statistics.
+        Batches that sub-networks are calibrated on.
     images
         Validation inputs to measure on; None for all.
     racing
@@ -159,6 +164,8 @@ class EvaluatorSettings:
         Epochs trained in all at each rung; 0 is no training.
     eta
         The most promising 1/`eta` of each rung are evaluated at the next.
+    positions, ridge
+        How layers are solved, see `explorer.pruning.reconstruction.Settings`; None where they are not.
     """
 
     name: str = word(EVALUATORS)
@@ -168,6 +175,8 @@ class EvaluatorSettings:
     racing: bool = flag()
     rungs: tuple[int, ...] = checked(lambda key, value: checked_rungs(value, start="finetune", key=key))
     eta: float = number(1, whole=False, above=True)
+    positions: int | None = number(1, optional=True)
+    ridge: float | None = number(0, whole=False, optional=True)
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> EvaluatorSettings:
@@ -179,14 +188,38 @@ class EvaluatorSettings:
             If a key is unknown or missing, or a value is not allowed.
         """
         # without training there is one rung, and nothing to promote
-        settings = parsed(cls, "evaluator", {"rungs": [0], "eta": 3, **section})
+        others = {"rungs": [0], "eta": 3, "positions": None, "ridge": None}
+        settings = parsed(cls, "evaluator", {**others, **section})
         checked_rungs(settings.rungs, start=settings.name)
         return settings
 
     @property
     def trains(self) -> bool:
         """Whether candidates are trained."""
-        return self.name != "inherit"
+        return self.name in ("finetune", "scratch")
+
+    def start(self, asked: Any = None) -> str:
+        """Return what weights trainings begin with: those asked for, by default those that candidates have.
+
+        Raises
+        ------
+        PruningError
+            If candidates cannot have them.
+        """
+        if asked is None:
+            return self.name if self.name in STARTS else "inherit"
+        allowed = {"scratch": ("scratch",), "inherit": ("inherit",)}.get(self.name, ("inherit", "reconstruct"))
+        if asked not in allowed:
+            raise PruningError(
+                f"finetuning.start: {asked!r}, allowed with evaluator={self.name} is {' or '.join(allowed)}"
+            )
+        return asked
+
+    def reconstruction(self, start: str) -> Reconstruction | None:
+        """Return how layers are solved, where candidates or trainings that begin so need it."""
+        if "reconstruct" not in (self.name, start) or self.positions is None or self.ridge is None:
+            return None
+        return Reconstruction(self.positions, self.ridge)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from explorer.utils.conf import GROUPS, conf, defaults, options_of, primary
 from spaces import PruningError, unknown
 
-__all__ = ["Composed", "compose", "swept"]
+__all__ = ["Composed", "compose", "several_values", "swept"]
 
 Composed = dict[str, Any]
 """A configuration as plain data: every key of conf/run.yaml, and a section for each group."""
@@ -62,6 +62,15 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
             ]
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _readable(error, config) from None
+
+
+def several_values(overrides: Sequence[str]) -> PruningError:
+    """Return what is wrong with a run of one job whose key has several values."""
+    key = swept(overrides)[0]
+    values = next(override.partition("=")[2] for override in overrides if override.partition("=")[0] == key)
+    return PruningError(
+        f"{key}: several values for a key make a multirun, for which -m is needed; a list is {key}=[{values}]"
+    )
 
 
 def swept(overrides: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from explorer.evaluation.budgets import LatencyLimit, split_budget
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
-from explorer.runs.composing import Composed, compose
+from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.identity import HUB, default_name, identity, model_name
 from explorer.runs.validation import check_keys
 from explorer.search.drawing import Drawing
@@ -155,12 +155,14 @@ class RunConfig:
     training: TrainingSettings
     finetuning: Settings
     finetuning_batch: int
+    start: str
     supernet: SupernetSettings
     final: FinalSettings
     plan: Plan
     warm_start: Sequence[Path]
     limits: Budget
     latency: LatencyLimit
+    latency_seconds: float | None
     baselines: Sequence[Baseline]
     executor: Mapping[str, Any]
     storage: StorageSettings
@@ -178,14 +180,19 @@ class RunConfig:
         """
         check_keys(given)
         limits, latency = split_budget(given["budget"])
+        for key in ("ratios", "channel_ratios"):
+            if not isinstance(given["space"].get(key, []), list):
+                raise PruningError(
+                    f"space.{key}: {given['space'][key]!r}, allowed is a list of shares kept such as [1,0.75,0.5]"
+                )
         space = space_of(given["space"])
         PruningSpace.check(space)
         criterion = Options.of(seeded(given["criterion"], given["seed"]))
         criterion.check(space)
         evaluator = EvaluatorSettings.of(given["evaluator"])
-        finetuning = dict(given["finetuning"])
-        checked_number("finetuning.batch_size", finetuning["batch_size"], least=2)
+        finetuning = _finetuning(given["finetuning"])
         check_executor(given["executor"])
+        checked_number("latency.seconds", given["latency"]["seconds"], least=0, whole=False, optional=True)
         path = given["data"].get("path")
         if path is not None and not Path(str(path)).is_dir():
             raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
@@ -201,11 +208,12 @@ class RunConfig:
             parsed(TrainingSettings, "training", given["training"]),
             Settings.of(finetuning),
             finetuning["batch_size"],
+            evaluator.start(finetuning["start"]),
             parsed(SupernetSettings, "supernet", given["supernet"]),
             parsed(FinalSettings, "final", given["final"]),
             Plan(
                 tuple(given["objectives"]) if isinstance(given["objectives"], list) else given["objectives"],
-                given["sampler"]["name"],
+                given["sampler"].get("_target_", given["sampler"]["name"]),
                 given["sampler"]["options"],
                 given["seed"],
                 given["ladder"],
@@ -217,6 +225,7 @@ class RunConfig:
             _warm_start(given["sampler"].get("warm_start", [])),
             limits,
             latency,
+            given["latency"]["seconds"],
             asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),
@@ -244,7 +253,7 @@ class RunConfig:
         """
         configs = compose(overrides, config=config, folder=folder)
         if len(configs) > 1:
-            raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
+            raise several_values(overrides)
         return cls.of(configs[0])
 
     @cached_property
@@ -277,6 +286,18 @@ def _proxies(given: Composed) -> bool:
     if not isinstance(proxies, bool):
         raise PruningError(f"proxies: {proxies!r}, allowed is true or false")
     return proxies
+
+
+def _finetuning(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section with the steps of an epoch, which may be given as images."""
+    size, images = section["batch_size"], section["images"]
+    checked_number("finetuning.batch_size", size, least=2)
+    checked_number("finetuning.images", images, least=1, optional=True)
+    if images is None:
+        return dict(section)
+    if section["steps"] is not None:
+        raise PruningError("finetuning.images: given, and so is finetuning.steps, allowed is one of them")
+    return {**section, "steps": max(1, images // size)}
 
 
 def _warm_start(folders: Any) -> tuple[Path, ...]:

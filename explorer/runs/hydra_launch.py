@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.analysis.multirun_folder import MultirunFolder
-from explorer.runs.composing import Composed, compose
+from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.utils.conf import conf
 from explorer.utils.console import complain, console
@@ -96,7 +96,7 @@ def launched(command: str, arguments: Sequence[str], *, as_json: bool = False) -
     check_launcher([override for override in overrides if override not in chosen])
     configs = compose(chosen, config=_primary(command), folder=folder)
     if len(configs) > 1 and not flags & _MULTIRUN:
-        raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
+        raise several_values(chosen)
     for config in configs:
         RunConfig.of(config)
     if flags & {"--cfg", "-c"} or not flags & _MULTIRUN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from explorer.analysis.run_folder import RunFolder
@@ -23,12 +24,21 @@ def missing_proxies(folder: RunFolder, *, asked: bool) -> bool:
 
 def write_proxies(folder: RunFolder, study: Study) -> None:
     """Score the recipes of a study cheaply, and write the table of it."""
-    # torch comes with it
+    # torch comes with them
     from explorer.evaluation.proxies import proxies_table
+    from explorer.evaluation.settings import EvaluatorSettings
+    from explorer.utils.conf import named_section
 
     trials, problem = study.trials, study.problem
     done = trials.loc[trials["state"] == "COMPLETE", "trial"].tolist()
     with progress("scoring cheaply", len(done)) as show:
         rows = [study.records[trial].row for trial in done]
-        table = proxies_table(problem.inherited, problem.space, rows, on_row=lambda count: show(count, ""))
+        settings = EvaluatorSettings.of(named_section("evaluator", "reconstruct")).reconstruction("reconstruct")
+        table = proxies_table(
+            problem.inherited,
+            problem.space,
+            rows,
+            others={"reconstructed": replace(problem.inherited, reconstruction=settings)},
+            on_row=lambda count: show(count, ""),
+        )
     folder.write_proxies(table.assign(trial=done)[["trial", *table.columns]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -288,13 +289,30 @@ class _Run:
         return f"{self.config.title}, {len(study.records)} trials"
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
-        measured = []
+        """Return the frontier with the latencies of its points, cheapest first, as far as the seconds for them go."""
+        seconds = self.config.latency_seconds
+        if seconds == 0:
+            return front
+        load, cores, begin = os.getloadavg()[0], os.cpu_count() or 1, time.monotonic()
+        measured: list[dict[str, float]] = []
         with progress("latency of the frontier", len(front)) as show:
-            for i, trial in enumerate(front["trial"]):
-                recipe = self.problem.space.recipe(study.records[trial].row)
-                measured.append(self.problem.timings(recipe))
-                show(i + 1, "")
-        columns = pd.DataFrame(measured, index=front.index)
+            for trial in front["trial"]:
+                if seconds is not None and time.monotonic() - begin > seconds:
+                    break
+                measured.append(self.problem.timings(self.problem.space.recipe(study.records[trial].row)))
+                show(len(measured), "")
+        log.info(
+            "latency: %d of %d points measured at a load of %.1f on %d cores", len(measured), len(front), load, cores
+        )
+        if len(measured) < len(front):
+            console.print(
+                f"latency: {len(measured)} of {len(front)} points, for more: latency.seconds={2 * (seconds or 0):g}"
+            )
+        if load > cores:
+            console.print(
+                f"latency: measured at a load of {load:.1f} on {cores} cores; times are longer than on a quiet machine"
+            )
+        columns = pd.DataFrame(measured, index=front.index[: len(measured)])
         # where latency was an objective or a budget, what it was then stays
         return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
 

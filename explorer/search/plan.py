@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ from explorer.utils.conf import options_of
 from spaces import PruningError, unknown
 
 if TYPE_CHECKING:
-    # Optuna, which takes half a second to import, comes with it
+    # Optuna takes half a second to import
+    from optuna.samplers import BaseSampler
+
     from explorer.search.samplers import Observations
 
 __all__ = ["Plan"]
@@ -29,7 +31,7 @@ class Plan:
     objectives
         Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
     sampler, options
-        A key of `explorer.search.samplers.SAMPLERS`, and its options.
+        As `explorer.search.samplers.make_sampler` takes them.
     seed
         Of the sampler.
     ladder
@@ -50,7 +52,7 @@ class Plan:
     """
 
     objectives: Sequence[str]
-    sampler: str
+    sampler: str | BaseSampler | Callable[..., BaseSampler]
     options: Mapping[str, Any]
     seed: int
     ladder: Ladder
@@ -62,7 +64,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         checked_objectives(self.objectives)
-        if self.sampler not in options_of("sampler"):
+        # a function's import path has a dot; it is imported where the sampler is made
+        if isinstance(self.sampler, str) and "." not in self.sampler and self.sampler not in options_of("sampler"):
             raise unknown("sampler", self.sampler, options_of("sampler"))
         if not isinstance(self.options, Mapping):
             raise PruningError(f"sampler.options: {self.options!r}, allowed is a section of keys")

@@ -91,7 +91,7 @@ class Search:
         *,
         objectives: Sequence[str],
         budget: Budget,
-        sampler: str,
+        sampler: Any,
         options: Mapping[str, Any],
         seed: int,
         ladder: Sequence[Row],

@@ -91,7 +91,7 @@ def _check_masked(model: nn.Module, network: Network, example: Tensor) -> None:
     """Check sliced against masked networks, with random parameters and other subsets than verification had."""
     if not network.units and not network.blocks:
         return
-    check, rng = Check(model, network, example), np.random.default_rng(1)
+    check, rng = Check(model, network, [example]), np.random.default_rng(1)
     for gain in range(4):
         kept = random_kept(network, random_recipe(network, rng), rng)
         blocks = [block.name for block in network.blocks if rng.random() < 0.3]

@@ -69,7 +69,7 @@ def test_proxies_are_added_to_a_finished_population(explore, folder):
     assert scores["bn_error"].tolist() == pytest.approx(before["error"].tolist())
     found = pd.read_csv(run / "population" / "proxies.csv").set_index("statistic")
     assert found.loc["bn_error", "spearman"] == pytest.approx(1)
-    assert set(found.index) >= {"synflow", "snip", "importance", "flops", "params", "rho"}
+    assert set(found.index) >= {"reconstructed_error", "synflow", "snip", "importance", "flops", "rho"}
     assert list((run / "plots").glob("population-proxies-*.pdf"))
     code, out, _ = explore("population", *QUICK, "name=one", "n=12", "proxies=true")
     assert code == 0

@@ -196,10 +196,12 @@ class RunConfig:
         path = given["data"].get("path")
         if path is not None and not Path(str(path)).is_dir():
             raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
+        # before the name, which is made of the weights' content
+        model = ModelSettings.of(given["model"])
         return cls(
             given,
             _checked_name(given),
-            ModelSettings.of(given["model"]),
+            model,
             Target.of(given["data"]),
             Target.of(given["task"]),
             space,

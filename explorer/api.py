@@ -29,6 +29,7 @@ from explorer.evaluation.training import identity_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
+from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.ladder import Ladder
@@ -68,6 +69,7 @@ def explore(
     executor: str | Mapping[str, Any] = "inline",
     calibration_batches: int | None = None,
     ladder: Ladder | None = None,
+    drawing: Drawing | None = None,
     seed: int | None = None,
     warm_start: Sequence[Study | pd.DataFrame] = (),
     baselines: Sequence[str] = (),
@@ -122,6 +124,8 @@ def explore(
         Batches of `train` that sub-networks are calibrated on.
     ladder
         Uniform ratios evaluated first: how many, evenly spaced, or which.
+    drawing
+        How `trials` recipes are drawn as a population, see `explorer.population`; no sampler and no ladder add others.
     seed
         Of the sampler.
     warm_start
@@ -164,6 +168,9 @@ def explore(
     if told.final.asked and test is None:
         raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
     plan = _plan(told, objectives, sampler, options, seed, ladder, trials, timeout)
+    if drawing is not None:
+        Drawing.check_protocol(len(told.evaluator.rungs), racing=told.evaluator.racing)
+        plan = replace(plan, drawing=drawing, ladder=0)
     workers = named_section("executor", executor)
     check_executor(workers)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)

@@ -167,6 +167,7 @@ class RunConfig:
     executor: Mapping[str, Any]
     storage: StorageSettings
     device: str
+    proxies: bool
 
     @classmethod
     def of(cls, given: Composed) -> RunConfig:
@@ -195,10 +196,12 @@ class RunConfig:
         path = given["data"].get("path")
         if path is not None and not Path(str(path)).is_dir():
             raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
+        # before the name, which is made of the weights' content
+        model = ModelSettings.of(given["model"])
         return cls(
             given,
             _checked_name(given),
-            ModelSettings.of(given["model"]),
+            model,
             Target.of(given["data"]),
             Target.of(given["task"]),
             space,
@@ -229,6 +232,7 @@ class RunConfig:
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),
             given["device"],
+            _proxies(given),
         )
 
     @classmethod
@@ -276,6 +280,14 @@ def _drawing(given: Composed, evaluator: EvaluatorSettings) -> Drawing | None:
         return None
     Drawing.check_protocol(len(evaluator.rungs), racing=evaluator.racing)
     return Drawing.of(given)
+
+
+def _proxies(given: Composed) -> bool:
+    """Return whether a population's cheap scores are asked for."""
+    proxies = given.get("proxies", False)
+    if not isinstance(proxies, bool):
+        raise PruningError(f"proxies: {proxies!r}, allowed is true or false")
+    return proxies
 
 
 def _finetuning(section: Mapping[str, Any]) -> dict[str, Any]:

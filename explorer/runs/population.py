@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from explorer.analysis.populations import Analysis, Population, analyse, findings, structure_bands
+from explorer.analysis.populations import PROXY, Analysis, Population, analyse, findings, structure_bands
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.identity import model_name
 from explorer.search.metrics import METRICS, Metric
@@ -49,6 +49,9 @@ def population_of(folder: RunFolder) -> Population | None:
         "regime": config["regime"]["flops"],
     }
     mine = trials[trials["source"] == "population"]
+    if (proxies := folder.proxies()) is not None:
+        named = proxies.rename(columns=lambda name: name if name == "trial" else f"{PROXY}{name}")
+        mine = mine.merge(named, on="trial", how="left")
     return Population.of(mine.assign(**circumstances), folder.name, dense=dense_costs(network))
 
 
@@ -67,8 +70,8 @@ def write_populations(folders: Sequence[RunFolder], target: Path) -> None:
     folders
         Of runs of `explore population`.
     target
-        Gets ``population/`` with the tables, ``findings.md`` and a refined space for each population, and its figures
-        in ``plots/``.
+        Gets ``population/`` with the tables, ``findings.md`` and in ``space/`` a refined space for each population, and
+        its figures in ``plots/``.
     """
     found: dict[str, tuple[RunFolder, Population]] = {}
     for folder in folders:
@@ -131,8 +134,9 @@ def _refined(folder: RunFolder, target: Path, analysis: Analysis, name: str) -> 
     except PruningError as error:
         console.print(f"[bold]warning[/bold]: {name}: {error}", soft_wrap=True)
         return None
-    path = target / "population" / f"refined-{name.replace(' ', '-')}.yaml"
-    _text(path, found.to_yaml())
+    # an option of the group space, of a folder that --config-dir takes
+    option = f"refined-{name.replace(' ', '-').replace('.', '_')}"
+    _text(target / "population" / "space" / f"{option}.yaml", f"name: {option}\n{found.to_yaml()}")
     return found
 
 
@@ -162,5 +166,6 @@ def _table(target: Path, name: str, table: pd.DataFrame) -> None:
 
 
 def _text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.write_text(text)

@@ -25,6 +25,7 @@ from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.logs import early_log, interruptible, logging_to
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
+from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
 from spaces import PruningError
@@ -73,6 +74,7 @@ def execute(config: RunConfig, root: Path) -> Path:
     # a file that is not there or damaged is made again
     finished = summary is not None and (enough or summary["ended"] == "exhausted") and not folder.damaged()
     whole = finished and not missing_baselines(folder, config.baselines)
+    whole = whole and not missing_proxies(folder, asked=config.proxies)
     if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
@@ -131,6 +133,7 @@ class _Run:
                 if ended != "timeout":
                     self._baselines(Study(self.problem, search.records))
                     self._final(Study(self.problem, search.records))
+                    self._proxies(Study(self.problem, search.records))
             finally:
                 if search.records:
                     show_outcome(self.folder)
@@ -205,6 +208,11 @@ class _Run:
                 evaluate_baselines(self.folder, asked, self.problem)
             finally:
                 write_pareto(self.folder, study, title=self._title(study), doubts=self._doubts())
+
+    def _proxies(self, study: Study) -> None:
+        """Score a population's recipes cheaply."""
+        if missing_proxies(self.folder, asked=self.config.proxies):
+            write_proxies(self.folder, study)
 
     def _final(self, study: Study) -> None:
         """Retrain frontier points, and forget what candidates were trained to but for the frontier."""

@@ -157,6 +157,6 @@ def correlation_figure(
     with mpl.rc_context(STYLE | NARROW):
         figure = Figure(figsize=(COLUMN, 0.8 + 0.17 * max(3, len(data))), layout="constrained")
         ax = draw_correlations(data, figure.add_subplot())
-        ax.set_xlabel(f"{names[which]} with {target} (95 %; hollow: not sure)")
+        ax.set_xlabel(f"{names[which]} with {target} (hollow: not sure)")
         ax.set_title(title, loc="left")
     return figure

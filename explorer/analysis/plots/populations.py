@@ -32,9 +32,11 @@ def population_figures(analysis: Analysis, error: Metric = METRICS["error"]) -> 
     for place, names in groups.items():
         part = tables["edf"][tables["edf"]["population"].isin(names)]
         suffix = f"-{_stem(str(place))}" if len(groups) > 1 else ""
-        figures[f"edf{suffix}"] = edf_figure(part, error=error, title=str(place))
+        figures[f"edf{suffix}"] = edf_figure(part, error=error, title=str(place).replace(" ", ", regime "))
         if part["normalised"].any():
-            figures[f"edf-normalised{suffix}"] = edf_figure(part, error=error, normalised=True, title=str(place))
+            figures[f"edf-normalised{suffix}"] = edf_figure(
+                part, error=error, normalised=True, title=str(place).replace(" ", ", regime ")
+            )
     optima = [analysis.optima.get(one.name) for one in analysis.populations]
     bands = [_band(tables["bands"], one.name, one.ratio) for one in analysis.populations]
     if len(analysis.populations) > 1:
@@ -50,6 +52,9 @@ def population_figures(analysis: Analysis, error: Metric = METRICS["error"]) -> 
         mine = tables["correlations"][tables["correlations"]["population"] == one.name]
         if mine["kendall"].notna().any():
             figures[f"correlations-{name}"] = correlation_figure(mine, title=one.name)
+        if "proxies" in tables and (tables["proxies"]["population"] == one.name).any():
+            mine = tables["proxies"][tables["proxies"]["population"] == one.name]
+            figures[f"proxies-{name}"] = correlation_figure(mine, title=one.name)
     return figures
 
 
@@ -63,7 +68,7 @@ def _places(summary: pd.DataFrame) -> pd.Series:
     known = [summary[name] for name in ("network", "regime") if name in summary]
     if not known:
         return pd.Series("", index=summary.index)
-    return known[0].astype(str) if len(known) == 1 else known[0].astype(str) + "-" + known[1].astype(str)
+    return known[0].astype(str) if len(known) == 1 else known[0].astype(str) + " " + known[1].astype(str)
 
 
 def _band(table: pd.DataFrame, name: str, ratio: str) -> Band:

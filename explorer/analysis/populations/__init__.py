@@ -1,11 +1,11 @@
 """Populations of sub-networks: distributions, structure, optimal ratios and conjectures; tables in, tables out."""
 
 from explorer.analysis.populations.adjusting import LEVEL, holm
-from explorer.analysis.populations.analysis import Analysis, analyse
+from explorer.analysis.populations.analysis import PROXY, Analysis, analyse
 from explorer.analysis.populations.comparison import compare, superiority
 from explorer.analysis.populations.conjectures import ANSWERS, conjecture_table
 from explorer.analysis.populations.correlation import rank_correlations
-from explorer.analysis.populations.edf import edf, edf_table, flops_bins, summary_table
+from explorer.analysis.populations.edf import edf, edf_table, evaluations_table, flops_bins, summary_table
 from explorer.analysis.populations.findings import findings
 from explorer.analysis.populations.optimum import Optimum, common_optimum_p, fit_optimum, optimum_table
 from explorer.analysis.populations.population import (
@@ -22,6 +22,7 @@ __all__ = [
     "ANSWERS",
     "LEAST",
     "LEVEL",
+    "PROXY",
     "Analysis",
     "Optimum",
     "Population",
@@ -33,6 +34,7 @@ __all__ = [
     "conjecture_table",
     "edf",
     "edf_table",
+    "evaluations_table",
     "findings",
     "fit_optimum",
     "flops_bins",

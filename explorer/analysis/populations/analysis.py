@@ -11,14 +11,17 @@ import pandas as pd
 from explorer.analysis.populations.comparison import compare
 from explorer.analysis.populations.conjectures import conjecture_table
 from explorer.analysis.populations.correlation import rank_correlations
-from explorer.analysis.populations.edf import edf_table, summary_table
+from explorer.analysis.populations.edf import edf_table, evaluations_table, summary_table
 from explorer.analysis.populations.optimum import Optimum, fit_optimum, optimum_table
 from explorer.analysis.populations.population import Population
 from explorer.analysis.populations.structure import structure_table
 from explorer.analysis.populations.winners import winner_bands
 from spaces import PruningError
 
-__all__ = ["Analysis", "analyse"]
+__all__ = ["PROXY", "Analysis", "analyse"]
+
+PROXY = "proxy."
+"""What names of columns begin with that hold a cheap score of the recipes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class Analysis:
         Their `fit_optimum`; nothing for a population too small, or of one ratio.
     tables
         ``summary``, ``edf``, ``correlations``, ``bands``, and where there is something to tell ``optima``,
-        ``conjectures`` and ``comparisons``.
+        ``conjectures``, ``comparisons``, ``evaluations``
+        and ``proxies`` (rank correlations with error of the columns that begin with `PROXY`).
     skipped
         (what, why) of what could not be told.
     """
@@ -83,6 +87,9 @@ def analyse(populations: Sequence[Population], seed: int = 0, *, stages: Mapping
         ),
         "bands": _named({one.name: winner_bands(one, structures[one.name], rng) for one in populations}),
     }
+    scored = {one.name: _proxies(one) for one in populations if any(map(_is_proxy, one.table))}
+    if scored:
+        tables["proxies"] = _named(scored)
     optima, skipped = {}, []
     for one in populations:
         try:
@@ -97,7 +104,21 @@ def analyse(populations: Sequence[Population], seed: int = 0, *, stages: Mapping
     compared = [compare(group, rng) for group in _alike(populations) if len(group) > 1]
     if compared:
         tables["comparisons"] = pd.concat(compared, ignore_index=True)
+        parts = [evaluations_table(group) for group in _alike(populations) if len(group) > 1]
+        tables["evaluations"] = pd.concat(parts, ignore_index=True)
     return Analysis(tuple(populations), optima, tables, tuple(skipped))
+
+
+def _is_proxy(column: object) -> bool:
+    return str(column).startswith(PROXY)
+
+
+def _proxies(population: Population) -> pd.DataFrame:
+    """Return the rank correlations with error of the cheap scores, and of costs and ratio beside them."""
+    names = [str(column) for column in population.table if _is_proxy(column)]
+    table = population.table.rename(columns={name: name.removeprefix(PROXY) for name in names})
+    columns = [name.removeprefix(PROXY) for name in names] + ["flops", "params", population.ratio]
+    return rank_correlations(table, columns)
 
 
 def _alike(populations: Sequence[Population]) -> list[list[Population]]:

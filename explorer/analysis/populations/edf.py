@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from explorer.analysis.populations.population import Population
 from spaces import PruningError
 
-__all__ = ["edf", "edf_table", "flops_bins", "summary_table"]
+__all__ = ["edf", "edf_table", "evaluations_table", "flops_bins", "summary_table"]
 
 _BINS = 10
 _DRAWS = 1000
@@ -124,6 +125,35 @@ def edf_table(
             pd.DataFrame({"population": one.name, "error": errors[last], "share": share, "low": low, "high": high})
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def evaluations_table(populations: Sequence[Population], shares: Sequence[float] = (0.25, 0.1, 0.05)) -> pd.DataFrame:
+    """Return how many recipes a random search evaluates on average until one has no more than a given error.
+
+    Parameters
+    ----------
+    populations
+        The first sets the errors, the others are compared with it.
+    shares
+        Of the first population, which reach the errors.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``population``, ``share``, ``error`` and ``evaluations``, with a 95 % interval (``_low``, ``_high``, Clopper and
+        Pearson's of the share of the population that reaches the error; without bound where none does).
+    """
+    rows = []
+    for share in shares:
+        error = float(np.quantile(populations[0].errors, share))
+        for one in populations:
+            reached = stats.binomtest(int((one.errors <= error).sum()), len(one))
+            low, high = reached.proportion_ci(method="exact")
+            row = {"population": one.name, "share": share, "error": error}
+            for name, part in (("", reached.statistic), ("_low", high), ("_high", low)):
+                row[f"evaluations{name}"] = 1 / part if part else np.inf
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def summary_table(populations: Sequence[Population]) -> pd.DataFrame:

@@ -39,12 +39,18 @@ def findings(
     lines = ["# Populations", "", *_summary(tables["summary"], error), ""]
     if "comparisons" in tables:
         lines += ["## Which space is better", "", *(f"- {words}" for words in tables["comparisons"]["words"]), ""]
+    if "evaluations" in tables:
+        lines += ["## How long a random search takes", "", *_evaluations(tables["evaluations"], error), ""]
     if "conjectures" in tables:
         for name, rows in tables["conjectures"].groupby("conjecture", sort=False):
             lines += [f"## {_TITLES[str(name)]}", "", *(f"- {words}" for words in rows["words"]), ""]
     lines += ["## What goes with a small error", ""]
     lines += [_correlated(name, rows) for name, rows in tables["correlations"].groupby("population", sort=False)]
     lines += [""]
+    if "proxies" in tables:
+        lines += ["## Which cheap scores rank as the evaluator does", ""]
+        lines += [_correlated(name, rows) for name, rows in tables["proxies"].groupby("population", sort=False)]
+        lines += [""]
     if refined:
         lines += ["## Refined spaces", "", *(_refined(name, one) for name, one in refined.items()), ""]
     lines += [f"- not told: {what}: {why}" for what, why in analysis.skipped]
@@ -62,6 +68,18 @@ def _summary(table: pd.DataFrame, error: Metric) -> list[str]:
     for row in table.to_dict("records"):
         errors = f"{error.text(row['error_best'])}, {error.text(row['error_median'])}"
         lines.append(f"| {row['population']} | {row['n']} | {row['failed']} | {errors} | {ratio} {row[ratio]:.3g} |")
+    return lines
+
+
+def _evaluations(table: pd.DataFrame, error: Metric) -> list[str]:
+    """Return how many evaluations reach an error, one line for each error."""
+    lines = []
+    for _, rows in table.groupby("error", sort=False):
+        each = [
+            f"{row.population} {row.evaluations:.1f} ({row.evaluations_low:.1f} to {row.evaluations_high:.1f})"
+            for row in rows.itertuples()
+        ]
+        lines.append(f"- to {error.label} {error.text(rows['error'].iloc[0])}: {', '.join(each)} evaluations")
     return lines
 
 

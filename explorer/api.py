@@ -12,20 +12,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-import torch
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from torch import nn
 
 from explorer.analysis.tables import observations
-from explorer.data import Batch, draw, moved
-from explorer.data.task import Task, classification
+from explorer.data import draw, moved
+from explorer.data.labels import labelled
+from explorer.data.task import Task
 from explorer.evaluation.budgets import split_budget
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.evaluation.supernet import supernet as shared_weights
 from explorer.evaluation.training import identity_of
+from explorer.models.given import import_path, module_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
@@ -40,7 +41,6 @@ from explorer.study import Study
 from explorer.utils.checks import checked_number
 from explorer.utils.conf import chosen, defaults, named_section, run_section
 from explorer.utils.fingerprints import fingerprint
-from explorer.utils.instantiate import called, locate
 from explorer.utils.modules import device_of
 from explorer.utils.settings import parsed
 from explorer.utils.space_section import named_space
@@ -174,7 +174,7 @@ def explore(
     workers = named_section("executor", executor)
     check_executor(workers)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
-    module = _module(model)
+    module = module_of(model)
     problem = told.problem(
         module,
         _space(space),
@@ -247,7 +247,7 @@ class _Told:
             latency=latency,
             objectives=plan.objectives,
             criterion=self.criterion,
-            task=_classes(kept) if task is None else task,
+            task=labelled(kept) if task is None else task,
             scored=[moved(batch, device) for batch in scoring_batches(train, self.criterion)],
             racing=self.evaluator.racing,
             share=partial(self._shared, train) if self.supernet.epochs else None,
@@ -364,37 +364,6 @@ def _earlier(
             raise PruningError(f"warm_start: a study of another network, {study.problem.space.network.name}")
         tables.append(study.trials if isinstance(study, Study) else study)
     return Observations.joined([observations(table, space, objectives) for table in tables]) if tables else None
-
-
-def import_path(factory: Callable[..., Any]) -> str | None:
-    """Return the dotted path a factory can be imported by; None for a lambda, a local function or ``__main__``."""
-    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", "<")
-    return None if module in (None, "__main__") or "<" in name or "." in name else f"{module}.{name}"
-
-
-def _module(model: nn.Module | Callable[[], nn.Module] | str) -> nn.Module:
-    if isinstance(model, nn.Module):
-        return model
-    if not callable(model) and not isinstance(model, str):
-        raise PruningError(
-            f"model: a {type(model).__name__}, allowed is a torch module, or a factory or its import path"
-        )
-    module = called("model", locate("model", model) if isinstance(model, str) else model, {})
-    if not isinstance(module, nn.Module):
-        raise PruningError(f"model: {model!r} gives a {type(module).__name__}, not a torch module")
-    return module
-
-
-def _classes(batches: Sequence[Batch]) -> Task:
-    """Return the classification whose classes these targets are."""
-    labels = [targets for _, targets in batches]
-    if not all(isinstance(y, torch.Tensor) and y.dim() == 1 and not y.is_floating_point() for y in labels):
-        raise PruningError("task: not given, and the targets are no labels of classes; give an explorer.Task")
-    if (least := min(int(y.min()) for y in labels)) < 0:
-        raise PruningError(
-            f"validation: a label is {least}, allowed are classes counted from 0; else give an explorer.Task"
-        )
-    return classification(max(int(y.max()) for y in labels) + 1)
 
 
 def _identity(

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.data import Batch, head, moved, size_of
 from explorer.data.accumulators import accumulator_of
+from explorer.data.attempts import attempted, described
 from explorer.data.racing import Race
 from explorer.utils.modules import device_of, modes_restored, run
 from spaces import PruningError, first_line
@@ -169,7 +170,7 @@ class Task:
                 # only here, so that whatever a loader keeps between readings can still be trained on
                 with torch.inference_mode():
                     inputs, targets = moved(batch, device)
-                    predictions = _attempt("model: forward", self.forward, model, inputs, told=inputs)
+                    predictions = attempted("model: forward", self.forward, model, inputs, told=inputs)
                 yield _in_single_precision(predictions), targets
 
         with modes_restored(model):
@@ -184,16 +185,16 @@ class Task:
         PruningError
             As `evaluate`.
         """
-        metric = _attempt("task: metric", accumulator_of, self.metric, told=self.metric)
+        metric = attempted("task: metric", accumulator_of, self.metric, told=self.metric)
         sizes, losses = list[int](), list[Tensor]()
         for predictions, targets in pairs:
             with torch.inference_mode():
                 # kept on the device: reading a number back at every batch would stall a GPU
-                losses.append(_attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets)))
-                _attempt("task: metric", metric.add, predictions, targets, told=(predictions, targets))
+                losses.append(attempted("task: loss", self.loss, predictions, targets, told=(predictions, targets)))
+                attempted("task: metric", metric.add, predictions, targets, told=(predictions, targets))
             sizes.append(size_of(targets))
             if race is not None and race.looks(len(sizes)) and metric.size > 1:
-                value, error_se = _attempt("task: metric", metric.mean, _shares(sizes), told=self.metric)
+                value, error_se = attempted("task: metric", metric.mean, _shares(sizes), told=self.metric)
                 if race.lost(1 - value if self._grows else value, error_se, metric.size, sum(sizes)):
                     break
         if not sum(sizes):
@@ -202,7 +203,7 @@ class Task:
         loss = float(weights @ torch.stack(losses).double().cpu())
         if not math.isfinite(loss):
             raise PruningError(f"evaluation: the mean loss is {loss}; the network's outputs are not finite")
-        value, error_se = _attempt("task: metric", metric.mean, weights, told=self.metric)
+        value, error_se = attempted("task: metric", metric.mean, weights, told=self.metric)
         if not math.isfinite(value):
             raise PruningError(f"evaluation: the {self.name} is {value}")
         return Evaluation(1 - value if self._grows else value, error_se, loss, sum(sizes))
@@ -220,17 +221,17 @@ class Task:
         # a view of what is kept and read again and again
         lent = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, inputs)
         with modes_restored(model), torch.no_grad():
-            output = _attempt("model: forward", run, model.eval(), lent, told=inputs)
+            output = attempted("model: forward", run, model.eval(), lent, told=inputs)
         if not all(map(_same, tree_leaves(lent), tree_leaves(inputs))):
             raise PruningError("model: forward changes its inputs in place, which no other could then be measured on")
-        predictions = _attempt("task: prediction", self.prediction, output, told=output)
+        predictions = attempted("task: prediction", self.prediction, output, told=output)
         if self.classes is not None:
             _check_logits(predictions, size_of(targets), self.classes)
-        loss = _attempt("task: loss", self.loss, predictions, targets, told=(predictions, targets))
+        loss = attempted("task: loss", self.loss, predictions, targets, told=(predictions, targets))
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise PruningError(f"task: loss returns {_described(loss)}, needed is one number for a batch")
-        metric = _attempt("task: metric", accumulator_of, self.metric, told=self.metric)
-        _attempt("task: metric", metric.add, predictions, targets, told=(predictions, targets))
+            raise PruningError(f"task: loss returns {described(loss)}, needed is one number for a batch")
+        metric = attempted("task: metric", accumulator_of, self.metric, told=self.metric)
+        attempted("task: metric", metric.add, predictions, targets, told=(predictions, targets))
 
     def check_targets(self, batches: Sequence[Batch]) -> None:
         """Check that batches tell classes apart, where targets are classes.
@@ -333,29 +334,13 @@ def _check_logits(logits: Any, count: int, classes: int) -> None:
     shape = list(logits.shape) if isinstance(logits, Tensor) else []
     if len(shape) != 2 or shape[0] != count or shape[1] < classes or not logits.is_floating_point():
         raise PruningError(
-            f"model: it returns {_described(logits)}, needed are logits of shape [{count}, {classes} classes]"
+            f"model: it returns {described(logits)}, needed are logits of shape [{count}, {classes} classes]"
         )
 
 
 def _same(one: Any, other: Any) -> bool:
     """Tell whether two tensors hold the same, NaN at the same places included; anything else counts as the same."""
     return not isinstance(one, Tensor) or bool(((one == other) | (one != one)).all())
-
-
-def _attempt(what: str, function: Callable[..., Any], *args: Any, told: Any) -> Any:
-    """Return what a function of the user's returns; what it raises is said in one line."""
-    try:
-        return function(*args)
-    except Exception as error:
-        raise PruningError(
-            f"{what} raised {type(error).__name__} on {_described(told)} ({first_line(error)[:300]})"
-        ) from None
-
-
-def _described(value: Any) -> str:
-    """Return the shapes of the tensors in a value, or its type."""
-    tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-    return ", ".join(f"a {t.dtype} tensor of shape {list(t.shape)}" for t in tensors) or type(value).__name__
 
 
 def _in_single_precision(predictions: Any) -> Any:

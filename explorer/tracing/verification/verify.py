@@ -44,8 +44,9 @@ def verified(
         check = Check(model, network, examples, outputs)
     except UncheckableError as error:
         return with_fixed(network, dict.fromkeys((*network.units, *network.blocks), str(error)))
-    network = _with_needed_sizes(check, network)
-    check = check.of(network)
+    if network.sizes:
+        network = _with_needed_sizes(check, network)
+        check = check.of(network)
     good: list[Item] = list(network.units)
     bad: dict[Item, str] = {}
     for number in range(check.rounds.count):

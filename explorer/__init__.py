@@ -20,10 +20,23 @@ if TYPE_CHECKING:
     from explorer.api import explore
     from explorer.data.task import Task, classification, regression
     from explorer.export.files import load, save
+    from explorer.populations import Populations, population
     from explorer.study import Candidate, Study
     from explorer.tracing import trace
 
-__all__ = ["Candidate", "Study", "Task", "classification", "explore", "load", "regression", "save", "trace"]
+__all__ = [
+    "Candidate",
+    "Populations",
+    "Study",
+    "Task",
+    "classification",
+    "explore",
+    "load",
+    "population",
+    "regression",
+    "save",
+    "trace",
+]
 
 if not hasattr(spaces, "PruningSpace"):
     raise ImportError(
@@ -33,11 +46,13 @@ if not hasattr(spaces, "PruningSpace"):
 # imported when they are asked for, because torch takes seconds
 _HOMES = {
     "Candidate": "explorer.study",
+    "Populations": "explorer.populations",
     "Study": "explorer.study",
     "Task": "explorer.data.task",
     "classification": "explorer.data.task",
     "explore": "explorer.api",
     "load": "explorer.export.files",
+    "population": "explorer.populations",
     "regression": "explorer.data.task",
     "save": "explorer.export.files",
     "trace": "explorer.tracing",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from torch import nn
 
@@ -28,7 +29,7 @@ from explorer.evaluation.training import identity_of
 from explorer.problem import Problem
 from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
 from explorer.pruning.criteria import Options, Scores, scoring_batches
-from explorer.pruning.criteria.options import seeded
+from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
 from explorer.search.ladder import Ladder
@@ -58,9 +59,9 @@ def explore(
     objectives: Sequence[str] | None = None,
     trials: int | None = None,
     timeout: float | None = None,
-    sampler: str | None = None,
+    sampler: str | BaseSampler | Callable[..., BaseSampler] | None = None,
     options: Mapping[str, Any] | None = None,
-    criterion: str | Mapping[str, Any] | None = None,
+    criterion: str | Mapping[str, Any] | Callable[[Any], Any] | None = None,
     task: Task | None = None,
     evaluator: str | Mapping[str, Any] | None = None,
     finetuning: Mapping[str, Any] | None = None,
@@ -68,6 +69,7 @@ def explore(
     executor: str | Mapping[str, Any] = "inline",
     calibration_batches: int | None = None,
     ladder: Ladder | None = None,
+    drawing: Drawing | None = None,
     seed: int | None = None,
     warm_start: Sequence[Study | pd.DataFrame] = (),
     baselines: Sequence[str] = (),
@@ -102,10 +104,11 @@ def explore(
     trials, timeout
         Recipes to evaluate, and minutes after which no further evaluation begins.
     sampler, options
-        A key of `explorer.search.samplers.SAMPLERS`, and its options.
+        A key of `explorer.search.samplers.SAMPLERS`, an Optuna sampler, or a function that makes one of a ``seed`` and
+        the options; and these options.
     criterion
-        A key of `explorer.pruning.criteria.CRITERIA`, or a mapping with ``name`` and options: see
-        `explorer.pruning.criteria.Options`.
+        A key of `explorer.pruning.criteria.CRITERIA`, a function of yours or its import path, or a mapping with one of
+        these as ``name`` and options: see `explorer.pruning.criteria.Options`.
     task
         Loss and metric; by default that of telling as many classes apart as the largest validation label says.
     evaluator
@@ -121,6 +124,8 @@ def explore(
         Batches of `train` that sub-networks are calibrated on.
     ladder
         Uniform ratios evaluated first: how many, evenly spaced, or which.
+    drawing
+        How `trials` recipes are drawn as a population, see `explorer.population`; no sampler and no ladder add others.
     seed
         Of the sampler.
     warm_start
@@ -150,7 +155,7 @@ def explore(
     if space is not None and not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
     measured = EvaluatorSettings.of(_evaluator(evaluator, calibration_batches))
-    trained = run_section("finetuning", finetuning or {}, refused=("batch_size",))
+    trained = run_section("finetuning", finetuning or {}, refused=("batch_size", "images"))
     told = _Told(
         measured,
         Settings.of(trained),
@@ -163,6 +168,9 @@ def explore(
     if told.final.asked and test is None:
         raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
     plan = _plan(told, objectives, sampler, options, seed, ladder, trials, timeout)
+    if drawing is not None:
+        Drawing.check_protocol(len(told.evaluator.rungs), racing=told.evaluator.racing)
+        plan = replace(plan, drawing=drawing, ladder=0)
     workers = named_section("executor", executor)
     check_executor(workers)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
@@ -177,6 +185,8 @@ def explore(
         task=task,
         folder=None if folder is None else Path(folder),
     )
+    if told.final.points:
+        told._finetuned(problem.inherited, train, (told.final.epochs,), plan.seed, None).check()
     check_reach(problem.space, told.baselines)
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
@@ -298,16 +308,19 @@ def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int |
     return section
 
 
-def _criterion(given: str | Mapping[str, Any] | None, seed: int, train: Iterable[Any]) -> Options:
+def _criterion(given: str | Mapping[str, Any] | Callable[..., Any] | None, seed: int, train: Iterable[Any]) -> Options:
     """Return a criterion's options; its batches are drawn by the seed where `train` has a length, else the first."""
-    section = named_section("criterion", chosen("criterion") if given is None else given)
-    return Options.of(seeded(section, seed if isinstance(train, Sized) else 0))
+    options = Options.of(chosen("criterion") if given is None else given).located()
+    told = isinstance(given, Mapping) and given.get("seed") is not None
+    if told or "seed" not in options.row.options or not isinstance(train, Sized):
+        return options
+    return replace(options, seed=seed)
 
 
 def _plan(
     told: _Told,
     objectives: Sequence[str] | None,
-    sampler: str | None,
+    sampler: str | BaseSampler | Callable[..., BaseSampler] | None,
     options: Mapping[str, Any] | None,
     seed: int | None,
     ladder: Ladder | None,
@@ -315,11 +328,12 @@ def _plan(
     timeout: float | None,
 ) -> Plan:
     base = defaults("run")
-    section = named_section("sampler", chosen("sampler") if sampler is None else sampler)
+    name = chosen("sampler") if sampler is None else sampler
+    known = named_section("sampler", name)["options"] if isinstance(name, str) else {}
     return Plan(
         base["objectives"] if objectives is None else objectives,
-        section["name"],
-        section["options"] if options is None else options,
+        name,
+        known if options is None else options,
         base["seed"] if seed is None else seed,
         base["ladder"] if ladder is None else ladder,
         told.evaluator.eta,

@@ -18,13 +18,16 @@ USAGE = """\
 explore: the space of sub-networks that pruning can make out of a trained network
 
   explore run [key=value ...]       explore a space; -m for a multirun, --help for all keys
+  explore population [key=value ..] recipes of a regime drawn at random: distributions, optima, refined spaces; -m
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
+  explore inspect FOLDER            the same of a run that is there, and what it found
   explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --recipe FILE
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
   explore --version
 
   explore run                                         digits and a small ResNet, minutes
   explore run model=resnet56 data=cifar10 data.path=cifar10-parquet budget.flops=0.5
+  explore population -m space=inner,filter regime.flops=0.75,0.5,0.25 n=128
   explore run -m sampler=tpe,nsga2 seed=0,1,2         one study a job
 """
 
@@ -42,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "bench": _bench,
         "export": _export,
         "inspect": _inspect,
+        "population": _population,
         "run": _run,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -98,11 +102,32 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
+def _population(arguments: list[str]) -> int:
+    from explorer.runs.hydra_launch import asked_of_hydra, launched, single
+
+    if asked_of_hydra(arguments):
+        return launched("population", arguments)
+    from explorer.analysis.run_folder import RunFolder
+    from explorer.runs.config import RESULTS
+    from explorer.runs.population import write_populations
+    from explorer.runs.run import execute
+
+    folder = execute(single(arguments, "population"), RESULTS)
+    write_populations([RunFolder(folder)], folder)
+    return 0
+
+
 def _inspect(arguments: list[str]) -> int:
     from explorer.runs.hydra_launch import asked_of_hydra, launched, single
 
     # Hydra knows no flags of ours
     as_json, rest = "--json" in arguments, [argument for argument in arguments if argument != "--json"]
+    if len(rest) == 1 and "=" not in rest[0] and not rest[0].startswith("-"):
+        from explorer.analysis.run_folder import RunFolder
+        from explorer.runs.inspection import inspect_run
+
+        inspect_run(RunFolder(Path(rest[0])), as_json=as_json)
+        return 0
     if asked_of_hydra(rest, "--json"):
         return launched("inspect", rest, as_json=as_json)
     from explorer.runs.inspection import inspect_model

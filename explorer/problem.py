@@ -249,7 +249,8 @@ class Problem:
             sampler=plan.sampler,
             options=plan.options,
             seed=plan.seed,
-            ladder=ladder_rows(self.space, plan.ladder),
+            ladder=self._first_rows(plan),
+            ladder_source="ladder" if plan.drawing is None else "population",
             dense=self.dense,
             rungs=len(self.evaluator.rungs),
             eta=plan.eta,
@@ -259,6 +260,12 @@ class Problem:
             features=lambda rows: self.features(rows),
             shared=shared,
         )
+
+    def _first_rows(self, plan: Plan) -> list[np.ndarray]:
+        """Return the recipes evaluated first: uniform ratios, or a whole population."""
+        if plan.drawing is None:
+            return ladder_rows(self.space, plan.ladder)
+        return plan.drawing.rows(self.space, plan.trials, self.limits)
 
     def doubts(self, plan: Plan) -> list[str]:
         """Return sentences on what makes a study of this problem doubtful; none for most."""

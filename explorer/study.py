@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.retraining import retrain
 from explorer.evaluation.settings import FinalSettings
 from explorer.problem import Problem
-from explorer.pruning.patterns import Masks
+from explorer.pruning.patterns import Masks, check_same
 from explorer.pruning.sparse import Executed
+from explorer.pruning.surgery.skeleton import copied
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.utils.checks import checked_number
+from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
 
 __all__ = ["Candidate", "Study"]
@@ -48,6 +51,8 @@ class Candidate:
 
     def build(self) -> nn.Module:
         """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""
+        # of a frozen dataclass: `save` says then that what was trained since is given as a module
+        vars(self)["_built"] = True
         return self._masked()[0]
 
     def executed(self) -> Executed:
@@ -57,16 +62,27 @@ class Candidate:
     def _masked(self) -> tuple[nn.Module, Masks]:
         return self.evaluator.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluator.rungs) - 1)))
 
-    def save(self, folder: str | Path) -> None:
-        """Export the sub-network so that `explorer.load` gives it back.
+    def save(self, folder: str | Path, *, module: nn.Module | None = None) -> None:
+        """Export the sub-network so that `explorer.load` gives it back: as it was measured, or a module trained since.
 
         A model that was given to `explore` as an importable factory comes back as a module; one given as an
         instance as the module of an exported program, or as itself with ``load(folder, model=skeleton)``.
 
+        Parameters
+        ----------
+        folder
+            Created if it is not there.
+        module
+            The module that `build` returned and that was trained since; its error on validation is measured again.
+
         Raises
         ------
         PruningError
-            If the folder can't be written.
+            If the folder can't be written, or the module is not this recipe's.
+
+        Examples
+        --------
+        ``small = best.build()``, training of ``small``, ``best.save("small", module=small)``.
         """
         from explorer.export.files import save
 
@@ -74,10 +90,19 @@ class Candidate:
         meter = self.evaluator.meter
         example = head(meter.validation[0][0], 1)
         network = meter.network
+        written, masks = self._masked()
+        if module is not None:
+            check_same(module, written, network, masks)
+            written = copied(module).to(device_of(meter.model)).eval()
+            metrics |= meter.measured(written)
+        elif vars(self).get("_built"):
+            warnings.warn(
+                "the sub-network is written as it was measured; save(folder, module=...) writes one trained since",
+                stacklevel=2,
+            )
         facts = {"metrics": metrics}
-        module, masks = self._masked()
         save(
-            module,
+            written,
             self.recipe,
             network,
             Path(folder),

@@ -4,24 +4,29 @@ Knows numpy and YAML; neither torch nor the explorer.
 """
 
 from spaces.axis import Axis
-from spaces.budget import Budget
+from spaces.budget import BOUNDED, RHO, Budget
 from spaces.cost import COSTS, CostModel, costs_of, dense_costs
 from spaces.errors import PruningError, first_line, unknown
 from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
-from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Span, Tensor
+from spaces.histogram import Histogram
+from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Size, Span, Tensor
 from spaces.network import Network
+from spaces.population import sample_population
 from spaces.recipe import Recipe
+from spaces.refine import Refinement, refine, space_file_of
 from spaces.regime import Count, Sample, count_inside, sample_inside
 from spaces.space import PruningSpace
 from spaces.space_file import PARTS
 from spaces.units import BlockUnit, ChannelUnit, FixedBlock, FixedChannels
 
 __all__ = [
+    "BOUNDED",
     "COSTS",
     "GRANULARITIES",
     "PARTS",
     "PATTERNS",
+    "RHO",
     "Axis",
     "BlockUnit",
     "Budget",
@@ -32,6 +37,7 @@ __all__ = [
     "FixedBlock",
     "FixedChannels",
     "Gemm",
+    "Histogram",
     "Layer",
     "Leaf",
     "Matrices",
@@ -42,13 +48,18 @@ __all__ = [
     "PruningSpace",
     "Recipe",
     "Reduction",
+    "Refinement",
     "Sample",
+    "Size",
     "Span",
     "Tensor",
     "costs_of",
     "count_inside",
     "dense_costs",
     "first_line",
+    "refine",
     "sample_inside",
+    "sample_population",
+    "space_file_of",
     "unknown",
 ]

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,23 @@ import numpy.typing as npt
 from spaces.cost import COSTS
 from spaces.errors import PruningError, unknown
 
-__all__ = ["Budget"]
+__all__ = ["BOUNDED", "RHO", "Budget"]
+
+RHO = "rho"
+"""FLOPs per parameter, relative to the dense network: a ratio, always exact and never absolute."""
+
+BOUNDED = (*COSTS, RHO)
+"""What a budget can bound."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Bounds on exact costs, as (metric, low, high); values up to 1 are relative to the dense network.
+    """Bounds on exact costs, as (metric, low, high); costs up to 1 are relative to the dense network.
 
     Examples
     --------
-    >>> Budget.parse({"flops": 0.5, "params": ["100k", "0.2M"]}).bounds
-    (('flops', 0.0, 0.5), ('params', 100000.0, 200000.0))
+    >>> Budget.parse({"flops": 0.5, "params": ["100k", "0.2M"], "rho": [0.9, 1.2]}).bounds
+    (('flops', 0.0, 0.5), ('params', 100000.0, 200000.0), ('rho', 0.9, 1.2))
     """
 
     bounds: tuple[tuple[str, float, float], ...] = ()
@@ -36,7 +43,7 @@ class Budget:
         Parameters
         ----------
         config
-            Metrics of `COSTS`. A number up to 1 is relative to dense, a larger one or ``60M`` absolute.
+            Metrics of `BOUNDED`. Of a cost a number up to 1 is relative to dense, a larger one or ``60M`` absolute.
         key
             What the user called the mapping, for errors.
 
@@ -49,14 +56,15 @@ class Budget:
             raise PruningError(f"{key}: expected a mapping such as flops: 0.5, got {config!r}")
         bounds = []
         for metric, limit in config.items():
-            if metric not in COSTS:
-                raise unknown(key, metric, COSTS)
+            if metric not in BOUNDED:
+                raise unknown(key, metric, BOUNDED)
             if limit is None:
                 continue
             pair = list(limit) if isinstance(limit, Sequence) and not isinstance(limit, str) else [0, limit]
             if len(pair) != 2:
                 raise PruningError(f"{key}.{metric}: {limit!r} is neither a limit nor a pair [low, high]")
-            low, high = (_amount(f"{key}.{metric}", value) for value in pair)
+            read = _ratio if metric == RHO else _amount
+            low, high = (read(f"{key}.{metric}", value) for value in pair)
             if high <= 0 or low > high:
                 raise PruningError(
                     f"{key}.{metric}: {limit!r} leaves nothing, allowed is 0 <= low <= high and high > 0"
@@ -85,9 +93,11 @@ class Budget:
         return Budget(tuple(dict.fromkeys(self.bounds + other.bounds)))
 
     def absolute(self, dense: Mapping[str, float]) -> list[tuple[str, float, float]]:
-        """Return the bounds as amounts (multiply-adds, parameters, bytes), given the dense network's costs."""
+        """Return the bounds as amounts (multiply-adds, parameters, bytes, rho), given the dense network's costs."""
         return [
-            (metric, *(value * dense[metric] if value <= 1 else value for value in (low, high)))  # type: ignore[misc]
+            (metric, low, high)
+            if metric == RHO
+            else (metric, *(value * dense[metric] if value <= 1 else value for value in (low, high)))  # type: ignore[misc]
             for metric, low, high in self.bounds
         ]
 
@@ -97,8 +107,11 @@ class Budget:
         """Return for each bounded metric by how much costs lie outside, relative to the dense cost; <= 0 inside."""
         out: dict[str, npt.NDArray[np.float64]] = {}
         for metric, low, high in self.absolute(dense):
-            # relative limits are products of floats: half a unit of an integer cost absorbs their rounding
-            excess = np.maximum(low - costs[metric] - 0.5, costs[metric] - high - 0.5) / dense[metric]
+            if metric == RHO:
+                excess = _rho_excess(costs, dense, low, high)
+            else:
+                # relative limits are products of floats: half a unit of an integer cost absorbs their rounding
+                excess = np.maximum(low - costs[metric] - 0.5, costs[metric] - high - 0.5) / dense[metric]
             out[metric] = np.maximum(out[metric], excess) if metric in out else excess
         return out
 
@@ -106,6 +119,26 @@ class Budget:
         """Return the relative excess of costs, summed over the bounded metrics; 0 inside."""
         outside = [np.maximum(value, 0) for value in self.excess(costs, dense).values()]
         return np.sum([np.zeros(len(costs[COSTS[0]])), *outside], axis=0)
+
+
+def _rho_excess(
+    costs: Mapping[str, npt.NDArray], dense: Mapping[str, float], low: float, high: float
+) -> npt.NDArray[np.float64]:
+    """Return by how much FLOPs per parameter, relative to dense, lie outside [low, high].
+
+    Whether a recipe is inside is decided in whole numbers wherever rounding could decide it: a bound of 0.9 is nine
+    tenths, and a recipe of just that is inside.
+    """
+    scale = dense["params"] / dense["flops"]
+    rho = np.asarray(costs["flops"] / np.maximum(costs["params"], 1) * scale, dtype=np.float64)
+    excess = np.maximum(low - rho, rho - high)
+    least, most = Fraction(str(low)), Fraction(str(high))
+    for place in np.flatnonzero(np.abs(excess) < 1e-9 * max(1.0, high)):
+        flops = int(costs["flops"][place]) * int(dense["params"])
+        params = max(1, int(costs["params"][place])) * int(dense["flops"])
+        inside = least * params <= flops <= most * params
+        excess[place] = min(excess[place], 0.0) if inside else max(excess[place], np.finfo(np.float64).tiny)
+    return excess
 
 
 _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -121,3 +154,15 @@ def _amount(key: str, value: Any) -> float:
     if not 0 <= amount < math.inf:
         raise PruningError(f"{key}: {value!r} is no amount, allowed is a share up to 1 or a number such as 60M or 4.1G")
     return amount
+
+
+def _ratio(key: str, value: Any) -> float:
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise PruningError(
+            f"{key}: {value!r} is no ratio, allowed is a number from 0, of which 1 is the dense network's"
+        )
+    return number

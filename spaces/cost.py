@@ -69,6 +69,7 @@ class CostModel:
     """
 
     def __init__(self, network: Network, axes: Sequence[Axis]) -> None:
+        self._inputs = network.inputs
         self._place = {axis.key: place for place, axis in enumerate(axes)}
         self._values = [_values(network, axis) for axis in axes]
         self.dtype = np.float64 if _dense_flops(network) < 2**53 else np.int64
@@ -114,7 +115,36 @@ class CostModel:
             part[:] = total + self._constant[:, None]
             for masked in self._masked:
                 part += masked(block)
+            if self._inputs > 1:
+                part[0] //= self._inputs
         return dict(zip(COSTS, out, strict=True))
+
+    def parts(self, metric: str) -> dict[tuple[int, ...], Ints] | None:
+        """Return a cost as a sum of tables, each over the choices of a few axes; None if one has too many entries.
+
+        Keys are places of axes, ascending; a table has a dimension for each of them. The constant has none.
+        """
+        which, sizes = COSTS.index(metric), [len(values) for values in self._values]
+        out: dict[tuple[int, ...], Ints] = {(): np.array(self._constant[which])}
+        for factors, coefficient in zip(self._factors, self._coefficients[which], strict=True):
+            scope = tuple(sorted({axis for i in factors for axis, _ in self._tables[i][1]}))
+            if prod(sizes[axis] for axis in scope) > _TABLE:
+                return None
+            product = np.array(int(coefficient), dtype=np.int64)
+            for i in factors:
+                constant, summed = self._tables[i]
+                width = np.array(constant, dtype=np.int64)
+                for axis, table in summed:
+                    spread = [-1 if axis == other else 1 for other in scope]
+                    width = width + table.astype(np.int64).reshape(spread)
+                product = product * width
+            out[scope] = out.get(scope, 0) + product
+        for masked in self._masked:
+            scope, costs = masked.table(which)
+            if costs is None:
+                return None
+            out[scope] = out.get(scope, 0) + costs
+        return out
 
     def _steps(self, key: Key) -> npt.NDArray:
         return np.asarray(self._values[self._place[key]], dtype=self.dtype)
@@ -159,6 +189,14 @@ class _Masked:
         for axis, stride in zip(self._axes[1:], self._strides[1:], strict=True):
             index += block[axis].astype(np.int64) * stride
         return self._table.take(index, axis=1)
+
+    def table(self, which: int) -> tuple[tuple[int, ...], Ints | None]:
+        """Return the places of the axes, ascending, and one of the costs over their choices; None if too many."""
+        order = np.argsort(self._axes)
+        scope = tuple(int(self._axes[i]) for i in order)
+        if self._table is None:
+            return scope, None
+        return scope, self._table[which].reshape([len(choices) for choices in self._choices]).transpose(order)
 
     def _costs(self, chosen: npt.NDArray) -> Ints:
         """Return the (costs, n) costs of the (keys, n) choices of the axes the layer depends on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Dim", "Layer", "Leaf", "Product", "Reduction", "Span", "Tensor"]
+__all__ = ["Dim", "Layer", "Leaf", "Product", "Reduction", "Size", "Span", "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer: every entry of `weight` is multiplied `positions` times for one input.
+    """A convolution or linear layer: each entry of `weight` is multiplied `positions` times for the network's `inputs`.
 
     Its weight is a *weight unit*: a GEMM matrix for each of the convolution's `groups`, on which a pattern can be
     put. `kind` is ``linear``, ``conv`` or ``conv_transposed``.
@@ -84,8 +84,8 @@ class Layer:
 class Product:
     """Multiply-adds that no weight explains: attention products, convolutions with computed weights.
 
-    For one input there are `flops` times the product of the dimensions' kept lengths. `name` is the module in
-    which they are made.
+    For the network's `inputs` there are `flops` times the product of the dimensions' kept lengths. `name` is the module
+    in which they are made.
     """
 
     name: str
@@ -129,3 +129,13 @@ class Reduction:
     axis: int
     dim: Dim
     divisor: int | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number that a module's code takes for the length of `dim`: an attribute, or one place in a tuple or list."""
+
+    module: str
+    attribute: str
+    place: int | None
+    dim: Dim

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from spaces.errors import PruningError, first_line
-from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Span, Tensor
+from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Size, Span, Tensor
 from spaces.units import BlockUnit, ChannelUnit, FixedBlock, FixedChannels
 
 __all__ = ["Network"]
@@ -24,6 +24,9 @@ __all__ = ["Network"]
 @dataclass(frozen=True)
 class Network:
     """Units, layers, blocks and tensors of one model; immutable and free of weights.
+
+    The positions of layers and the multiply-adds of products are those of `inputs` inputs: of more than one where they
+    can't be divided by it, as those of experts among which a router distributes a batch. Costs are those of one input.
 
     Examples
     --------
@@ -46,8 +49,10 @@ class Network:
     leaves: tuple[Leaf, ...] = ()
     products: tuple[Product, ...] = ()
     reductions: tuple[Reduction, ...] = ()
+    sizes: tuple[Size, ...] = ()
     blocks: tuple[BlockUnit, ...] = ()
     fixed_blocks: tuple[FixedBlock, ...] = ()
+    inputs: int = 1
 
     @cached_property
     def unit(self) -> Mapping[str, ChannelUnit]:
@@ -97,6 +102,7 @@ class Network:
     def _plain(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "inputs": self.inputs,
             "units": [vars(unit) | {"writers": list(unit.writers)} for unit in self.units],
             "fixed": [[entry.name, entry.channels, entry.reason] for entry in self.fixed],
             "blocks": [[b.name, list(b.returns) if isinstance(b.returns, tuple) else b.returns] for b in self.blocks],
@@ -109,6 +115,7 @@ class Network:
                 for t in self.tensors
             ],
             "reductions": [_plain_reduction(entry) for entry in self.reductions],
+            "sizes": [[size.module, size.attribute, size.place, _plain_dim(size.dim)] for size in self.sizes],
         }
 
     @classmethod
@@ -124,6 +131,7 @@ class Network:
             plain = yaml.load(text, Loader=_LOADER)
             return cls(
                 name=plain["name"],
+                inputs=plain["inputs"],
                 units=tuple(ChannelUnit(**u | {"writers": tuple(u["writers"])}) for u in plain["units"]),
                 fixed=tuple(FixedChannels(*entry) for entry in plain["fixed"]),
                 blocks=tuple(BlockUnit(name, tuple(r) if isinstance(r, list) else r) for name, r in plain["blocks"]),
@@ -133,6 +141,7 @@ class Network:
                     Reduction(module, operator, number, axis, _dim(dim), divisor)
                     for module, operator, number, axis, divisor, dim in plain["reductions"]
                 ),
+                sizes=tuple(Size(module, name, place, _dim(dim)) for module, name, place, dim in plain["sizes"]),
                 layers=tuple(Layer(*layer) for layer in plain["layers"]),
                 leaves=tuple(Leaf(name, _dim(reads), _dim(writes)) for name, reads, writes in plain["leaves"]),
                 tensors=tuple(

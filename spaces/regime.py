@@ -9,17 +9,21 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from spaces.budget import Budget
+from spaces.budget import RHO, Budget
+from spaces.cost import COSTS
 from spaces.errors import PruningError
+from spaces.histogram import Histogram
 from spaces.space import PruningSpace
 
-__all__ = ["Count", "Sample", "count_inside", "sample_inside"]
+__all__ = ["Count", "Sample", "count_inside", "reach", "refuse_out_of_reach", "sample_inside"]
 
 MAX_DRAWS = 20_000_000
 _ENUMERABLE = 2_000_000
 _BLOCK = 1 << 17
 _WALKERS = 2048
 _WALK_STEPS = 2000
+# hits below which a share of draws tells little
+_RARE = 400
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def sample_inside(
         If bounds prove that no recipe is inside, or if neither draws nor walks find one.
     """
     limits = space.constraints & budget if budget else space.constraints
-    _refuse_empty(space, limits)
+    refuse_out_of_reach(space, limits)
     found: list[npt.NDArray] = []
     draws = hits = 0
     best = np.empty((0, len(space.axes)), dtype=np.int16)
@@ -118,19 +122,33 @@ def _walk(
     )
 
 
-def _refuse_empty(space: PruningSpace, limits: Budget) -> None:
+def refuse_out_of_reach(space: PruningSpace, limits: Budget) -> None:
     """Raise if the space's least or greatest cost, both exact, already lies outside a bound."""
     dense = space.dense
     both: dict[str, tuple[float, float]] = {}
     for metric, low, high in limits.absolute(dense):
         others = both.get(metric, (low, high))
         both[metric] = max(low, others[0]), min(high, others[1])
+    # between which amounts costs lie, by the space and by the bounds
+    ends = dict(space.bounds)
     for metric, (low, high) in both.items():
+        if metric == RHO:
+            continue
         least, most = space.bounds[metric]
         if high + 0.5 < least or low - 0.5 > most or low > high + 1:
             raise PruningError(
                 f"budget.{metric}: [{low / dense[metric]:.4g}, {high / dense[metric]:.4g}] of dense holds no recipe, "
                 f"the space reaches {least / dense[metric]:.4g} to {most / dense[metric]:.4g}"
+            )
+        ends[metric] = max(least, math.ceil(low - 0.5)), min(most, math.floor(high + 0.5))
+    if RHO in both:
+        (low, high), scale = both[RHO], dense["params"] / dense["flops"]
+        least_rho = ends["flops"][0] / max(1, ends["params"][1]) * scale
+        most_rho = ends["flops"][1] / max(1, ends["params"][0]) * scale
+        if high < least_rho * (1 - 1e-9) or low > most_rho * (1 + 1e-9) or low > high:
+            raise PruningError(
+                f"budget.rho: [{low:.4g}, {high:.4g}] holds no recipe, "
+                f"the space reaches at most {least_rho:.4g} to {most_rho:.4g}"
             )
 
 
@@ -156,7 +174,9 @@ def count_inside(
 ) -> Count:
     """Return the number of recipes inside the constraints and `budget`.
 
-    Spaces up to two million recipes are enumerated; larger ones sampled, with Wilson's score interval.
+    Spaces up to two million recipes are enumerated. Larger ones are sampled, with Wilson's score interval; where that
+    finds too few to tell, the recipes of the bounded cost are counted by a `Histogram`, and the share of those inside
+    the other limits is sampled.
     """
     limits = space.constraints & budget if budget else space.constraints
     if not limits:
@@ -165,11 +185,35 @@ def count_inside(
         starts = range(0, space.size, _BLOCK)
         inside = sum(int(space.inside(space.rows(s, min(space.size, s + _BLOCK)), limits).sum()) for s in starts)
         return Count(inside, inside, inside)
+    size = space.size
     hits = int(space.inside(space.sample(draws, rng), limits).sum())
+    if hits < _RARE and (histogram := _histogram(space, limits)) is not None:
+        only = {metric for metric, _, _ in limits.bounds}
+        if not histogram.count or (histogram.exact and len(only) == 1 and RHO not in only):
+            return Count(histogram.count, histogram.count, histogram.count)
+        size, draws = histogram.count, min(draws, _RARE * 50)
+        hits = int(space.inside(histogram.draw(draws, rng), limits).sum())
     low, high = _wilson(hits, draws)
     # in whole numbers, because a size may exceed what a float holds
-    value, least, most = (Fraction(share) * space.size for share in (hits / draws, low, high))
+    value, least, most = (Fraction(share) * size for share in (hits / draws, low, high))
     return Count(round(value), math.floor(least), math.ceil(most))
+
+
+def _histogram(space: PruningSpace, limits: Budget) -> Histogram | None:
+    """Return the recipes by the first cost that is bounded; None where there is none, or no histogram."""
+    bounded = {metric for metric, _, _ in limits.bounds}
+    metric = next((metric for metric in COSTS if metric in bounded), None)
+    return None if metric is None else Histogram.of(space, metric, *reach(space, limits, metric))
+
+
+def reach(space: PruningSpace, limits: Budget, metric: str) -> tuple[float, float]:
+    """Return between which amounts a cost lies, by the space and by its limits."""
+    least, most = map(float, space.bounds[metric])
+    for bounded, low, high in limits.absolute(space.dense):
+        if bounded == metric:
+            # half a unit, as limits have it
+            least, most = max(least, low - 0.5), min(most, high + 0.5)
+    return least, most
 
 
 def _wilson(hits: int, draws: int, z: float = 1.96) -> tuple[float, float]:

@@ -101,7 +101,7 @@ def _prunable_parameters(network: Network) -> float:
 
 
 def _product_flops(network: Network) -> list[tuple[Any, int]]:
-    return [(p, p.flops * int(np.prod([dim.length for dim in p.dims]))) for p in network.products]
+    return [(p, p.flops * int(np.prod([dim.length for dim in p.dims])) // network.inputs) for p in network.products]
 
 
 def _lengths(network: Network, tensor: str) -> list[int]:
@@ -109,7 +109,7 @@ def _lengths(network: Network, tensor: str) -> list[int]:
 
 
 def _flops(network: Network, weight: str, positions: int) -> int:
-    return positions * int(np.prod(_lengths(network, weight)))
+    return positions * int(np.prod(_lengths(network, weight))) // network.inputs
 
 
 def _choices(axis: Axis) -> list[Any]:

@@ -98,6 +98,7 @@ class MultirunFolder:
     def _rows(self) -> dict[str, dict[str, Any]]:
         try:
             stored = pd.read_csv(self.jobs_file, dtype=str, keep_default_na=False)[_COLUMNS]
+            stored["seconds"].astype(float)
         except (OSError, ValueError, KeyError):
             # not there or damaged: rows are made again from the jobs' folders
             return {}

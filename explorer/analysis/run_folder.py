@@ -40,6 +40,7 @@ _TABLES: Mapping[str, Sequence[str]] = {
     "trials": ("trial", "state", "source", "rung", "error", "flops", "flops_ratio", "params", "bytes"),
     "frontier": ("trial", "error", "error_se", "flops", "flops_ratio", "params", "params_ratio", "bytes"),
     "baselines": ("baseline", "allocation", "family", "target", "asked", "state"),
+    "proxies": ("trial", "vanilla_error", "bn_error", "importance", "change", "synflow", "snip"),
     "final": ("point", "n", "epochs", "test_error", "test_error_sd", "weights", "reason"),
 }
 
@@ -168,6 +169,10 @@ class RunFolder:
         """Return the evaluated baselines."""
         return self._table("baselines", dtype={"asked": str})
 
+    def proxies(self) -> pd.DataFrame | None:
+        """Return the proxies of a population's recipes, see `explorer.evaluation.proxies`."""
+        return self._table("proxies")
+
     def final(self) -> pd.DataFrame | None:
         """Return the retrained points, the dense network first."""
         return self._table("final")
@@ -219,6 +224,10 @@ class RunFolder:
     def write_baselines(self, table: pd.DataFrame) -> None:
         """Write the evaluated baselines."""
         self._write_table("baselines", table)
+
+    def write_proxies(self, table: pd.DataFrame) -> None:
+        """Write the proxies of a population's recipes."""
+        self._write_table("proxies", table)
 
     def write_final(self, table: pd.DataFrame) -> None:
         """Write the retrained points."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from explorer.analysis.multirun_folder import BUDGETS, error_column
 from explorer.search.metrics import Metric
 
-__all__ = ["baselines_view", "final_line", "final_view", "frontier_view", "jobs_view"]
+__all__ = ["baselines_view", "export_line", "final_line", "final_view", "frontier_view", "jobs_view"]
 
 # of one input and of a batch, each beside its ratio to the dense network's
 _LATENCIES = {
@@ -134,6 +134,26 @@ def final_line(table: pd.DataFrame, error: Metric) -> str | None:
         f"at {point['flops_ratio']:.3f} of the multiply-adds and {point['params_ratio']:.3f} of the parameters, "
         f"{trainings}"
     )
+
+
+def export_line(metrics: Mapping[str, float], dense: Mapping[str, float], error: Metric) -> str:
+    """Return the test error and the costs of an exported sub-network beside the dense network's as one line.
+
+    Parameters
+    ----------
+    metrics
+        Its ``test_error`` and, where there is one, ``test_error_se``, and its costs.
+    dense
+        The dense network's costs and, where it was measured, its test error.
+    error
+        How errors are shown.
+    """
+    name = error.label.replace("validation", "test")
+    noise, beside = metrics.get("test_error_se"), dense.get("test_error")
+    shown = error.text(metrics["test_error"]) + ("" if noise is None else f" ± {error.text(noise)}")
+    shown += "" if beside is None else f" (dense {error.text(beside)})"
+    ratios = [metrics[cost] / dense[cost] for cost in ("flops", "params")]
+    return f"{name} {shown} at {ratios[0]:.3f} of the multiply-adds and {ratios[1]:.3f} of the parameters"
 
 
 def _with_deviation(row: pd.Series, error: Metric) -> str:

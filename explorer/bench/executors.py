@@ -117,7 +117,7 @@ def _recorded(config: dict[str, Any]) -> list[Measured]:
                 _further(search, 1)
                 stamps = _stamps(search, _TIMED)
                 steps = 1000 * np.diff(stamps)
-                found.append((float(steps.mean()), Timing(*np.percentile(steps, [50, 25, 75]).tolist())))
+                found.append((float(steps.mean()), Timing(tuple(steps.tolist()))))
     few, many = options["trials"]
     return [
         Measured(

@@ -16,7 +16,8 @@ from explorer.data import Batch, size_of
 
 __all__ = ["Race", "dealt"]
 
-# chance that one look at a recipe whose error is the bar ends its evaluation
+# chance that one look at a recipe whose error is the bar ends its evaluation; all looks together end up to 4.9 % of
+# those evaluations, and .9 % of those of recipes that are a point better
 _RISK = 0.01
 
 

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.utils.checks import checked_number
-from spaces import Budget, PruningError
+from spaces import COSTS, Budget, PruningError, unknown
+from spaces.budget import BOUNDED
 
 __all__ = ["LatencyLimit", "split_budget"]
+
+# no network is that small: a percentage was meant
+_SMALL = 100
+_UNITS = {"flops": "multiply-adds", "params": "parameters", "bytes": "bytes"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,14 @@ def split_budget(budget: Any) -> tuple[Budget, LatencyLimit]:
     """
     if not isinstance(budget, Mapping):
         raise PruningError(f"budget: {budget!r}, allowed is a mapping such as flops: 0.5")
+    for key, limit in budget.items():
+        if key not in (*BOUNDED, "latency_ms", "latency"):
+            raise unknown("budget", key, (*BOUNDED, "latency_ms", "latency"))
+        if key in COSTS and isinstance(limit, int | float) and 1 < limit <= _SMALL:
+            raise PruningError(
+                f"budget.{key}: {limit} would be {limit} {_UNITS[key]}, since amounts above 1 are absolute; "
+                f"for {limit:g} % of the dense network give {limit / 100:g}"
+            )
     latency = {key: budget.get(key) for key in ("latency_ms", "latency")}
     for key, limit in latency.items():
         checked_number(f"budget.{key}", limit, least=0, whole=False, optional=True, above=True)

@@ -148,7 +148,7 @@ class Meter:
                 f"{name}_ms_q1": small.lower,
                 f"{name}_ms_q3": small.upper,
                 f"{name}_dense_ms": dense.median,
-                f"{name}_ratio": small.median / dense.median,
+                f"{name}_ratio": small.over(dense),
             }
             for masked in rest:
                 out |= {f"{name}_masked_ms": masked.median, f"{name}_sparse_layers": len(executed.layers)}

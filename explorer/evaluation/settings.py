@@ -65,6 +65,8 @@ class Settings:
         Decay a step of the averaged weights that are evaluated in place of the last ones, in [0, 1); 0 for none.
     precision
         One of `PRECISIONS`.
+    steps
+        Of an epoch at most; None for all batches.
     """
 
     optimizer: str = "sgd"
@@ -76,6 +78,7 @@ class Settings:
     temperature: float = 4.0
     ema: float = 0.0
     precision: str = "float32"
+    steps: int | None = None
 
     @classmethod
     def of(cls, section: Mapping[str, Any], key: str = "finetuning") -> Settings:
@@ -95,6 +98,7 @@ class Settings:
         for name, words in _SHARES.items():
             if name in section and (section[name] > 1 or (section[name] == 1 and words == "[0, 1)")):
                 raise PruningError(f"{key}.{name}: {section[name]!r}, allowed is a number in {words}")
+        checked_number(f"{key}.steps", section.get("steps"), least=1, optional=True)
         known = [field.name for field in fields(cls)]
         return cls(**{name: value for name, value in section.items() if name in known})
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from explorer.utils.conf import GROUPS, conf, defaults, options_of
+from explorer.utils.conf import GROUPS, conf, defaults, options_of, primary
 from spaces import PruningError, unknown
 
-__all__ = ["Composed", "compose", "swept"]
+__all__ = ["Composed", "compose", "several_values", "swept"]
 
 Composed = dict[str, Any]
 """A configuration as plain data: every key of conf/run.yaml, and a section for each group."""
@@ -64,6 +64,15 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
         raise _readable(error, config) from None
 
 
+def several_values(overrides: Sequence[str]) -> PruningError:
+    """Return what is wrong with a run of one job whose key has several values."""
+    key = swept(overrides)[0]
+    values = next(override.partition("=")[2] for override in overrides if override.partition("=")[0] == key)
+    return PruningError(
+        f"{key}: several values for a key make a multirun, for which -m is needed; a list is {key}=[{values}]"
+    )
+
+
 def swept(overrides: Sequence[str]) -> list[str]:
     """Return the keys of the overrides that give several values."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -101,7 +110,7 @@ def _no_key(config: str, key: str) -> PruningError:
 
 def _keys(config: str, near: str) -> list[str]:
     """Return the keys of the same depth as `near`: top-level ones, or those inside its group."""
-    base = defaults(config)
+    base = primary(config)
     group, _, rest = near.partition(".")
     groups = GROUPS if "defaults" in base else ()
     if not rest or (group not in groups and not isinstance(base.get(group), dict)):

@@ -13,9 +13,10 @@ from explorer.evaluation.budgets import LatencyLimit, split_budget
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
-from explorer.runs.composing import Composed, compose
+from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.identity import HUB, default_name, identity, model_name
 from explorer.runs.validation import check_keys
+from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor
 from explorer.search.plan import Plan
 from explorer.utils.checks import checked_number
@@ -161,10 +162,12 @@ class RunConfig:
     warm_start: Sequence[Path]
     limits: Budget
     latency: LatencyLimit
+    latency_seconds: float | None
     baselines: Sequence[Baseline]
     executor: Mapping[str, Any]
     storage: StorageSettings
     device: str
+    proxies: bool
 
     @classmethod
     def of(cls, given: Composed) -> RunConfig:
@@ -177,21 +180,28 @@ class RunConfig:
         """
         check_keys(given)
         limits, latency = split_budget(given["budget"])
+        for key in ("ratios", "channel_ratios"):
+            if not isinstance(given["space"].get(key, []), list):
+                raise PruningError(
+                    f"space.{key}: {given['space'][key]!r}, allowed is a list of shares kept such as [1,0.75,0.5]"
+                )
         space = space_of(given["space"])
         PruningSpace.check(space)
         criterion = Options.of(seeded(given["criterion"], given["seed"]))
         criterion.check(space)
         evaluator = EvaluatorSettings.of(given["evaluator"])
-        finetuning = dict(given["finetuning"])
-        checked_number("finetuning.batch_size", finetuning["batch_size"], least=2)
+        finetuning = _finetuning(given["finetuning"])
         check_executor(given["executor"])
+        checked_number("latency.seconds", given["latency"]["seconds"], least=0, whole=False, optional=True)
         path = given["data"].get("path")
         if path is not None and not Path(str(path)).is_dir():
             raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
+        # before the name, which is made of the weights' content
+        model = ModelSettings.of(given["model"])
         return cls(
             given,
             _checked_name(given),
-            ModelSettings.of(given["model"]),
+            model,
             Target.of(given["data"]),
             Target.of(given["task"]),
             space,
@@ -205,31 +215,36 @@ class RunConfig:
             parsed(FinalSettings, "final", given["final"]),
             Plan(
                 tuple(given["objectives"]) if isinstance(given["objectives"], list) else given["objectives"],
-                given["sampler"]["name"],
+                given["sampler"].get("_target_", given["sampler"]["name"]),
                 given["sampler"]["options"],
                 given["seed"],
                 given["ladder"],
                 evaluator.eta,
                 given["trials"],
                 given["timeout"],
+                drawing=_drawing(given, evaluator),
             ),
             _warm_start(given["sampler"].get("warm_start", [])),
             limits,
             latency,
+            given["latency"]["seconds"],
             asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),
             given["device"],
+            _proxies(given),
         )
 
     @classmethod
-    def composed(cls, overrides: Sequence[str], *, folder: Path | None = None) -> RunConfig:
+    def composed(cls, overrides: Sequence[str], *, config: str = "run", folder: Path | None = None) -> RunConfig:
         """Return the configuration that Hydra overrides describe.
 
         Parameters
         ----------
         overrides
             ``key=value``, each of one value.
+        config
+            The primary config: ``run`` or ``population``.
         folder
             Of further configuration files.
 
@@ -238,9 +253,9 @@ class RunConfig:
         PruningError
             On any mistake, and if a key has several values.
         """
-        configs = compose(overrides, folder=folder)
+        configs = compose(overrides, config=config, folder=folder)
         if len(configs) > 1:
-            raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
+            raise several_values(overrides)
         return cls.of(configs[0])
 
     @cached_property
@@ -257,6 +272,34 @@ class RunConfig:
     def title(self) -> str:
         """What is explored, for titles: the model on the data."""
         return f"{model_name(self.given)} on {self.data.name}"
+
+
+def _drawing(given: Composed, evaluator: EvaluatorSettings) -> Drawing | None:
+    """Return how a population is drawn, None where a space is searched."""
+    if "regime" not in given:
+        return None
+    Drawing.check_protocol(len(evaluator.rungs), racing=evaluator.racing)
+    return Drawing.of(given)
+
+
+def _proxies(given: Composed) -> bool:
+    """Return whether a population's cheap scores are asked for."""
+    proxies = given.get("proxies", False)
+    if not isinstance(proxies, bool):
+        raise PruningError(f"proxies: {proxies!r}, allowed is true or false")
+    return proxies
+
+
+def _finetuning(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section with the steps of an epoch, which may be given as images."""
+    size, images = section["batch_size"], section["images"]
+    checked_number("finetuning.batch_size", size, least=2)
+    checked_number("finetuning.images", images, least=1, optional=True)
+    if images is None:
+        return dict(section)
+    if section["steps"] is not None:
+        raise PruningError("finetuning.images: given, and so is finetuning.steps, allowed is one of them")
+    return {**section, "steps": max(1, images // size)}
 
 
 def _warm_start(folders: Any) -> tuple[Path, ...]:

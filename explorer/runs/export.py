@@ -13,12 +13,15 @@ from torch import nn
 from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.selection import best_within
 from explorer.analysis.tables import without_choices
+from explorer.analysis.views import export_line
 from explorer.evaluation.training import Checkpoints
 from explorer.export.files import save
 from explorer.runs.config import RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.jobs import Job
+from explorer.search.metrics import Metric
 from explorer.utils.conf import GROUPS, defaults, options_of
+from explorer.utils.console import console
 from spaces import PruningError, Recipe, costs_of
 
 __all__ = ["export_run"]
@@ -42,7 +45,8 @@ def export_run(
     folder
         A run's folder.
     budget
-        Limits on ``flops``, ``params`` or ``bytes``, as in the configuration.
+        Limits on ``flops``, ``params`` or ``bytes`` as in the configuration, on ``latency_ms`` or ``latency`` of one
+        input as the run measured them, and on the ``error``: with it the cheapest sub-network is taken.
     out
         Where to; by default ``export/`` in the run's folder, named by the trial or the file.
     recipe_file
@@ -65,7 +69,8 @@ def export_run(
         )
     given = {key: value for key, value in config.items() if key not in ("identity", "facts")}
     _check_targets(folder, given, allow)
-    row = best_within(front, summary["dense"], budget) if recipe_file is None else None
+    shown = Metric("error", **summary["error"])
+    row = best_within(front, summary["dense"], budget, error=shown) if recipe_file is None else None
     path = recipe_file if row is None else folder.recipe_file(folder.point(row["trial"]))
     assert path is not None
     try:
@@ -109,6 +114,7 @@ def export_run(
         example=setup.example(setup.device),
         facts={"mean": list(setup.mean), "std": list(setup.std), "metrics": metrics},
     )
+    console.print(export_line(metrics, summary["dense"], shown), soft_wrap=True, highlight=False)
     return target
 
 
@@ -123,8 +129,8 @@ def _check_targets(folder: RunFolder, given: Mapping[str, Any], allow: Sequence[
         )
         if target not in known or target == "???":
             raise PruningError(
-                f"folder: the configuration of {str(folder)!r} names {str(target)!r} ({group}._target_), which would be "
-                f"imported and run; if you trust it, say --allow {str(target).rpartition('.')[0] or target}"
+                f"folder: the configuration of {str(folder)!r} names {str(target)!r} ({group}._target_), which would "
+                f"be imported and run; if you trust it, say --allow {str(target).rpartition('.')[0] or target}"
             )
 
 

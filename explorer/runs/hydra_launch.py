@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.analysis.multirun_folder import MultirunFolder
-from explorer.runs.composing import Composed, compose
+from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.utils.conf import conf
 from explorer.utils.console import complain, console
@@ -55,8 +55,8 @@ def _flags(arguments: Sequence[str]) -> set[str]:
     return {argument.partition("=")[0] for argument in arguments if argument.startswith("-")}
 
 
-def single(arguments: Sequence[str]) -> RunConfig:
-    """Return the configuration of one run.
+def single(arguments: Sequence[str], config: str = "run") -> RunConfig:
+    """Return the configuration of one run, or of one population where `config` says so.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def single(arguments: Sequence[str]) -> RunConfig:
         On any mistake, and if a key has several values.
     """
     overrides, folder = _split(arguments)
-    return RunConfig.composed([override for override in overrides if not override.startswith("hydra")], folder=folder)
+    chosen = [override for override in overrides if not override.startswith("hydra")]
+    return RunConfig.composed(chosen, config=config, folder=folder)
 
 
 def launched(command: str, arguments: Sequence[str], *, as_json: bool = False) -> int:
@@ -73,7 +74,7 @@ def launched(command: str, arguments: Sequence[str], *, as_json: bool = False) -
     Parameters
     ----------
     command
-        ``run`` or ``inspect``.
+        ``run``, ``population`` or ``inspect``.
     arguments
         Overrides and flags.
     as_json
@@ -87,26 +88,35 @@ def launched(command: str, arguments: Sequence[str], *, as_json: bool = False) -
     flags = _flags(arguments)
     overrides, folder = _split(arguments)
     if flags & _ANSWERED:
-        return _hydra(arguments, overrides)
+        return _hydra(command, arguments, overrides)
     # how jobs are launched is no part of what they are
     chosen = [override for override in overrides if not override.startswith("hydra")]
     from explorer.runs.multirun import check_launcher
 
     check_launcher([override for override in overrides if override not in chosen])
-    configs = compose(chosen, folder=folder)
+    configs = compose(chosen, config=_primary(command), folder=folder)
     if len(configs) > 1 and not flags & _MULTIRUN:
-        raise PruningError("overrides: several values for a key make a multirun, for which -m is needed")
+        raise several_values(chosen)
     for config in configs:
         RunConfig.of(config)
     if flags & {"--cfg", "-c"} or not flags & _MULTIRUN:
-        return _hydra(arguments, overrides)
+        return _hydra(command, arguments, overrides)
     if command == "inspect":
         return _jobs(command, arguments, overrides, RESULTS, as_json=as_json)
-    return _multirun(arguments, overrides, configs, chosen)
+    return _multirun(command, arguments, overrides, configs, chosen)
+
+
+def _primary(command: str) -> str:
+    """Return the primary config of a command."""
+    return "population" if command == "population" else "run"
 
 
 def _multirun(
-    arguments: Sequence[str], overrides: Sequence[str], configs: Sequence[Composed], chosen: Sequence[str]
+    command: str,
+    arguments: Sequence[str],
+    overrides: Sequence[str],
+    configs: Sequence[Composed],
+    chosen: Sequence[str],
 ) -> int:
     """Run the jobs of a multirun; its tables are written and shown however it ends."""
     from explorer.analysis.views import jobs_view
@@ -118,13 +128,17 @@ def _multirun(
     # its name is the multirun's, jobs are named by their choices
     plan(folder, [RunConfig.of(config | {"name": None}) for config in configs], chosen)
     try:
-        return _jobs("run", arguments, overrides, folder.path)
+        return _jobs(command, arguments, overrides, folder.path)
     finally:
         if folder.path.is_dir():
             gather(folder)
             with folder.jobs() as rows:
                 console.print(jobs_view(rows.values()))
             console.print(f"jobs: {folder.jobs_file}", soft_wrap=True)
+            if command == "population":
+                from explorer.runs.population import write_populations
+
+                write_populations(folder.ended(), folder.path)
 
 
 def _jobs(
@@ -143,7 +157,7 @@ def _jobs(
             "EXPLORE_ROOT": str(root),
         }
         # what Hydra writes of a multirun, passwords included, goes where nothing stays
-        _hydra([*arguments, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."], overrides)
+        _hydra(command, [*arguments, f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."], overrides)
         codes = [int(line.split()[0]) for line in failures.read_text().splitlines()] if failures.exists() else []
     return max(codes, default=0)
 
@@ -165,12 +179,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     return overrides, folder
 
 
-def _hydra(arguments: Sequence[str], overrides: Sequence[str]) -> int:
+def _hydra(command: str, arguments: Sequence[str], overrides: Sequence[str]) -> int:
     import hydra
 
     # Hydra takes no flags between overrides
     sys.argv = ["explore", *(argument for argument in arguments if argument not in overrides), *overrides]
-    hydra.main(version_base="1.3", config_path=str(conf()), config_name="run")(_job)()
+    hydra.main(version_base="1.3", config_path=str(conf()), config_name=_primary(command))(_job)()
     return 0
 
 

@@ -19,7 +19,7 @@ HUB = "hub"
 """What stands for the weights of the model's own library in ``model.weights``."""
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = (
-    "trials", "timeout", "name", "device", "storage", "executor", "final",
+    "trials", "n", "proxies", "timeout", "name", "device", "storage", "executor", "final", "latency",
     "baselines", "baseline_targets", "baseline_family",
 )  # fmt: skip
 
@@ -28,8 +28,9 @@ def identity(config: Composed) -> dict[str, Any]:
     """Return everything of a configuration that can change a result; files, also of the user's code, by content."""
     known = {key: value for key, value in config.items() if key not in _CIRCUMSTANCES}
     known["space"] = dict(space_of(config["space"]))
-    for section in ("model", "data", "task"):
-        known[section] = {**config[section], **code_of(config[section])}
+    for section in ("model", "data", "task", "criterion", "sampler"):
+        if "_target_" in config[section]:
+            known[section] = {**config[section], **code_of(config[section])}
     earlier = config["sampler"].get("warm_start", [])
     if earlier:
         contents = [_content(Path(folder) / "trials.parquet") for folder in earlier]
@@ -81,7 +82,7 @@ def default_name(config: Composed) -> str:
         space,
         config["criterion"]["name"],
         config["evaluator"]["name"],
-        config["sampler"]["name"],
+        f"population{config['regime']['flops'] or ''}" if "regime" in config else config["sampler"]["name"],
     ]
     return "-".join([*map(str, parts), f"s{config['seed']}", _hash(identity(config))])
 

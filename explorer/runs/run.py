@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.logs import early_log, interruptible, logging_to
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
+from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
 from spaces import PruningError
@@ -72,6 +74,7 @@ def execute(config: RunConfig, root: Path) -> Path:
     # a file that is not there or damaged is made again
     finished = summary is not None and (enough or summary["ended"] == "exhausted") and not folder.damaged()
     whole = finished and not missing_baselines(folder, config.baselines)
+    whole = whole and not missing_proxies(folder, asked=config.proxies)
     if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder)
@@ -130,6 +133,7 @@ class _Run:
                 if ended != "timeout":
                     self._baselines(Study(self.problem, search.records))
                     self._final(Study(self.problem, search.records))
+                    self._proxies(Study(self.problem, search.records))
             finally:
                 if search.records:
                     show_outcome(self.folder)
@@ -204,6 +208,11 @@ class _Run:
                 evaluate_baselines(self.folder, asked, self.problem)
             finally:
                 write_pareto(self.folder, study, title=self._title(study), doubts=self._doubts())
+
+    def _proxies(self, study: Study) -> None:
+        """Score a population's recipes cheaply."""
+        if missing_proxies(self.folder, asked=self.config.proxies):
+            write_proxies(self.folder, study)
 
     def _final(self, study: Study) -> None:
         """Retrain frontier points, and forget what candidates were trained to but for the frontier."""
@@ -280,13 +289,30 @@ class _Run:
         return f"{self.config.title}, {len(study.records)} trials"
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
-        measured = []
+        """Return the frontier with the latencies of its points, cheapest first, as far as the seconds for them go."""
+        seconds = self.config.latency_seconds
+        if seconds == 0:
+            return front
+        load, cores, begin = os.getloadavg()[0], os.cpu_count() or 1, time.monotonic()
+        measured: list[dict[str, float]] = []
         with progress("latency of the frontier", len(front)) as show:
-            for i, trial in enumerate(front["trial"]):
-                recipe = self.problem.space.recipe(study.records[trial].row)
-                measured.append(self.problem.timings(recipe))
-                show(i + 1, "")
-        columns = pd.DataFrame(measured, index=front.index)
+            for trial in front["trial"]:
+                if seconds is not None and time.monotonic() - begin > seconds:
+                    break
+                measured.append(self.problem.timings(self.problem.space.recipe(study.records[trial].row)))
+                show(len(measured), "")
+        log.info(
+            "latency: %d of %d points measured at a load of %.1f on %d cores", len(measured), len(front), load, cores
+        )
+        if len(measured) < len(front):
+            console.print(
+                f"latency: {len(measured)} of {len(front)} points, for more: latency.seconds={2 * (seconds or 0):g}"
+            )
+        if load > cores:
+            console.print(
+                f"latency: measured at a load of {load:.1f} on {cores} cores; times are longer than on a quiet machine"
+            )
+        columns = pd.DataFrame(measured, index=front.index[: len(measured)])
         # where latency was an objective or a budget, what it was then stays
         return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
 

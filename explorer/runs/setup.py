@@ -122,9 +122,9 @@ class Setup:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(name)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise PruningError(f"device: {name!r} is not there ({first_line(error)})") from None
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise PruningError(f"device: {name!r} can't be used here ({first_line(error)[:80]})") from None
         return device
 
     def untrained(self) -> nn.Module:
@@ -219,10 +219,13 @@ class Setup:
         candidates were trained to is kept in a folder, if one is given.
         """
         config, evaluator = self.config, self.config.evaluator
-        model = self.untrained()
+        criterion, model = config.criterion.located(), self.untrained()
         network = trace(model, self.example("cpu"), name=config.model.factory.name)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)
+        if config.plan.drawing is not None:
+            # recipes that can't be drawn show before anything is trained
+            config.plan.drawing.rows(space, config.plan.trials, config.limits)
         check_reach(space, config.baselines)
         self._try_sampler(space, config.limits)
         if evaluator.trains or config.supernet.epochs or config.final.asked:
@@ -230,7 +233,7 @@ class Setup:
         self.task.check(model, next(iter(self.batches("train", 2))))
         seed = config.plan.seed
         calibration = self.batches("train", evaluator.calibration_batches * evaluator.batch_size, seed=seed)
-        return Problem.of(
+        problem = Problem.of(
             self.dense(),
             space,
             list(calibration),
@@ -238,7 +241,7 @@ class Setup:
             limits=config.limits,
             latency=config.latency,
             objectives=config.plan.objectives,
-            criterion=config.criterion,
+            criterion=criterion,
             task=self.task,
             scored=self._scored(),
             cache=RESULTS / ".cache",
@@ -247,6 +250,9 @@ class Setup:
             reconstruction=evaluator.reconstruction(config.start),
             evaluator=lambda inherited: self._evaluator(inherited, checkpoints),
         )
+        if config.final.points:
+            self.finetuned(problem.inherited, (config.final.epochs,), None).check()
+        return problem
 
     def _evaluator(self, inherited: Inherited, checkpoints: Path | None) -> Inherited | Finetuned:
         """Return the evaluator of candidates."""

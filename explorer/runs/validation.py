@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from explorer.runs.composing import Composed
-from explorer.utils.conf import GROUPS, defaults, options_of
+from explorer.utils.conf import GROUPS, defaults, options_of, primary
 from spaces import PruningError, unknown
 
 __all__ = ["check_keys"]
@@ -23,7 +23,7 @@ def check_keys(given: Composed) -> None:
     PruningError
         If an override added a key where nothing reads it, or removed one where something does.
     """
-    base = defaults("run")
+    base = primary("population" if "regime" in given else "run")
     sections = [key for key, value in base.items() if isinstance(value, dict) and key != "hydra"]
     _same_keys("", given, [key for key in (*base, *GROUPS) if key not in ("defaults", "hydra")])
     for section in (*GROUPS, *sections):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from explorer.search.drawing import Drawing
 from explorer.search.ladder import Ladder, checked_ladder
 from explorer.search.metrics import checked_objectives
 from explorer.utils.checks import checked_number
@@ -13,7 +14,9 @@ from explorer.utils.conf import options_of
 from spaces import PruningError, unknown
 
 if TYPE_CHECKING:
-    # Optuna, which takes half a second to import, comes with it
+    # Optuna takes half a second to import
+    from optuna.samplers import BaseSampler
+
     from explorer.search.samplers import Observations
 
 __all__ = ["Plan"]
@@ -28,7 +31,7 @@ class Plan:
     objectives
         Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
     sampler, options
-        A key of `explorer.search.samplers.SAMPLERS`, and its options.
+        As `explorer.search.samplers.make_sampler` takes them.
     seed
         Of the sampler.
     ladder
@@ -39,6 +42,8 @@ class Plan:
         Recipes to evaluate, and minutes after which no further evaluation begins; None for no limit.
     warm_start
         What earlier studies of the network measured, for a sampler that can begin with it.
+    drawing
+        How the recipes are drawn where they are a population: then no sampler is asked, and `ladder` is 0.
 
     Raises
     ------
@@ -47,7 +52,7 @@ class Plan:
     """
 
     objectives: Sequence[str]
-    sampler: str
+    sampler: str | BaseSampler | Callable[..., BaseSampler]
     options: Mapping[str, Any]
     seed: int
     ladder: Ladder
@@ -55,10 +60,12 @@ class Plan:
     trials: int
     timeout: float | None
     warm_start: Observations | None = None
+    drawing: Drawing | None = None
 
     def __post_init__(self) -> None:
         checked_objectives(self.objectives)
-        if self.sampler not in options_of("sampler"):
+        # a function's import path has a dot; it is imported where the sampler is made
+        if isinstance(self.sampler, str) and "." not in self.sampler and self.sampler not in options_of("sampler"):
             raise unknown("sampler", self.sampler, options_of("sampler"))
         if not isinstance(self.options, Mapping):
             raise PruningError(f"sampler.options: {self.options!r}, allowed is a section of keys")

@@ -91,10 +91,11 @@ class Search:
         *,
         objectives: Sequence[str],
         budget: Budget,
-        sampler: str,
+        sampler: Any,
         options: Mapping[str, Any],
         seed: int,
         ladder: Sequence[Row],
+        ladder_source: str = "ladder",
         dense: Mapping[str, float],
         rungs: int = 1,
         eta: float = 3,
@@ -108,6 +109,7 @@ class Search:
         self.limits = space.constraints & budget
         self._executor = executor
         self._sampler, self._options = sampler, dict(options)
+        self._ladder_source = ladder_source
         self._ladder = [row for row in ladder if space.inside(row[None], self.limits)[0]]
         self._rungs, self._eta = rungs, eta
         self._seed = seed
@@ -243,7 +245,7 @@ class Search:
             return None
         seen = {**self._history.known, **dict.fromkeys(running)}
         row: Row | None = next((row for row in self._ladder if row.tobytes() not in seen), None)
-        source = "search" if row is None else "ladder"
+        source = "search" if row is None else self._ladder_source
         if row is None and self._history.stale >= _STALE:
             assert self._history.last is not None
             rng = np.random.default_rng([self._seed, len(self._history)])

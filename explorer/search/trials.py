@@ -166,6 +166,8 @@ class Trials:
             Attributes that its sampler keeps with it.
         """
         attributes = {"driver": self._driver.identity, "source": source, "rung": rung, "claim": row.tolist()}
+        # for readers such as optuna-dashboard: parameters are the places of choices, and these are their ratios
+        attributes["recipe"] = self.parameters.space.recipe(row).to_dict()
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=self.parameters.of(row),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from math import lcm
+from dataclasses import dataclass, replace
+from math import gcd, lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,12 @@ from scipy.sparse.csgraph import connected_components
 from explorer.tracing.graph import Block, Graph, Use
 from spaces import ChannelUnit, Dim, FixedChannels, Layer, Leaf, Network, Product, Reduction, Span, Tensor
 
-__all__ = ["Atoms", "assemble", "find_atoms"]
+__all__ = ["Atoms", "assemble", "dim_of", "find_atoms", "layer_name"]
 
 Ints = npt.NDArray[np.int64]
+
+# parameters from which torch's parametrisations, old and new, compute a weight
+_COMPUTED = re.compile(r"\.(parametrizations\.weight\.original[01]?|weight(_v|_orig)?)$")
 
 
 @dataclass
@@ -43,6 +47,7 @@ def assemble(
     tensors: Mapping[str, torch.Tensor],
     leaves: Mapping[str, tuple[Block, Block]],
     buffers: set[str],
+    batch: int,
 ) -> Network:
     """Return the Network of a traced model.
 
@@ -60,6 +65,8 @@ def assemble(
         For every channel-moving leaf the blocks of its input and output channels.
     buffers
         The names in `tensors` that are buffers.
+    batch
+        Inputs in the example.
     """
     labelled: dict[str, dict[int, Dim]] = {}
     for block in graph.blocks.values():
@@ -68,9 +75,13 @@ def assemble(
     for weight, uses in graph.uses.items():
         positions = _positions(uses, tensors[weight].shape)
         if positions is None:
-            products += _parts(graph, atoms, weight, uses)
+            products += _parts(graph, atoms, weight, tensors[weight].shape, uses)
         else:
-            layers.append(Layer(_layer_name(weight), uses[0].kind, weight, positions, uses[0].groups))
+            layers.append(Layer(layer_name(weight), uses[0].kind, weight, positions, uses[0].groups))
+    counts = [*(layer.positions for layer in layers), *(product.flops for product in products)]
+    common = gcd(batch, *counts)
+    layers = [replace(layer, positions=layer.positions // common) for layer in layers]
+    products = [replace(product, flops=product.flops // common) for product in products]
     return Network(
         name=name,
         units=tuple(atoms.units),
@@ -90,6 +101,7 @@ def assemble(
         layers=tuple(layers),
         products=_summed(products),
         reductions=tuple(_reductions(graph, atoms)),
+        inputs=batch // common,
         leaves=tuple(Leaf(leaf, _dim(reads, atoms), _dim(writes, atoms)) for leaf, (reads, writes) in leaves.items()),
     )
 
@@ -108,9 +120,14 @@ def _product(module: str, flops: int, nodes: Ints, atoms: Atoms) -> Product:
 def _reductions(graph: Graph, atoms: Atoms) -> Iterator[Reduction]:
     """Yield the operations that run over channels of which some can be pruned."""
     for found in graph.reductions:
-        dim = Dim(_run_lengths(atoms.unit[found.nodes], atoms.atom[found.nodes], atoms.units))
+        dim = dim_of(found.nodes, atoms)
         if dim.units:
             yield Reduction(found.module, found.operator, found.number, found.axis, dim, found.divisor)
+
+
+def dim_of(nodes: Ints, atoms: Atoms) -> Dim:
+    """Return the dimension whose entries have these nodes."""
+    return Dim(_run_lengths(atoms.unit[nodes], atoms.atom[nodes], atoms.units))
 
 
 def _summed(products: Iterable[Product]) -> tuple[Product, ...]:
@@ -124,6 +141,9 @@ def _summed(products: Iterable[Product]) -> tuple[Product, ...]:
 
 def _positions(uses: list[Use], shape: torch.Size) -> int | None:
     """Return how often every entry of a weight is multiplied; None if some are more often than others."""
+    if uses[0].kind == "linear" and len(shape) > 2:
+        # several matrices, such as those of experts
+        return None
     if not any(use.cut for use in uses):
         return sum(use.positions for use in uses)
     total = np.zeros(shape, dtype=np.int64)
@@ -132,14 +152,20 @@ def _positions(uses: list[Use], shape: torch.Size) -> int | None:
     return int(total.flat[0]) if (total == total.flat[0]).all() else None
 
 
-def _parts(graph: Graph, atoms: Atoms, weight: str, uses: list[Use]) -> list[Product]:
+def _parts(graph: Graph, atoms: Atoms, weight: str, shape: torch.Size, uses: list[Use]) -> list[Product]:
     """Return the products of a linear weight whose parts are multiplied unequally often, as in cross-attention."""
     found = []
     for use in uses:
-        whole = [graph.blocks[weight, dim] for dim in (0, 1)]
-        cut = use.cut or [(0, block.length) for block in whole]
-        dims = (Block(weight, b.dim, b.first + start, n) for b, (start, n) in zip(whole, cut, strict=True))
-        found.append(Product(use.module, use.positions, tuple(_dim(block, atoms) for block in dims)))
+        cut = use.cut or [(0, length) for length in shape]
+        dims = []
+        for dim, (start, length) in enumerate(cut):
+            block = graph.blocks.get((weight, dim))
+            dims.append(
+                Dim((Span(None, 0, length),))
+                if block is None
+                else _dim(Block(weight, dim, block.first + start, length), atoms)
+            )
+        found.append(Product(use.module, use.positions, tuple(dims)))
     return found
 
 
@@ -231,7 +257,7 @@ def _named(
     for block in graph.blocks.values():
         if not block.writes:
             continue
-        layer = _layer_name(block.tensor)
+        layer = layer_name(block.tensor)
         ids = component[_span(block)]
         for index, count in zip(*np.unique(unit_of[ids], return_counts=True), strict=True):
             if index >= 0:
@@ -281,5 +307,6 @@ def _span(block: Block) -> slice:
     return slice(block.first, block.first + block.length)
 
 
-def _layer_name(tensor: str) -> str:
-    return tensor.removesuffix(".weight")
+def layer_name(tensor: str) -> str:
+    """Return the layer's name for its weight, also where the weight is computed from a tensor of that name."""
+    return _COMPUTED.sub("", tensor)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["INPUT", "NONE", "OUTSIDE", "Block", "Graph", "Reduced", "Use", "compact", "varying"]
+__all__ = ["INPUT", "NONE", "OUTSIDE", "Block", "Graph", "Length", "Reduced", "Use", "compact", "varying"]
 
 NONE = 0
 """Label of elements that belong to no channel: constants, padding."""
@@ -45,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Use:
-    """One run of a layer in a module: each entry of its weight is multiplied `positions` times.
+    """One run of a layer in a module: each entry of its weight is multiplied `positions` times for the whole batch.
 
     Of a weight that was cut `cut` has the start and the length of what took part, for each dimension.
     """
@@ -69,13 +69,25 @@ class Reduced:
     divisor: int | None = None
 
 
+@dataclass(frozen=True)
+class Length:
+    """A number that code gave for the length of channels, in a module; `place` among so many `pieces` of a split."""
+
+    module: str
+    nodes: npt.NDArray[np.int64]
+    place: int = 0
+    pieces: int = 1
+
+
 @dataclass
 class Graph:
     """What one run of the model told: blocks of nodes, ties between them, reasons why some cannot be pruned.
 
     `step` numbers the operation that is running. `products` are (module, multiply-adds, nodes): equally many of
     them for each of the nodes, or for none in particular. `splits` are (groups, channels) nodes that a view
-    divided: where it is not whole groups that leave, the i-th channels of all groups leave together.
+    divided: where it is not whole groups that leave, the i-th channels of all groups leave together. `companions` are
+    pairs of parameters from which one weight is computed, `normed` are weights and the dimension of which every entry
+    has a length of its own.
     """
 
     blocks: dict[tuple[str, int], Block] = field(default_factory=dict)
@@ -87,6 +99,9 @@ class Graph:
     uses: dict[str, list[Use]] = field(default_factory=dict)
     products: list[tuple[str, int, npt.NDArray[np.int64]]] = field(default_factory=list)
     reductions: list[Reduced] = field(default_factory=list)
+    lengths: list[Length] = field(default_factory=list)
+    companions: list[tuple[str, str]] = field(default_factory=list)
+    normed: list[tuple[str, int]] = field(default_factory=list)
     _edges: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def block(self, tensor: str, dim: int, length: int) -> Block:
@@ -103,6 +118,11 @@ class Graph:
         self.size += 1
         self.fix(torch.tensor([self.size - 1]), reason)
         return self.size - 1
+
+    def unwritten(self, count: int) -> Tensor:
+        """Return new nodes that no layer writes, of a constant."""
+        self.size += count
+        return torch.arange(self.size - count, self.size)
 
     def tie(self, first: Tensor, second: Tensor) -> None:
         """Record that the channels of two broadcastable label arrays stay or leave together, pair by pair."""
@@ -125,6 +145,18 @@ class Graph:
     def split(self, groups: Tensor) -> None:
         """Record that a view divided channels into groups: (groups, channels) nodes."""
         self.splits.append(torch.unique(groups, dim=0).numpy())
+
+    def share_reads(self) -> None:
+        """Let a parameter that is combined with another one read what that one reads, and a norm all it runs over."""
+        for name, own in self.normed:
+            for dim in {0, 1} - {own}:
+                if (name, dim) in self.blocks:
+                    self.blocks[name, dim].reads = True
+        for first, second in self.companions:
+            for dim in (0, 1):
+                a, b = self.blocks.get((first, dim)), self.blocks.get((second, dim))
+                if a is not None and b is not None and a.length == b.length:
+                    a.reads = b.reads = a.reads or b.reads
 
     def ran(self, weight: str, use: Use) -> None:
         """Record one run of the layer with that weight."""

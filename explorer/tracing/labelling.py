@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from explorer.tracing.calls import Call
-from explorer.tracing.graph import INPUT, NONE, Block, Graph, Reduced, Use, varying
-from explorer.tracing.parameters import Part, parts_of_views
+from explorer.tracing.graph import INPUT, NONE, OUTSIDE, Block, Graph, Length, Reduced, Use, varying
+from explorer.tracing.parameters import Part, Parts, parts_of_views
 from explorer.tracing.reductions import COUNTED_AS, RESTRICTED
 from explorer.tracing.tape import tensors_in
 
@@ -35,13 +35,12 @@ class Labelling:
     ----------
     model
         The model that runs.
-    batch
-        Inputs in the example batch, by which counted positions are divided.
     """
 
-    def __init__(self, model: nn.Module, batch: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.graph = Graph()
-        self.batch = batch
+        # whether multiply-adds are counted, and steps are those of the tape: not so in runs of further examples
+        self.counts = True
         # the innermost module that is running
         self.module = ""
         # the nodes whose products the running operation makes, and whether a layer explains them
@@ -50,10 +49,14 @@ class Labelling:
         self.sums = WeakTensorKeyDictionary()
         # places of channels among others: value (their labels, why they cannot be pruned if this is used)
         self.places = WeakTensorKeyDictionary()
+        self._constants = WeakTensorKeyDictionary()
+        self._copies = WeakTensorKeyDictionary()
         self._reduced: Counter[tuple[str, str]] = Counter()
         self._labels = WeakTensorKeyDictionary()
         # value: (tensor name, for every dimension of this view what it is of the parameter)
         self._parameters = WeakTensorKeyDictionary()
+        # of views from which dimensions were taken by one of their places: those places
+        self._taken = WeakTensorKeyDictionary()
         self._buffers = {name for name, _ in model.named_buffers()}
         self._shapes: dict[str, torch.Size] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -62,7 +65,7 @@ class Labelling:
 
     def begin(self, step: int) -> None:
         """Get ready for the operation of that number."""
-        self.graph.step, self.explained, self.heads = step, False, _NO_HEADS
+        self.graph.step, self.explained, self.heads = step if self.counts else OUTSIDE, False, _NO_HEADS
 
     def counted(self, call: Call) -> None:
         """Note that an operation ran that can run over a part of the channels; they are told apart by number."""
@@ -86,12 +89,36 @@ class Labelling:
         found = self._labels.get(tensor)
         return torch.full((1,) * tensor.dim(), NONE) if found is None else found
 
+    def constant_labels(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return labels of a constant along a dimension: nodes of its own, which tie whatever it is combined with.
+
+        A bias of all zeros that several layers share has a width, although no parameter makes it. Views and copies of
+        a constant have its nodes.
+        """
+        root = tensor
+        while (origin := self._copies.get(root, root._base)) is not None:
+            root = origin
+        widths = self._constants.setdefault(root, {})
+        width = tensor.size(dim), tensor.stride(dim)
+        if width not in widths:
+            widths[width] = self.graph.unwritten(tensor.size(dim))
+        return widths[width].reshape([-1 if d == dim % tensor.dim() else 1 for d in range(tensor.dim())])
+
+    def copied(self, call: Call) -> None:
+        """Note that a constant was copied."""
+        sources = call.tensors
+        if len(sources) == 1 and isinstance(call.out, Tensor) and call.out._base is None:
+            source, out = sources[0], call.out
+            if source is not out and (source.shape, source.stride()) == (out.shape, out.stride()):
+                self._copies[out] = source
+
     def whole_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
         """Return labels of the tensor's full shape; those of a parameter are as `data_labels` gives them."""
         if self.is_parameter(tensor):
             return self.data_labels(tensor, along).expand(tensor.shape).contiguous()
         # contiguous, so that whatever view the tensor allows its labels allow
-        return self.labels(tensor).expand(tensor.shape).contiguous()
+        # no rows at all, as for an expert that none was sent to, have labels as one row has
+        return self.labels(tensor).expand([max(1, length) for length in tensor.shape]).contiguous()
 
     def data_labels(self, tensor: Tensor, along: Iterable[int] = ()) -> Tensor:
         """Return labels of a parameter that is computed with as activations are, like the embedding of positions.
@@ -121,13 +148,23 @@ class Labelling:
         return self.parameter_labels(tensor, fitting[0], tensor.dim(), 0)
 
     def channel_labels(self, tensor: Tensor, dim: int) -> Tensor:
-        """Return labels along one dimension as a vector; channels that also vary elsewhere are fixed."""
+        """Return labels along one dimension as a vector.
+
+        What varies along other dimensions too, as pixels that a linear layer makes, leaves channel by channel; what
+        varies along others only is fixed.
+        """
         labels = self.labels(tensor)
-        if [d for d in varying(labels) if d != dim]:
+        others = [d for d in varying(labels) if d != dim]
+        if others and labels.size(dim) == 1:
             reason = f"channels lie along several dimensions{self.where()}"
             self.graph.fix(labels, reason)
             return torch.full((tensor.size(dim),), self.graph.node(reason))
-        return labels.reshape(-1).expand(tensor.size(dim))
+        first = labels
+        for other in others:
+            first = first.narrow(other, 0, 1)
+        if others:
+            self.graph.tie(first, labels)
+        return first.reshape(-1).expand(tensor.size(dim))
 
     def fix(self, tensor: Tensor, reason: str) -> None:
         """Fix all channels an activation or a parameter carries."""
@@ -156,14 +193,34 @@ class Labelling:
         """Record that the running operation runs over these channels as a whole."""
         name = COUNTED_AS.get(call.name, call.name)
         number = self._reduced[self.module, name]
+        if not self.counts and any(
+            (r.module, r.operator, r.number) == (self.module, name, number) for r in self.graph.reductions
+        ):
+            # known from the first example
+            return
         self.graph.reductions.append(Reduced(self.module, name, number, axis, labels.numpy()))
 
-    def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1) -> None:
-        """Record that a layer with this weight ran; that explains its multiply-adds."""
+    def sized(self, tensor: Tensor, dim: int, place: int = 0, pieces: int = 1) -> None:
+        """Record that code gave a number for the length of a dimension with channels."""
+        labels = self.labels(tensor)
+        if labels.size(dim) > 1:
+            for other in varying(labels):
+                labels = labels if other == dim else labels.narrow(other, 0, 1)
+            self.graph.lengths.append(Length(self.module, labels.reshape(-1).numpy(), place, pieces))
+
+    def multiplied(self, weight: Tensor, kind: str, positions: int, groups: int = 1, matrix: int | None = None) -> None:
+        """Record that a layer with this weight ran; that explains its multiply-adds.
+
+        Of several matrices [matrices, rows, columns] it was the one of that number.
+        """
         self.explained = True
         name, parts = self._parameters[weight]
-        cut = () if self.is_whole(weight) else tuple((start, length) for _, start, length in sorted(parts))
-        self.graph.ran(name, Use(kind, positions, groups, self.module, cut))
+        own = sorted([*parts, *self._taken.get(weight, ())])
+        cut = tuple((start, length) for _, start, length in own)
+        if matrix is not None:
+            cut = ((cut[0][0] + matrix, 1), *cut[1:])
+        whole = self.is_whole(weight) and matrix is None
+        self.graph.ran(name, Use(kind, positions if self.counts else 0, groups, self.module, () if whole else cut))
 
     def is_parameter(self, tensor: Tensor) -> bool:
         return tensor in self._parameters and tensor not in self._labels
@@ -210,7 +267,21 @@ class Labelling:
         moved = parts_of_views(call, tensor, parts)
         for view, kept in zip(tree_leaves(call.out), moved or (), strict=bool(moved)):
             self._parameters[view] = (name, kept)
+            taken = self._taken.get(tensor, ())
+            if call.name == "select" and (part := parts[call["dim"]]) is not None:
+                taken = (*taken, Part(part.dim, part.start + call["index"] % part.length, 1))
+            if taken:
+                self._taken[view] = taken
         return moved is not None
+
+    def computed(self, out: Tensor, source: Tensor, parts: Parts | None = None) -> None:
+        """Note that a tensor is computed from a parameter entry by entry, or row by row: it is sliced with it."""
+        name, own = self._parameters[source]
+        self._parameters[out] = (name, own if parts is None else parts)
+
+    def parts(self, tensor: Tensor) -> Parts:
+        """Return what every dimension of a view of a parameter is of the parameter's dimensions."""
+        return self._parameters[tensor][1]
 
     def fix_places(self, used: Iterable[Tensor]) -> None:
         """Fix the channels of which it is asked at which place they are."""
@@ -219,7 +290,8 @@ class Labelling:
                 self.graph.fix(labels, reason)
 
     def label_input(self, example: Any) -> None:
-        """Give everything that comes from outside the one input label."""
+        """Get ready for a run, and give everything that comes from outside the one input label."""
+        self._reduced.clear()
         for leaf in tree_leaves(example):
             if isinstance(leaf, Tensor):
                 self.set(leaf, torch.full((1,) * leaf.dim(), INPUT))

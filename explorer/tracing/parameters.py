@@ -64,9 +64,16 @@ def _cut(call: Call, parts: Parts) -> list[Parts] | None:
     return [tuple(piece if own is part else own for own in parts) for piece in pieces]
 
 
+def _selected(call: Call, parts: Parts) -> list[Parts] | None:
+    """Return the parts of one place along a dimension."""
+    dim = call["dim"] % len(parts)
+    return None if parts[dim] is None or len(parts) < 3 else [(*parts[:dim], *parts[dim + 1 :])]
+
+
 _VIEWS: dict[str, Callable[[Call, Parts], list[Parts] | None]] = {
     **dict.fromkeys(("_to_copy", "alias", "clone", "contiguous", "detach", "lift_fresh"), lambda call, parts: [parts]),
     **dict.fromkeys(("slice", "split", "split_with_sizes", "unsafe_split"), _cut),
+    "select": _selected,
     "permute": lambda call, parts: [tuple(parts[dim] for dim in call["dims"])],
     "t": lambda call, parts: [parts[::-1]],
     "transpose": _swapped,

@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from explorer.tracing.calls import Call
+from explorer.tracing.counting import multiplies_nothing, multiply_adds
 from explorer.tracing.graph import NONE, OUTSIDE, Block, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.operators import rule_for
 from explorer.tracing.rules.unknown import unknown
+from explorer.tracing.rules.weights import divided_by_norm
 from explorer.tracing.tape import Key, Operand, Tape
 
 __all__ = ["Recorder"]
@@ -37,7 +39,11 @@ class Recorder(TorchDispatchMode):
         # modules that pad channels: name (nodes of the input's channels, of the output's)
         self.leaves: dict[str, tuple[Block, Block]] = {}
         self.ran: set[str] = set()
+        # operators of which nobody knows whether they multiply with a parameter, and where the first one ran
+        self.uncounted: dict[str, str] = {}
         self._stack: list[str] = []
+        # how deep in modules that are followed as a whole
+        self._silent = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -47,8 +53,15 @@ class Recorder(TorchDispatchMode):
         labelling.begin(len(self.tape.steps))
         self._follow(call)
         labelling.counted(call)
-        flops = _flops(call) // labelling.batch
-        if flops and not labelling.explained:
+        flops = 0 if self._silent else multiply_adds(call)
+        if (
+            not flops
+            and not self._silent
+            and not multiplies_nothing(call)
+            and any(map(labelling.is_trained, call.tensors))
+        ):
+            self.uncounted.setdefault(str(func), labelling.module)
+        if flops and labelling.counts and not labelling.explained:
             labelling.graph.products.append((labelling.module, flops, labelling.heads.numpy()))
         self.tape.record(call, _plain(name), labelling.name_of, labelling.module, flops)
         labelling.graph.step = OUTSIDE
@@ -56,7 +69,8 @@ class Recorder(TorchDispatchMode):
 
     def _follow(self, call: Call) -> None:
         func, out, labelling = call.func, call.out, self.labelling
-        if not labelling.touched(call):
+        if self._silent or not labelling.touched(call):
+            labelling.copied(call)
             return
         # a write into part of another tensor relabels that tensor, which nothing here follows
         written_view = func._schema.is_mutable and any(
@@ -84,6 +98,7 @@ class Recorder(TorchDispatchMode):
         def before(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._enter(name)
             self.ran.add(name)
+            self._silent += type(module) is _SpectralNorm
             follow = _may_move_channels(module) and len(args) == 1 and isinstance(args[0], Tensor)
             labels = self.labelling.labels(args[0]) if follow else None
             opened = self.tape.open(_given(args, kwargs), self.labelling.labels)
@@ -91,6 +106,10 @@ class Recorder(TorchDispatchMode):
 
         def after(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
             self._leave()
+            if type(module) is _SpectralNorm:
+                self._silent -= 1
+                if not divided_by_norm(self.labelling, module, args[0], out):
+                    self.labelling.fix(args[0], f"divided by its spectral norm{self.labelling.where()}")
             labels, opened = running.pop()
             self.tape.close(name, opened, _given(args, kwargs), out, self.labelling.labels)
             if labels is None or not isinstance(out, Tensor) or out.dim() < 2:
@@ -134,16 +153,6 @@ def _may_move_channels(module: nn.Module) -> bool:
     """Tell whether a module is a user's leaf without parameters (torch's own ones keep channels in place)."""
     own = type(module).__module__.startswith("torch.nn.")
     return not own and not any(True for _ in module.children()) and not module._parameters and not module._buffers
-
-
-def _flops(call: Call) -> int:
-    """Return the multiply-adds of a matrix product, convolution or fused attention; 0 for anything else."""
-    count = flop_registry.get(call.func.overloadpacket)
-    if count is not None:
-        return int(count(*call.args, **call.kwargs, out_val=call.out)) // 2
-    if "scaled_dot_product" in call.name and "backward" not in call.name:
-        return int(sdpa_flop_count(*(call[name].shape for name in ("query", "key", "value")))) // 2
-    return 0
 
 
 def _plain(name: str) -> str:

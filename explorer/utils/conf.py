@@ -15,7 +15,7 @@ import yaml
 
 from spaces import PruningError, unknown
 
-__all__ = ["GROUPS", "chosen", "conf", "defaults", "named_section", "options_of", "run_section"]
+__all__ = ["GROUPS", "chosen", "conf", "defaults", "named_section", "options_of", "primary", "run_section"]
 
 GROUPS = ("model", "data", "task", "space", "criterion", "evaluator", "sampler", "executor", "storage")
 """The groups, each a folder of options of which a run has one."""
@@ -36,6 +36,12 @@ def options_of(group: str) -> list[str]:
 def defaults(name: str) -> dict[str, Any]:
     """Return the content of a configuration file, such as ``run`` or ``executor/local``."""
     return dict(_content(conf() / f"{name}.yaml"))
+
+
+def primary(name: str) -> dict[str, Any]:
+    """Return the content of a primary config, with that of conf/run.yaml where it is built on it."""
+    own = defaults(name)
+    return {**(defaults("run") if "run" in own.get("defaults", ()) else {}), **own}
 
 
 def chosen(group: str) -> str:

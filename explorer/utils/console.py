@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 __all__ = ["complain", "console", "progress"]
 
+# seconds between two lines where there is no bar
+_PAUSE = 30.0
 # a file or a pipe has no width of its own, and wrapped tables are hard to read there
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -23,7 +26,13 @@ def complain(error: Exception) -> int:
 
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar with the time left, from the first step on; give a function that takes what is done and a remark."""
+    """Show a bar with the time left, from the first step on; give a function that takes what is done and a remark.
+
+    Where the screen is no terminal, as in the log of a job, long work leaves a line every now and then.
+    """
+    if not (screen := Console(stderr=True)).is_terminal:
+        yield _lines(what, total, done)
+        return
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -33,7 +42,7 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     ]
-    bar = Progress(*columns, console=(screen := Console(stderr=True)), disable=not screen.is_terminal)
+    bar = Progress(*columns, console=screen)
     task = bar.add_task(what, total=total, completed=done, remark="")
 
     def show(completed: int, remark: str) -> None:
@@ -45,3 +54,20 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def _lines(what: str, total: int, done: int) -> Callable[[int, str], None]:
+    """Return what prints how far something is and how long the rest may take, at most every half a minute."""
+    begin = last = time.monotonic()
+
+    def show(completed: int, remark: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _PAUSE or completed <= done:
+            return
+        last = now
+        left = (now - begin) / (completed - done) * max(0, total - completed)
+        said = f", {remark}" if remark else ""
+        print(f"{what}: {completed} of {total}, about {left / 60:.0f} min left{said}", file=sys.stderr, flush=True)
+
+    return show

@@ -52,7 +52,8 @@ def unwritable(error: Exception, folder: Path) -> str | None:
     Writers of other libraries hide a full disk behind errors of their own, such as that of a file that is not there.
     """
     if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-        return error.strerror
+        # some libraries put words of their own around it
+        return os.strerror(error.errno)
     with suppress(OSError):
         if shutil.disk_usage(folder).free == 0:
             return os.strerror(errno.ENOSPC)

@@ -25,11 +25,28 @@ SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Timing:
-    """Median and quartiles of repeated runs, in milliseconds."""
+    """The times of repeated runs in milliseconds, one a turn."""
 
-    median: float
-    lower: float
-    upper: float
+    times: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median time."""
+        return float(np.median(self.times))
+
+    @property
+    def lower(self) -> float:
+        """The lower quartile."""
+        return float(np.percentile(self.times, 25))
+
+    @property
+    def upper(self) -> float:
+        """The upper quartile."""
+        return float(np.percentile(self.times, 75))
+
+    def over(self, other: Timing) -> float:
+        """Return the median ratio to another contestant's time in the same turn: a busy moment hits both."""
+        return float(np.median(np.array(self.times) / np.array(other.times)))
 
 
 def interleaved(contestants: list[Callable[[], object]], *, runs: int = RUNS, seconds: float = SECONDS) -> list[Timing]:
@@ -49,7 +66,7 @@ def interleaved(contestants: list[Callable[[], object]], *, runs: int = RUNS, se
             start = time.perf_counter()
             contestant()
             times.append(1000 * (time.perf_counter() - start))
-    return [Timing(*np.percentile(times, [50, 25, 75]).tolist()) for times in samples]
+    return [Timing(tuple(times)) for times in samples]
 
 
 def measure(modules: list[nn.Module], inputs: Any) -> list[Timing]:

@@ -193,7 +193,7 @@ def test_another_task_and_another_class_of_the_same_state_are_kept_apart():
     batches, storage = [(torch.randn(16, 4), torch.arange(16) % 2)], optuna.storages.InMemoryStorage()
 
     def explore(model, **task):
-        known = Task(trivial=1.0, trivial_loss=1.0, **task)
+        known = Task(trivial=1.0, trivial_loss=1.0, higher_is_better=False, **task)
         return explorer.explore(
             model, batches, batches, ladder=2, trials=2, sampler="random", storage=storage, task=known
         ).trials

@@ -228,7 +228,7 @@ def clocked(monkeypatch: pytest.MonkeyPatch, dense: float) -> list[int]:
         calls.append(len(contestants))
         for contestant in contestants:
             contestant()
-        return [Timing(time, time, time) for time in [dense] + [1.0] * (len(contestants) - 1)]
+        return [Timing((time,)) for time in [dense] + [1.0] * (len(contestants) - 1)]
 
     monkeypatch.setattr(execution, "interleaved", interleaved)
     return calls

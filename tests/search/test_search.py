@@ -161,6 +161,16 @@ def test_interrupted_evaluations_are_run_again_and_change_nothing(tmp_path, samp
     assert not any(trial.state == optuna.trial.TrialState.RUNNING for trial in study.trials)
 
 
+def test_a_trial_says_its_ratios_to_who_reads_the_study_with_optuna(tmp_path):
+    space = make_space()
+    study = open_study(journal(tmp_path / "study.journal"), "test", OBJECTIVES)
+    search = make_search(Evaluate(), space, study)
+    search.run(6)
+    stored = open_study(journal(tmp_path / "study.journal"), "test", OBJECTIVES).trials
+    recipes = [space.recipe(record.row).to_dict() for record in search.records]
+    assert [stored[record.number].user_attrs["recipe"] for record in search.records] == recipes
+
+
 def test_seeds_differ_and_repeat():
     def rows(seed: int) -> list[list[int]]:
         search = make_search(Evaluate(), make_space(4), seed=seed)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.pruning.surgery import ChannelSlice, Kept, Surgeon
 from explorer.tracing.tape import tensors_in
@@ -17,6 +16,7 @@ from explorer.tracing.verification.random_weights import randomised
 from explorer.utils.modules import run
 from spaces import ChannelUnit, Network, Recipe, costs_of
 from spaces.granularity import kept_steps
+from tests.support.counter import Counter
 
 
 def random_atoms(unit: ChannelUnit, steps: int, rng: np.random.Generator) -> Tensor:
@@ -70,7 +70,7 @@ def assert_sliced_is_masked(model: nn.Module, network: Network, example: Any, ke
 
 
 def counted(model: nn.Module, example: Any = None) -> dict[str, int]:
-    """Return parameters and bytes counted on the module itself, and with an example FLOPs by torch's counter."""
+    """Return parameters and bytes counted on the module itself, and with an example FLOPs by a counter of our own."""
     # surgery's own index maps are not the network's
     maps = {id(t) for m in model.modules() if isinstance(m, ChannelSlice) for t in (m.spread, m.keep)}
     state = {id(t): t for t in (*model.parameters(), *model.buffers())}
@@ -91,12 +91,21 @@ def _flops(model: nn.Module, example: Any) -> int:
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learnt:
         parameter.requires_grad_(False)
-    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+    with Counter() as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         outputs(model, example)
     torch.backends.mha.set_fastpath_enabled(fastpath)
     for parameter in learnt:
         parameter.requires_grad_(True)
-    return counter.get_total_flops() // 2 // batch
+    return (counter.total - _of_parametrizations(model)) // batch
+
+
+def _of_parametrizations(model: nn.Module) -> int:
+    """Return the multiply-adds of computing weights, which are none of the inputs'."""
+    with Counter() as counter, torch.no_grad():
+        for module in model.modules():
+            for name in getattr(module, "parametrizations", {}):
+                getattr(module, name)
+    return counter.total
 
 
 def assert_costs_are_counted(model: nn.Module, network: Network, example: Any, recipe: Recipe, kept: Kept) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.parametrizations
 from torch import Tensor, nn
 
 
@@ -70,6 +71,145 @@ class Attention(nn.Module):
         scores = (q @ k.transpose(-1, -2)) * q.size(-1) ** -0.5
         x = x + self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, length, self.width or -1))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Biased(nn.Module):
+    """Self-attention with a bias for every head, which the first layer makes of zeros and hands on."""
+
+    def __init__(self, dim: int = 8, heads: int = 4) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
+        self.num_heads = heads
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        q, k, v = (layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        scores = q @ k.transpose(-2, -1)
+        if bias is None:
+            bias = torch.zeros(1, self.num_heads, *scores.shape[-2:], dtype=x.dtype)
+        return x + self.o(((scores + bias).softmax(-1) @ v).transpose(1, 2).flatten(2)), bias
+
+
+class HandedOn(nn.Module):
+    """Layers of attention that share the bias of the first one."""
+
+    def __init__(self, copied: bool) -> None:
+        super().__init__()
+        self.layers, self.head = nn.ModuleList(Biased() for _ in range(3)), nn.Linear(8, 2)
+        self.copied = copied
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None
+        for layer in self.layers:
+            x, bias = layer(x, bias.clone()[:, :, :5] if self.copied and bias is not None else bias)
+        return self.head(x)
+
+
+class C2f(nn.Module):
+    """YOLO's block: half of a layer's channels go through layers, and all that comes of them is put together."""
+
+    def __init__(self, c: int = 4, sizes: str = "numbers") -> None:
+        super().__init__()
+        self.c, self.parts, self.sizes = c, [c, c] if sizes == "list" else (c, c), sizes
+        self.cv1, self.cv2 = nn.Conv2d(8, 2 * c, 1), nn.Conv2d(4 * c, 6, 1)
+        self.m = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv1(x)
+        split = {"chunk": lambda: y.chunk(2, 1), "numbers": lambda: y.split((self.c, self.c), 1)}
+        parts = list(split.get(self.sizes, lambda: y.split(self.parts, 1))())
+        parts.extend(layer(parts[-1]).relu() for layer in self.m)
+        return self.cv2(torch.cat(parts, 1))
+
+
+class Parted(nn.Module):
+    """Unequal parts of the channels, of which one stays as it is, in sizes of any name."""
+
+    def __init__(self, whole: int, parts: tuple[int, ...]) -> None:
+        super().__init__()
+        self.whole, self.cuts = whole, parts
+        self.a, self.b = nn.Conv2d(3, whole, 1), nn.Conv2d(parts[1], parts[1], 3, padding=1)
+        self.c = nn.Conv2d(whole, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = self.a(x).split(self.cuts, 1)
+        return self.c(torch.cat([y, self.b(z)], 1))
+
+
+class Pixels(nn.Module):
+    """A linear layer that makes the first pixels of a generator."""
+
+    def __init__(self, base: int = 5, hard: bool = False) -> None:
+        super().__init__()
+        self.base, self.hard = base, hard
+        self.first, self.norm = nn.Linear(6, 5 * 4 * 4), nn.BatchNorm2d(5)
+        self.second = nn.ConvTranspose2d(5, 4, 4, 2, 1)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).view(-1, 5 if self.hard else self.base, 4, 4)
+        return self.last(self.second(self.norm(h).relu()).relu())
+
+
+class _Mixing(nn.Module):
+    """Computes a weight whose rows depend on one another."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.linalg.qr(weight)[0]
+
+
+def _mixed(layer: nn.Linear) -> nn.Module:
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight", _Mixing())
+    return layer
+
+
+class Experts(nn.Module):
+    """A mixture of experts whose weights are one tensor: one expert after the other, or all in one product."""
+
+    def __init__(self, grouped: bool, dim: int = 8, inner: int = 12, experts: int = 3) -> None:
+        super().__init__()
+        self.grouped = grouped
+        self.router = nn.Linear(dim, experts)
+        self.up = nn.Parameter(0.3 * torch.randn(experts, 2 * inner, dim))
+        self.down = nn.Parameter(0.3 * torch.randn(experts, dim, inner))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(0, -2)
+        weights, chosen = self.router(rows).softmax(-1).topk(2, -1)
+        out = torch.zeros_like(rows)
+        if self.grouped:
+            order = chosen.flatten().argsort(stable=True)
+            ends = torch.bincount(chosen.flatten(), minlength=len(self.up)).cumsum(0).to(torch.int32)
+            first, second = F.grouped_mm(rows[order // 2], self.up.transpose(1, 2), offs=ends).chunk(2, -1)
+            made = F.grouped_mm(first.relu() * second, self.down.transpose(1, 2), offs=ends)
+            out.index_add_(0, order // 2, made * weights.flatten()[order, None])
+        else:
+            for number in range(len(self.up)):
+                place, which = torch.where(chosen == number)
+                first, second = F.linear(rows[place], self.up[number]).chunk(2, -1)
+                made = F.linear(first.relu() * second, self.down[number])
+                out.index_add_(0, place, made * weights[place, which, None])
+        return x + out.view(x.shape)
+
+
+class Messages(nn.Module):
+    """A layer of a graph network: what neighbours send is added up, or is the greatest, at every node."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.a, self.b, self.c = how, nn.Linear(6, 8), nn.Linear(8, 10), nn.Linear(10, 2)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        sent = self.b(self.a(x).relu())[edges[0]]
+        out, index = torch.zeros(len(x), sent.size(1), dtype=x.dtype), edges[1]
+        if self.how == "scatter_add":
+            out = out.scatter_add(0, index[:, None].expand_as(sent), sent)
+        elif self.how == "scatter_reduce":
+            out = out.scatter_reduce(0, index[:, None].expand_as(sent), sent, "amax", include_self=False)
+        elif self.how == "index_put":
+            out = out.index_put((index,), sent, accumulate=True)
+        else:
+            out = out.index_add(0, index, sent)
+        return self.c(out.relu())
 
 
 def conv(i: int, o: int, k: int = 3, **options: Any) -> nn.Conv2d:
@@ -526,6 +666,51 @@ CASES: dict[str, Case] = {
         {"1.qkv": "raises"},
         rescued=True,
     ),
+    **{
+        f"c2f by {sizes}": Case(
+            lambda sizes=sizes: nn.Sequential(conv(3, 8, 1), C2f(4, sizes), nn.ReLU(), conv(6, 2, 1)),
+            IMG,
+            [("0", 8, 1, 1), ("1.cv1", 8, 2, 1), ("1.m.0", 4, 1, 1), ("1.m.1", 4, 1, 1), ("1.cv2", 6, 1, 1)],
+        )
+        for sizes in ("chunk", "numbers", "list", "tuple")
+    },
+    "unequal parts": Case(lambda: Parted(8, (5, 3)), IMG, [("a", 5, 1, 1), ("a#2", 3, 1, 1), ("b", 3, 1, 1)], {}),
+    "pixels of a linear layer": Case(lambda: Pixels(), torch.randn(2, 6), [("first", 80, 16, 1), ("second", 4, 1, 1)]),
+    "pixels of a linear layer, hard-coded": Case(
+        lambda: Pixels(hard=True), torch.randn(2, 6), [("second", 4, 1, 1)], {"first": "raises"}, rescued=True
+    ),
+    "experts one by one": Case(
+        lambda: nn.Sequential(nn.Linear(6, 8), Experts(False), nn.Linear(8, 2)),
+        tokens(6),
+        [("0", 8, 1, 1), ("1.up", 24, 2, 1)],
+        {"1.router": "chosen among"},
+    ),
+    "experts in one product": Case(
+        lambda: nn.Sequential(nn.Linear(6, 8), Experts(True), nn.Linear(8, 2)),
+        tokens(6),
+        [("0", 8, 1, 4), ("1.up", 24, 2, 4)],
+        {"1.router": "chosen among"},
+        dtype=torch.float32,
+    ),
+    **{
+        f"messages by {how}": Case(
+            lambda how=how: Messages(how),
+            (torch.randn(5, 6), torch.tensor([[0, 1, 2, 3, 4, 0, 2], [1, 0, 3, 2, 0, 4, 1]])),
+            [("a", 8, 1, 1), ("b", 10, 1, 1)],
+        )
+        for how in ("index_add", "index_put", "scatter_add", "scatter_reduce")
+    },
+    "an empty cache": Case(
+        _fn(
+            lambda m, x: m.b(torch.cat([torch.tensor([], dtype=x.dtype), m.a(x)], -2)),
+            a=L(nn.Linear, 6, 8),
+            b=L(nn.Linear, 8, 2),
+        ),
+        tokens(6),
+        [("a", 8, 1, 1)],
+    ),
+    "bias handed on": Case(lambda: HandedOn(False), tokens(), [("layers.0.q", 8, 2, 1)]),
+    "copies of a bias handed on": Case(lambda: HandedOn(True), tokens(), [("layers.0.q", 8, 2, 1)]),
     "transformer layer of torch": Case(
         lambda: nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), nn.Linear(8, 3)),
         tokens(),
@@ -694,8 +879,7 @@ CASES: dict[str, Case] = {
     "standardised weights": Case(
         lambda: nn.Sequential(conv(3, 8), StandardisedConv(8, 8, 3), conv(8, 6), conv(6, 2)),
         IMG,
-        [("2", 6, 1, 1)],
-        {"0": ""},
+        [("0", 8, 1, 1), ("1", 8, 1, 1), ("2", 6, 1, 1)],
     ),
     "nothing to prune": Case(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), IMG, [], {"1": "output"}),
     "no parameters": Case(lambda: nn.Sequential(nn.Flatten(), nn.ReLU()), IMG, []),
@@ -846,10 +1030,42 @@ CASES: dict[str, Case] = {
         IMG,
         [("a", 8, 1, 1)],
     ),
-    "weight norm": Case(
-        lambda: nn.Sequential(torch.nn.utils.parametrizations.weight_norm(conv(3, 8)), conv(8, 6), conv(6, 2)),
+    **{
+        name: Case(
+            lambda wrap=wrap: nn.Sequential(wrap(conv(3, 8)), nn.ReLU(), wrap(conv(8, 6)), wrap(conv(6, 2))),
+            IMG,
+            [("0", 8, 1, 1), ("2", 6, 1, 1)],
+        )
+        for name, wrap in {
+            "weight norm": torch.nn.utils.parametrizations.weight_norm,
+            "spectral norm": torch.nn.utils.parametrizations.spectral_norm,
+        }.items()
+    },
+    "norms of transposed convolutions": Case(
+        lambda: nn.Sequential(
+            torch.nn.utils.parametrizations.weight_norm(nn.ConvTranspose2d(3, 8, 2, 2)),
+            torch.nn.utils.parametrizations.spectral_norm(nn.ConvTranspose2d(8, 6, 2, 2)),
+            conv(6, 2),
+        ),
         IMG,
-        [("1", 6, 1, 1)],
+        [("0", 8, 1, 1), ("1", 6, 1, 1)],
+    ),
+    "a parametrization that mixes": Case(
+        lambda: nn.Sequential(_mixed(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 6), nn.Linear(6, 2)),
+        torch.randn(2, 6),
+        [("2", 6, 1, 1)],
+        {"0": "remove_parametrizations"},
+    ),
+    "bag of words": Case(
+        _fn(
+            lambda m, x: m.b(F.relu(m.a(m.e(x)))),
+            e=L(nn.EmbeddingBag, 9, 6),
+            a=L(nn.Linear, 6, 4),
+            b=L(nn.Linear, 4, 2),
+        ),
+        torch.arange(8).reshape(2, 4),
+        [("a", 4, 1, 1)],
+        {"e": "cannot follow"},
     ),
     "softmax over channels": Case(
         _fn(lambda m, x: m.b(m.a(x).softmax(1)), a=L(conv, 3, 8), b=L(conv, 8, 2)), IMG, [("a", 8, 1, 1)]

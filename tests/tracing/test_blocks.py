@@ -595,6 +595,6 @@ def test_a_false_claim_is_found() -> None:
     model = around(mlp(lambda m, x, y: y + m.f(x)), forward=lambda m, x: m.blocks[0](x, m.g(x)), g=nn.Linear(8, 8))
     network = trace(model, TOKENS, verify=False)
     wrong = replace(network, blocks=(BlockUnit("blocks.0", 0),), fixed_blocks=())
-    found = verified(model, wrong, TOKENS)
+    found = verified(model, wrong, [TOKENS])
     assert found.blocks == ()
     assert found.fixed_blocks == (FixedBlock("blocks.0", "what it returns does not follow what it is given"),)

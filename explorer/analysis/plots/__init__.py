@@ -1,8 +1,28 @@
 """Plots: for each a function that prepares the data and one that draws it."""
 
+from explorer.analysis.plots.distributions import (
+    correlation_data,
+    correlation_figure,
+    draw_correlations,
+    draw_edf,
+    draw_profile,
+    edf_data,
+    edf_figure,
+    profile_figure,
+)
 from explorer.analysis.plots.granularities import LOOKS, comparison_data, comparison_figure, draw_comparison
 from explorer.analysis.plots.masks import STATES, MaskPanel, draw_mask, mask_data, mask_figure
+from explorer.analysis.plots.optima import (
+    draw_optima_by_regime,
+    draw_optimum,
+    optima_by_regime_data,
+    optima_by_regime_figure,
+    optima_figure,
+    optimum_data,
+    optimum_figure,
+)
 from explorer.analysis.plots.pareto import BASELINES, COLOURS, draw_pareto, pareto_data, pareto_figure
+from explorer.analysis.plots.populations import population_figures
 from explorer.analysis.plots.style import STYLE, save
 
 __all__ = [
@@ -14,12 +34,28 @@ __all__ = [
     "MaskPanel",
     "comparison_data",
     "comparison_figure",
+    "correlation_data",
+    "correlation_figure",
     "draw_comparison",
+    "draw_correlations",
+    "draw_edf",
     "draw_mask",
+    "draw_optima_by_regime",
+    "draw_optimum",
     "draw_pareto",
+    "draw_profile",
+    "edf_data",
+    "edf_figure",
     "mask_data",
     "mask_figure",
+    "optima_by_regime_data",
+    "optima_by_regime_figure",
+    "optima_figure",
+    "optimum_data",
+    "optimum_figure",
     "pareto_data",
     "pareto_figure",
+    "population_figures",
+    "profile_figure",
     "save",
 ]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from explorer.utils.files import atomic
 
-__all__ = ["CHANCE", "STYLE", "captioned", "near_chance", "save"]
+__all__ = ["CHANCE", "COLUMN", "LINES", "NARROW", "STYLE", "captioned", "near_chance", "save"]
 
 CHANCE = "#BBBBBB"
 """Colour of points that are near chance."""
@@ -32,6 +32,31 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pruning-spaces",
 }
+
+COLUMN = 3.4
+"""Width in inches of a column of a paper."""
+
+NARROW: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.dpi": 220,
+}
+"""What differs from `STYLE` in a figure of that width."""
+
+LINES = (
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#E69F00", (0, (5, 1))),
+    ("#56B4E9", (0, (3, 1, 1, 1))),
+    ("#000000", (0, (1, 1))),
+)
+"""Okabe and Ito's colours, which colour-blind readers can tell apart, each with a line that tells it without colour."""
 
 
 def near_chance(errors: pd.Series, trivial: float | None) -> pd.Series:

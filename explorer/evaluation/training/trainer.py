@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from operator import length_hint
 from typing import Any
 
@@ -118,11 +120,11 @@ class Trainer:
         """
         start, seen, done = time.perf_counter(), 0, 0
         settings, group = self.settings, self.optimizer.param_groups[0]
-        steps = self._steps or length_hint(batches)
+        steps = self._steps or min(length_hint(batches), settings.steps or sys.maxsize)
         # summed on the device: reading a number back at every step would stall a GPU
         loss_sum = torch.zeros((), device=self._device)
         self.model.train()
-        for batch in batches:
+        for batch in islice(batches, settings.steps):
             progress = (begun + (done / steps if steps else 0)) / of
             group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
             inputs, targets = moved(batch, self._device)

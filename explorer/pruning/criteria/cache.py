@@ -35,7 +35,8 @@ def cached_scores(
     """Return what `score` does, from a file of an earlier call with the same content if there is one.
 
     Processes that ask for the same scores at once compute them once: the others wait. A file that is not whole is made
-    again. Scores that need no data, or a task whose functions can't be imported, are computed at every call.
+    again. Scores that need no data, those of a user's function, and those by a task whose functions can't be imported,
+    are computed at every call.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def cached_scores(
         return score(model, network, options, batches=batches, task=task)
 
     functions = [_named(function) for function in (task.loss, task.prediction)]
-    if folder is None or not options.needs_data or None in functions:
+    if folder is None or not options.needs_data or options.function is not None or None in functions:
         return fresh()
     made_of = [model, list(batches), network.identity, functions, str(torch.__version__)]
     key = {"scores": fingerprint(made_of), "criterion": options.to_dict()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CRITERIA", "Criterion"]
+__all__ = ["CRITERIA", "CUSTOM", "Criterion"]
 
 _AGGREGATION = ("norm", "normalizer", "reduction")
 _DATA = (*_AGGREGATION, "batches", "seed")
@@ -85,3 +85,6 @@ CRITERIA: Mapping[str, Criterion] = {
     ]
 }
 """All criteria by name."""
+
+CUSTOM = Criterion("custom", "the user's", "custom.weights", needs="gradients", options=("_target_", *_DATA))
+"""The row of a function of the user's, which may look at training batches and at the task."""

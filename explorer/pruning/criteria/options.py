@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from explorer.pruning.criteria.catalogue import CRITERIA, Criterion
+from explorer.pruning.criteria.catalogue import CRITERIA, CUSTOM, Criterion
+from explorer.utils.instantiate import locate
 from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["Options", "seeded"]
@@ -26,7 +27,7 @@ class Options:
     Parameters
     ----------
     name
-        One of `CRITERIA`.
+        One of `CRITERIA`, or ``custom``.
     norm
         How the scores of a channel in one tensor become one number: ``l1``, their sum, or ``l2``, the root of the sum
         of their squares.
@@ -38,6 +39,9 @@ class Options:
         Training batches that criteria that need data see.
     seed
         Which of them: 0 the first, 1 as many after those, and so on. Of ``random`` the seed.
+    function
+        Of ``custom``, or its import path: from a `Subject` to the name of every weight in ``subject.weights`` and
+        scores of its shape, numbers of 0 or more.
     """
 
     name: str = "l1"
@@ -46,10 +50,14 @@ class Options:
     reduction: str = "sum"
     batches: int = 10
     seed: int = 0
+    function: Callable[[Any], Any] | str | None = None
 
     @classmethod
-    def of(cls, criterion: str | Mapping[str, Any] | Options) -> Options:
+    def of(cls, criterion: str | Mapping[str, Any] | Callable[[Any], Any] | Options) -> Options:
         """Return the options of a criterion given by its name, or as a mapping with ``name`` and others.
+
+        A function of the user's is given itself or by its import path, in place of a name or as ``name``; a file of
+        conf/ has the path as ``_target_``.
 
         Raises
         ------
@@ -63,11 +71,16 @@ class Options:
         """
         if isinstance(criterion, Options):
             return criterion
-        given = dict(criterion) if isinstance(criterion, Mapping) else {"name": criterion}
-        name = given.get("name")
-        if not isinstance(name, str) or name not in CRITERIA:
-            raise unknown("criterion", name, CRITERIA)
-        row = CRITERIA[name]
+        given: dict[str, Any] = dict(criterion) if isinstance(criterion, Mapping) else {"name": criterion}
+        name, function = given.get("name"), None
+        if callable(name):
+            function, given["name"] = name, CUSTOM.name
+        elif name == CUSTOM.name or (isinstance(name, str) and "." in name):
+            # imported by `located`: what checks a configuration runs none of its code
+            function, given["name"] = str(given.pop("_target_", name)), CUSTOM.name
+        elif not isinstance(name, str) or name not in CRITERIA:
+            raise unknown("criterion", name, (*CRITERIA, CUSTOM.name))
+        row = CUSTOM if function is not None else CRITERIA[given["name"]]
         for key, value in given.items():
             if key != "name" and key not in row.options:
                 raise unknown("criterion", key, row.options)
@@ -76,12 +89,24 @@ class Options:
             least = _NUMBERS.get(key)
             if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise PruningError(f"criterion.{key}: {value!r}, allowed is a whole number >= {least}")
-        return cls(**{"norm": row.norm, **given})
+        return cls(**{"norm": row.norm, "function": function, **given})
+
+    def located(self) -> Options:
+        """Return the options with the function itself in place of its import path.
+
+        Raises
+        ------
+        PruningError
+            If it can't be imported.
+        """
+        if not isinstance(self.function, str):
+            return self
+        return replace(self, function=locate("criterion", self.function))
 
     @property
     def row(self) -> Criterion:
         """The criterion's row in the catalogue."""
-        return CRITERIA[self.name]
+        return CRITERIA[self.name] if self.function is None else CUSTOM
 
     @property
     def needs_data(self) -> bool:

@@ -77,7 +77,7 @@ def score(
     >>> {name: list(value.shape) for name, value in scores.channels.items()}
     {'0': [3]}
     """
-    options = Options.of(criterion)
+    options = Options.of(criterion).located()
     row = options.row
     subject = Subject(model, network, options, batches, task)
     if row.needs != "nothing" and not batches:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from explorer.pruning.patterns.masks import Mask, gemm_view, pattern_mask, tiles, weight_view
 from explorer.pruning.surgery import Kept, Surgeon
+from explorer.utils.modules import tensors_of
 from spaces import Gemm, Layer, Matrices, Network, Pattern, PruningError, Recipe, costs_of
 from spaces.gemm import best_encoding
 
-__all__ = ["Masks", "gemm_of", "make_masks", "put_on", "realised_costs", "weight_of"]
+__all__ = ["Masks", "check_same", "gemm_of", "make_masks", "put_on", "realised_costs", "weight_of"]
 
 Masks = Mapping[str, tuple[Pattern, Mask]]
 """The pattern and the mask of every layer that has one, by layer."""
@@ -74,6 +75,29 @@ def put_on(module: nn.Module, network: Network, masks: Masks) -> None:
         weight.requires_grad_(not frozen)
 
 
+def check_same(module: nn.Module, built: nn.Module, network: Network, masks: Masks) -> None:
+    """Check that a module is a sub-network like another: of its class, with tensors of its shapes and zeros of masks.
+
+    Raises
+    ------
+    PruningError
+        If it is not; the message names the first difference.
+    """
+    own, theirs = ({name: list(tensor.shape) for name, tensor in tensors_of(part).items()} for part in (module, built))
+    if type(module) is not type(built) or own != theirs:
+        name = next((name for name in {**theirs, **own} if own.get(name) != theirs.get(name)), None)
+        found = type(module).__name__ if name is None else f"{name} {own.get(name, 'missing')}"
+        wanted = type(built).__name__ if name is None else theirs.get(name, "nothing")
+        raise PruningError(f"module: it is no module of this recipe, it has {found}, needed is {wanted}")
+    for name, (_, mask) in masks.items():
+        layer = network.layer[name]
+        weight = module.get_parameter(layer.weight)
+        if bool((weight.detach().cpu() * ~weight_of(network, layer, mask.keep, weight).cpu()).count_nonzero()):
+            raise PruningError(
+                f"module: {layer.weight} has other weights than 0 where the recipe's pattern removes them"
+            )
+
+
 def gemm_of(network: Network, layer: Layer, value: Tensor) -> Tensor:
     """Return a (sliced) weight of a layer, or anything of its shape, as GEMM matrices ``[groups, K, N]``."""
     return gemm_view(value, layer.kind, _groups(network, layer, value), inputs_first=_inputs_first(network, layer))
@@ -90,6 +114,7 @@ def realised_costs(network: Network, recipe: Recipe, masks: Masks) -> dict[str, 
     """
     sliced = costs_of(network, replace(recipe, weights=()))
     flops, params, stored, size = sliced["flops"], sliced["params"], sliced["params"], sliced["bytes"]
+    removed = 0
     for name, (pattern, mask) in masks.items():
         layer = network.layer[name]
         itemsize = network.tensor[layer.weight].itemsize
@@ -98,12 +123,12 @@ def realised_costs(network: Network, recipe: Recipe, masks: Masks) -> dict[str, 
         kept, entries = int(mask.keep.count_nonzero()), mask.keep.numel()
         count = tile_count(pattern, mask)
         written, encoding = best_encoding(pattern, sizes, kept, itemsize, tiles=count)
-        flops -= layer.positions * (entries - kept)
+        removed += layer.positions * (entries - kept)
         params -= entries - kept
         stored -= 0 if encoding == "dense" else entries - kept
         size -= entries * itemsize - int(written)
     return {
-        "flops_realised": flops,
+        "flops_realised": flops - removed // network.inputs,
         "params_realised": params,
         "bytes_realised": size,
         "stored_params": stored,

@@ -50,17 +50,22 @@ class SizeAttribute:
     module: nn.Module
     attribute: str
     dim: Dim
-    value: int | tuple[int, ...]
+    value: int | tuple[int, ...] | list[int]
+    place: int | None = None
 
-    def of(self, kept: int) -> int | tuple[int, ...]:
-        """Return the value when so many entries of the dimension are kept."""
+    def of(self, kept: int, now: Any) -> int | tuple[int, ...] | list[int]:
+        """Return the value when so many entries of the dimension are kept, and it is `now`."""
+        if self.place is not None:
+            numbers = [*now[: self.place], kept, *now[self.place + 1 :]]
+            return tuple(numbers) if isinstance(now, tuple) else numbers
         if isinstance(self.value, tuple):
             return tuple(kept if value == self.dim.length else value for value in self.value)
+        assert isinstance(self.value, int)
         return self.value * kept // self.dim.length
 
 
 def size_attributes(model: nn.Module, network: Network) -> list[SizeAttribute]:
-    """Return the attributes that count heads or channels, where they are of well-known names.
+    """Return the attributes that count heads or channels: of well-known names, and those that tracing found.
 
     In a module that multiplies activations, and in those around the layers of the unit that is multiplied, a count
     is a multiple of the heads that can be pruned, and a width is what one of the unit's tensors has. In any other
@@ -68,7 +73,17 @@ def size_attributes(model: nn.Module, network: Network) -> list[SizeAttribute]:
     """
     found = [size for unit, places in _attention(network).items() for size in _heads(model, network, unit, places)]
     known = {(id(size.module), size.attribute) for size in found}
-    return found + [size for size in _widths(model, network) if (id(size.module), size.attribute) not in known]
+    found += [size for size in _widths(model, network) if (id(size.module), size.attribute) not in known]
+    known = {(id(size.module), size.attribute) for size in found}
+    return found + [size for size in _given(model, network) if (id(size.module), size.attribute) not in known]
+
+
+def _given(model: nn.Module, network: Network) -> Iterator[SizeAttribute]:
+    """Yield the attributes that the network says are lengths."""
+    for size in network.sizes:
+        module = model.get_submodule(size.module)
+        if size.attribute in vars(module):
+            yield SizeAttribute(module, size.attribute, size.dim, vars(module)[size.attribute], size.place)
 
 
 def _attention(network: Network) -> dict[str, set[str]]:

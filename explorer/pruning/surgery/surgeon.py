@@ -98,7 +98,8 @@ class Surgeon:
         for size in self._sizes:
             entries = self._stay(size.dim, kept, alive) if id(size.module) in replaced else None
             if entries is not None:
-                vars(replaced[id(size.module)])[size.attribute] = size.of(len(entries))
+                numbers = vars(replaced[id(size.module)])
+                numbers[size.attribute] = size.of(len(entries), numbers[size.attribute])
         for leaf, entry in self._leaves:
             if kept.keys() & (entry.reads.units | entry.writes.units) and not entry.name.startswith(inside):
                 reads = alive[self.atoms.labels(entry.reads)]

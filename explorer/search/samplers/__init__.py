@@ -18,6 +18,7 @@ from explorer.search.samplers.frontier_sampler import FrontierSampler, frontier
 from explorer.search.samplers.parameters import Parameters
 from explorer.search.samplers.past import Observations, Past
 from explorer.search.samplers.sequence import RowSampler, exhaustive, qmc
+from explorer.utils.instantiate import called, locate
 from spaces import PruningError, first_line, unknown
 
 __all__ = ["SAMPLERS", "FrontierSampler", "Observations", "Parameters", "Past", "RowSampler", "ask", "make_sampler"]
@@ -50,14 +51,39 @@ SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
 }
 
 
-def make_sampler(name: str, past: Past, options: Mapping[str, Any]) -> BaseSampler:
-    """Return the sampler `name` for the next proposal after `past`.
+def make_sampler(sampler: Any, past: Past, options: Mapping[str, Any]) -> BaseSampler:
+    """Return the sampler for the next proposal after `past`.
+
+    Parameters
+    ----------
+    sampler
+        A key of `SAMPLERS`; an Optuna sampler, which is taken as it is; or a function, or its import path, that returns
+        one for a ``seed`` and the options.
+    past
+        What is known of the study.
+    options
+        Of the sampler.
 
     Raises
     ------
     PruningError
-        If the name or an option is unknown to the sampler.
+        If the name or an option is unknown, or a function returns no sampler.
+
+    Examples
+    --------
+    >>> import optuna
+    >>> def genetic(seed: int, population_size: int = 10) -> optuna.samplers.BaseSampler:
+    ...     return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population_size)
     """
+    if isinstance(sampler, BaseSampler):
+        return sampler
+    if callable(sampler) or (isinstance(sampler, str) and "." in sampler):
+        factory = sampler if callable(sampler) else locate("sampler._target_", sampler)
+        made = called("sampler", factory, {"seed": past.random_state, **options})
+        if not isinstance(made, BaseSampler):
+            raise PruningError(f"sampler: it gives a {type(made).__name__}, needed is an Optuna sampler")
+        return made
+    name = sampler
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
     with warnings.catch_warnings():

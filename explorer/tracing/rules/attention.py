@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from explorer.tracing.calls import Call, left_pad
+from explorer.tracing.graph import NONE
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.unknown import unknown
 
@@ -50,7 +51,7 @@ def _heads(
         What is added to the products of two factors.
     """
     if summand is not None:
-        own = labelling.labels(summand)
+        own = _of_summand(labelling, summand)
         labels = [*labels, own.reshape(left_pad(own.shape, labels[0].dim()))]
     heads = [label for label in labels if label.shape[:-2].numel() > 1]
     if not heads or any(map(labelling.is_parameter, factors)):
@@ -67,3 +68,12 @@ def _heads(
     out = next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
     labelling.heads = nodes[0].flatten()
     labelling.set(out, nodes[0])
+
+
+def _of_summand(labelling: Labelling, summand: Tensor) -> Tensor:
+    """Return the labels of what is added to products; a constant that is different for every head has own ones."""
+    labels = labelling.labels(summand)
+    heads = [dim for dim in range(summand.dim() - 2) if summand.size(dim) > 1]
+    if heads and not labelling.is_parameter(summand) and not bool((labels != NONE).any()):
+        return labelling.constant_labels(summand, heads[-1])
+    return labels

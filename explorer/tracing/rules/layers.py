@@ -52,7 +52,7 @@ def convolution(labelling: Labelling, call: Call) -> None:
     written.writes = True
     if bias is not None:
         _tie_bias(labelling, bias, written.nodes)
-    positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0) // labelling.batch
+    positions = (source if call["transposed"] else call.out)[0, 0].numel() * source.size(0)
     kind = "conv_transposed" if call["transposed"] else "conv"
     labelling.multiplied(weight, kind, positions, groups)
     labelling.set(call.out, written.nodes.reshape([1, -1] + [1] * (call.out.dim() - 2)))
@@ -76,7 +76,7 @@ def _matrix_product(labelling: Labelling, call: Call, source: Tensor, weight: Te
     labelling.graph.tie(labelling.parameter_nodes(weight, 0), labels)
     if bias is not None:
         _tie_bias(labelling, bias, written)
-    labelling.multiplied(weight, "linear", max(1, source.size(0) // labelling.batch))
+    labelling.multiplied(weight, "linear", source.size(0))
     labelling.set(call.out, written.reshape(1, -1))
 
 

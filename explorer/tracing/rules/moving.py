@@ -41,6 +41,11 @@ def movement(labelling: Labelling, call: Call) -> None:
     moved = [t for t in tree_leaves((data, call.kwargs)) if isinstance(t, Tensor)]
     if len(moved) == 1 and labelling.is_parameter(moved[0]) and labelling.moved_parameter(call, moved[0]):
         return
+    if call.name == "index" and not call.out.numel() and call.out.dim() == moved[0].dim():
+        labels = labelling.labels(moved[0])
+        if all(call.out.size(dim) == moved[0].size(dim) for dim in varying(labels)):
+            labelling.set(call.out, labels)
+            return
     along = {dim for t in moved for dim in varying(labelling.labels(t))}
 
     def swap(leaf: Any) -> Any:
@@ -61,6 +66,9 @@ def movement(labelling: Labelling, call: Call) -> None:
         labels = call.func(*args, **kwargs)
     for out, label in zip(tree_leaves(call.out), tree_leaves(labels), strict=True):
         labelling.set(out, compact(label))
+    for dim, length in enumerate(call["size"] if call.name == "view" else ()):
+        if length == call.out.size(dim) and not labelling.is_parameter(call.out):
+            labelling.sized(call.out, dim)
     if call.name in _VIEWS and len(moved) == 1 and len(varying(labelling.labels(moved[0]))) == 1:
         divided = labelling.labels(call.out).squeeze()
         if divided.dim() == 2 and divided.size(0) <= divided.size(1):
@@ -69,7 +77,12 @@ def movement(labelling: Labelling, call: Call) -> None:
 
 def concatenation(labelling: Labelling, call: Call) -> None:
     """Move the labels; tensors put behind one another along another dimension have their channels tied."""
-    tensors, dim = call["tensors"], call["dim"] % call.out.dim()
+    # an empty vector, as a cache of keys begins with, is passed over
+    tensors = [tensor for tensor in call["tensors"] if tensor.shape != (0,) or call.out.dim() == 1]
+    dim = call["dim"] % call.out.dim()
+    if len(tensors) == 1 < len(call["tensors"]) and not labelling.is_parameter(tensors[0]):
+        labelling.set(call.out, labelling.labels(tensors[0]))
+        return
     along = {d for t in tensors for d in varying(labelling.labels(t))}
     labels = [labelling.data_labels(t, along) if labelling.is_parameter(t) else labelling.labels(t) for t in tensors]
     first = next((own for own in labels if varying(own)), None)
@@ -97,21 +110,26 @@ def pixel_shuffle(labelling: Labelling, call: Call) -> None:
 
 def split(labelling: Labelling, call: Call) -> None:
     """Move the labels; of equal parts of the channels (``chunk``) every part keeps equally many."""
-    source = call["self"]
-    dim, parts = call["dim"] % source.dim(), len(call.out)
-    labels = labelling.labels(source)
-    if varying(labels) == [dim] and source.size(dim) % parts == 0 and parts > 1:
-        labelling.graph.balance(labelling.channel_labels(source, dim), parts)
+    source, outs = call["self"], call.out
+    dim, sizes = call["dim"] % source.dim(), {out.size(call["dim"]) for out in call.out}
+    if varying(labelling.labels(source)) == [dim] and len(sizes) == 1 and len(outs) > 1:
+        labelling.graph.balance(labelling.channel_labels(source, dim), len(outs))
     movement(labelling, call)
+    if not labelling.is_parameter(source):
+        for place, out in enumerate(outs):
+            labelling.sized(out, dim, place, len(outs))
 
 
 def slicing(labelling: Labelling, call: Call) -> None:
     """Move the labels; where channels are cut in the middle both halves keep equally many."""
     source = call["self"]
     dim, labels = call["dim"] % source.dim(), labelling.labels(source)
+    cut = call.out.size(dim) != source.size(dim)
     if varying(labels) == [dim] and 2 * call.out.size(dim) == source.size(dim) and call["step"] == 1:
         labelling.graph.balance(labelling.channel_labels(source, dim), 2)
     movement(labelling, call)
+    if cut and not labelling.is_parameter(source):
+        labelling.sized(call.out, dim)
 
 
 def roll(labelling: Labelling, call: Call) -> None:

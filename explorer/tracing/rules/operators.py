@@ -34,7 +34,9 @@ from explorer.tracing.rules.moving import (
     split,
 )
 from explorer.tracing.rules.reducing import along, averages, group_norm, layer_norm, reduction, search
+from explorer.tracing.rules.routing import choice, grouped_product, placement
 from explorer.tracing.rules.unknown import unknown
+from explorer.tracing.rules.weights import combined_parameters, weight_norm
 
 __all__ = ["rule_for"]
 
@@ -52,8 +54,11 @@ def rule_for(func: torch._ops.OpOverload, name: str) -> Rule:
 
 def pointwise(labelling: Labelling, call: Call) -> None:
     """Tie what is combined element by element."""
+    if combined_parameters(labelling, call):
+        return
     out = next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
     operands = [(t, labelling.labels(t)) for t in call.tensors if not labelling.is_parameter(t)]
+    operands = _with_constants(labelling, operands, out.dim())
     aligned = [
         (left_pad(t.shape, out.dim()), labels.reshape(left_pad(labels.shape, out.dim()))) for t, labels in operands
     ]
@@ -72,6 +77,23 @@ def pointwise(labelling: Labelling, call: Call) -> None:
             result = _with_parameter(labelling, tensor, compact(result), out.dim())
     labelling.set(out, compact(result))
     averages(labelling, call)
+
+
+def _with_constants(
+    labelling: Labelling, operands: list[tuple[Tensor, Tensor]], ndim: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the operands with labels of those constants that are as wide as the channels of another operand."""
+    if len(operands) < 2:
+        return operands
+    along = {dim + ndim - labels.dim() for _, labels in operands for dim in varying(labels)}
+    found = []
+    for tensor, labels in operands:
+        own = {dim - ndim + tensor.dim() for dim in along}
+        wide = [dim for dim in own if dim >= 0 and tensor.size(dim) > 1]
+        if len(wide) == 1 and not varying(labels) and not bool((labels != NONE).any()):
+            labels = labelling.constant_labels(tensor, wide[0])
+        found.append((tensor, labels))
+    return found
 
 
 def _broadcast(labelling: Labelling, labels: Tensor, others: list[Tensor]) -> None:
@@ -152,7 +174,7 @@ def restride(labelling: Labelling, call: Call) -> None:
 _MOVEMENT = """
     _reshape_alias _to_copy _unsafe_view alias clone contiguous detach expand flip
     flatten gather im2col index index_select lift_fresh movedim narrow permute
-    pixel_unshuffle repeat reshape select split_with_sizes squeeze stack swapaxes t transpose
+    pixel_unshuffle repeat reshape select squeeze stack swapaxes t transpose
     unbind unfold unsqueeze view view_copy
 """.split()
 _SPATIAL = """
@@ -165,6 +187,7 @@ _SPATIAL = """
 _POINTWISE = {"_prelu_kernel", "dropout", "hardswish", "log_sigmoid_forward", "masked_fill", "nan_to_num", "where"}
 _LIKE = "empty_like full_like ones_like rand_like randn_like zeros_like".split()
 _CONSTANT = "new_empty new_empty_strided new_full new_ones new_zeros".split()
+_PLACING = "index_add index_copy index_put scatter scatter_add scatter_reduce _unsafe_index_put".split()
 _ATTENTION = """
     _scaled_dot_product_attention_math _scaled_dot_product_cudnn_attention _scaled_dot_product_efficient_attention
     _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
@@ -175,7 +198,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_SPATIAL, spatial),
     **dict.fromkeys(_LIKE, like),
     **dict.fromkeys(_CONSTANT, constant),
-    **dict.fromkeys(["split", "unsafe_split"], split),
+    **dict.fromkeys(["split", "split_with_sizes", "unsafe_split"], split),
     **dict.fromkeys(REDUCING, reduction),
     **dict.fromkeys(ALONG, along),
     **dict.fromkeys(["argmax", "argmin"], search),
@@ -186,6 +209,10 @@ _RULES: dict[str, Rule] = {
         batch_norm,
     ),
     "addmm": addmm,
+    **dict.fromkeys(["_grouped_mm", "grouped_mm_fallback"], grouped_product),
+    **dict.fromkeys(_PLACING, placement),
+    **dict.fromkeys(["argsort", "sort", "topk"], choice),
+    "_weight_norm_interface": weight_norm,
     "as_strided": restride,
     "baddbmm": bmm,
     "bmm": bmm,

@@ -18,6 +18,7 @@ from explorer.tracing.calls import Call
 from explorer.tracing.graph import NONE, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.unknown import unknown
+from explorer.tracing.rules.weights import reduced_parameter
 
 __all__ = ["along", "averages", "group_norm", "layer_norm", "reduction", "search"]
 
@@ -65,10 +66,11 @@ def _scale(labelling: Labelling, call: Call, dim: int, labels: Tensor) -> None:
 def reduction(labelling: Labelling, call: Call) -> None:
     """Keep the labels of the dimensions that stay; over channels it runs over what is kept of them."""
     source, outs = call["self"], [leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor)]
-    if labelling.is_parameter(source):
-        unknown(labelling, call)
-        return
     dims = _dims(call)
+    if labelling.is_parameter(source):
+        if not reduced_parameter(labelling, call, dims):
+            unknown(labelling, call)
+        return
     labels = labelling.labels(source)
     reduced = _over(labelling, call, labels, dims, f"reduced over several dimensions by {call.name}{labelling.where()}")
     for dim in sorted((dim % source.dim() for dim in dims), reverse=True):

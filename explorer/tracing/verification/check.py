@@ -15,12 +15,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.pruning.surgery import Surgeon
 from explorer.pruning.surgery.skeleton import copied
+from explorer.tracing.returned import Outputs, counting
 from explorer.tracing.tape import tensors_in
 from explorer.tracing.verification.comparison import difference
 from explorer.tracing.verification.following import astray
 from explorer.tracing.verification.masking import masked
 from explorer.tracing.verification.random_weights import randomised
-from explorer.tracing.verification.rounds import subset, without
+from explorer.tracing.verification.rounds import Rounds
 from explorer.tracing.verification.sifting import Item
 from explorer.utils.modules import run, without_fused_layers
 from spaces import BlockUnit, ChannelUnit, Network, PruningError, first_line
@@ -40,10 +41,10 @@ class UncheckableError(Exception):
 class Check:
     """Compares the masked with the sliced network on proper subsets of some units, without some blocks."""
 
-    def __init__(self, model: nn.Module, network: Network, example: Any) -> None:
-        self.network = network
+    def __init__(self, model: nn.Module, network: Network, examples: Sequence[Any], outputs: Outputs = None) -> None:
+        self.network, self.outputs = network, outputs
         self.gains = list(_GAINS)
-        self.place = {unit.name: place for place, unit in enumerate(network.units)}
+        self.rounds = Rounds(network.units)
         small = sum(p.numel() for p in model.parameters()) <= _LARGE
         precisions = [(torch.float64, 1e-9)] * small + [(torch.float32, 1e-3)]
         problem = ""
@@ -51,26 +52,35 @@ class Check:
         for (self.dtype, self.tolerance), fresh in itertools.product(precisions, (True, False)):
             generator = torch.Generator().manual_seed(0)
             try:
-                self.model = randomised(copied(model).cpu().eval().to(self.dtype), generator)
+                self.model = randomised(_cast(copied(model).cpu().eval(), self.dtype), generator)
             except Exception as error:
                 raise PruningError(f"model: it cannot be copied, {_described(error)}") from error
-            self.example = tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
-            outputs, uses = [], _Uses(model)
+            self.examples = [
+                tree_map(lambda leaf, fresh=fresh, g=generator: self._input(leaf, fresh, g), example)
+                for example in examples
+            ]
+            found, uses = [], _Uses(model)
             try:
                 with uses:
-                    outputs = self.run(self.model)
+                    found = self.run(self.model)
             except Exception as error:
                 problem = problem or _described(error)
             if uses.found is not None:
                 raise UncheckableError(f"a copy of the model still runs {uses.found} of the dense one")
-            if not outputs:
+            if not found:
                 continue
             # a model may mask out with minus infinity
-            if all(bool((out < math.inf).all()) and bool(out.isfinite().any()) for out in outputs if out.numel()):
+            if all(bool((out < math.inf).all()) and bool(out.isfinite().any()) for out in found if out.numel()):
                 self.surgeon = Surgeon(self.model, network)
                 return
             problem = problem or "its outputs are not finite"
         raise UncheckableError(f"cannot be verified, the model fails with random parameters ({problem})")
+
+    def of(self, network: Network) -> Check:
+        """Return the check, with the same random weights, of another network of the model."""
+        other = copy.copy(self)
+        other.network, other.surgeon = network, Surgeon(self.model, network)
+        return other
 
     def __call__(self, items: Sequence[Item], number: int) -> str | None:
         """Return why slicing these units in round `number` and dropping these blocks is wrong, or None."""
@@ -135,24 +145,35 @@ class Check:
         """Return what round `number` keeps of the units among the items, and the names of the blocks."""
         units = [item for item in items if isinstance(item, ChannelUnit)]
         blocks = [item.name for item in items if isinstance(item, BlockUnit)]
-        kept = {unit.name: subset(unit, self.place[unit.name], number) for unit in units}
-        return kept, [name for name in blocks if without(name, number)]
+        kept = {unit.name: self.rounds.subset(unit, number) for unit in units}
+        return kept, [name for name in blocks if self.rounds.without(name, number)]
 
     def run(self, model: nn.Module) -> list[torch.Tensor]:
         """Return the tensors that a model makes of the example."""
-        # a model may change its input
-        example = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, self.example)
+        found = []
         with torch.random.fork_rng(devices=[]), torch.no_grad(), without_fused_layers():
-            torch.manual_seed(0)  # noise of the model's own
-            outputs = tensors_in(run(model, example))
-            return [(torch.view_as_real(out) if out.is_complex() else out).to(self.dtype) for out in outputs]
+            for example in self.examples:
+                # a model may change its input
+                inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
+                torch.manual_seed(0)  # noise of the model's own
+                found += tensors_in(counting(run(model, inputs), self.outputs))
+        return [(torch.view_as_real(out) if out.is_complex() else out).to(self.dtype) for out in found]
 
     def _input(self, leaf: Any, fresh: bool, generator: torch.Generator) -> Any:
-        if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+        if not isinstance(leaf, torch.Tensor) or not (leaf.is_floating_point() or leaf.is_complex()):
             return leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf
         if fresh:
-            return torch.randn(leaf.shape, generator=generator, dtype=self.dtype)
-        return leaf.detach().cpu().to(self.dtype)
+            return torch.randn(leaf.shape, generator=generator, dtype=_like(leaf, self.dtype))
+        return leaf.detach().cpu().to(_like(leaf, self.dtype))
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return the model with its real tensors in a dtype, and its complex ones in the one of the same precision."""
+    return model._apply(lambda t: t.to(_like(t, dtype)) if t.is_floating_point() or t.is_complex() else t)
+
+
+def _like(tensor: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
+    return dtype.to_complex() if tensor.is_complex() else dtype
 
 
 class _Uses(TorchDispatchMode):

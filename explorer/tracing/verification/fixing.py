@@ -35,6 +35,7 @@ def with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
         leaves=tuple(replace(leaf, reads=dim(leaf.reads), writes=dim(leaf.writes)) for leaf in network.leaves),
         products=tuple(replace(product, dims=tuple(map(dim, product.dims))) for product in network.products),
         reductions=tuple(entry for old in network.reductions if (entry := replace(old, dim=dim(old.dim))).dim.units),
+        sizes=tuple(size for old in network.sizes if (size := replace(old, dim=dim(old.dim))).dim.units),
         blocks=tuple(block for block in network.blocks if block not in bad),
         fixed_blocks=(*network.fixed_blocks, *fixed_blocks),
     )

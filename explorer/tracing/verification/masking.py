@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ def masked(model: nn.Module, network: Network, kept: Kept, dropped: Collection[s
                         value *= per_row.reshape(*per_row.shape, *[1] * (value.dim() - 2)).to(value)
                     else:
                         value.index_fill_(axis, (~mask).nonzero().squeeze(1).to(value.device), 0)
+    _mask_inputs(masked_model, network, atoms, alive)
     for leaf in network.leaves:
         removed = (~alive[atoms.labels(leaf.reads)]).nonzero().squeeze(1)
         if len(removed):
@@ -55,6 +57,28 @@ def masked(model: nn.Module, network: Network, kept: Kept, dropped: Collection[s
     for name in dropped:
         _overwrite(masked_model.get_submodule(name), network.block[name])
     return masked_model
+
+
+def _mask_inputs(model: nn.Module, network: Network, atoms: Atoms, alive: Tensor) -> None:
+    """Hook layers of a user's class, which may compute a weight that is not zero where their parameter is."""
+    modules: dict[str, Any] = dict(model.named_modules())
+    for layer in network.layers:
+        module = modules.get(layer.name)
+        if module is None:
+            continue
+        convolves = isinstance(module, nn.modules.conv._ConvNd)
+        known = type(module).__module__ == "torch.nn.modules.conv" or type(module) is nn.Linear
+        if known or not (convolves or isinstance(module, nn.Linear)):
+            continue
+        dim = network.tensor[layer.weight].dims[0 if layer.kind == "conv_transposed" else 1]
+        removed = (~alive[atoms.labels(dim)]).nonzero().squeeze(1)
+        if dim.reads and len(removed):
+            axis = 1 - len(network.tensor[layer.weight].dims) if convolves else -1
+            module.register_forward_pre_hook(partial(_emptied, axis, removed))
+
+
+def _emptied(axis: int, removed: Tensor, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (args[0].index_fill(axis, removed.to(args[0].device), 0), *args[1:])
 
 
 def _parts(network: Network, atoms: Atoms, alive: Tensor) -> dict[tuple[str, str, int], Part]:

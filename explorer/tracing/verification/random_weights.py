@@ -19,7 +19,8 @@ def randomised(model: nn.Module, generator: torch.Generator, gain: float = 1.0) 
 
     def normal(tensor: torch.Tensor, std: float) -> torch.Tensor:
         # made in single precision, in a third of the time
-        return (torch.randn(tensor.shape, generator=generator) * std).to(tensor.dtype)
+        precision = torch.complex64 if tensor.is_complex() else torch.float32
+        return (torch.randn(tensor.shape, generator=generator, dtype=precision) * std).to(tensor.dtype)
 
     with torch.no_grad():
         for parameter in model.parameters():

@@ -72,6 +72,15 @@ CRITERIA: Mapping[str, Criterion] = {
         Criterion(
             "wanda", "Sun et al. 2024, arXiv 2306.11695", "activations.wanda", needs="activations", options=_DATA
         ),
+        Criterion(
+            "obs",
+            "Hassibi and Stork 1993 (Optimal Brain Surgeon); Frantar and Alistarh 2022, arXiv 2208.11580",
+            "obs.weights",
+            "obs.channels",
+            needs="activations",
+            options=("batches", "seed"),
+            quadratic=True,
+        ),
         Criterion("random", "by chance", "chance.weights", "chance.channels", options=("seed",)),
     ]
 }

@@ -20,6 +20,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
   explore run [key=value ...]       explore a space; -m for a multirun, --help for all keys
   explore population [key=value ..] recipes of a regime drawn at random: distributions, optima, refined spaces; -m
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
+  explore inspect FOLDER            the same of a run that is there, and what it found
   explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --recipe FILE
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
   explore --version
@@ -121,6 +122,12 @@ def _inspect(arguments: list[str]) -> int:
 
     # Hydra knows no flags of ours
     as_json, rest = "--json" in arguments, [argument for argument in arguments if argument != "--json"]
+    if len(rest) == 1 and "=" not in rest[0] and not rest[0].startswith("-"):
+        from explorer.analysis.run_folder import RunFolder
+        from explorer.runs.inspection import inspect_run
+
+        inspect_run(RunFolder(Path(rest[0])), as_json=as_json)
+        return 0
     if asked_of_hydra(rest, "--json"):
         return launched("inspect", rest, as_json=as_json)
     from explorer.runs.inspection import inspect_model

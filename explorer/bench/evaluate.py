@@ -1,4 +1,4 @@
-"""Evaluating a recipe, against the forward passes it consists of."""
+"""Evaluating a recipe, against the forward passes it consists of; and reconstructing it, against inheriting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from explorer.bench.cases import Case
 from explorer.bench.measured import Measured
 from explorer.data.task import classification
 from explorer.evaluation.evaluator import Inherited
+from explorer.evaluation.settings import EvaluatorSettings
 from explorer.search.jobs import Job
+from explorer.utils.conf import defaults
 from explorer.utils.timing import interleaved
 
 __all__ = ["evaluate"]
@@ -25,8 +27,9 @@ Batches = list[tuple[Tensor, Tensor]]
 def evaluate(config: dict[str, Any]) -> list[Measured]:
     """Return the time of evaluating random recipes over bare forward passes of the same batches.
 
-    The bare passes run modules built before, batch norm in train mode on the calibration batches and all in eval
-    mode on the validation batches. Inputs are random: what they show changes no time.
+    And that of the evaluator ``reconstruct``, as conf/ has it, over that of ``inherit``. The bare passes run modules
+    built before, batch norm in train mode on the calibration batches and all in eval mode on the validation batches.
+    Inputs are random: what they show changes no time.
     """
     options = config["evaluate"]
     torch.manual_seed(config["seed"])
@@ -36,15 +39,22 @@ def evaluate(config: dict[str, Any]) -> list[Measured]:
         size, shape = options["batch_size"], case.example.shape[1:]
         calibration = _batches(options["calibration_batches"] * size, size, shape)
         validation = _batches(options["images"], size, shape)
-        evaluator = Inherited.of(
-            case.model, case.network, case.pruner.scores, calibration, validation, classification(10)
+        made = partial(Inherited.of, case.model, case.network, case.pruner.scores)
+        evaluator = made(calibration, validation, classification(10))
+        solved = EvaluatorSettings.of(defaults("evaluator/reconstruct"))
+        solving = made(
+            _batches(solved.calibration_batches * size, size, shape),
+            validation,
+            classification(10),
+            reconstruction=solved.reconstruction(solved.name),
         )
         space = case.space
         for number, row in enumerate(space.sample(options["recipes"], np.random.default_rng(config["seed"]))):
             recipe = space.recipe(row)
-            ours, bare = interleaved(
+            ours, solved_in, bare = interleaved(
                 [
                     partial(evaluator, Job(-1, recipe)),
+                    partial(solving, Job(-1, recipe)),
                     _bare(evaluator.build(recipe), evaluator.build(recipe), evaluator),
                 ],
                 runs=config["repeats"],
@@ -53,6 +63,8 @@ def evaluate(config: dict[str, Any]) -> list[Measured]:
             what = f"{name} at {shape[-1]}, random recipe {number}: time"
             value = ours.median / bare.median
             figures.append(Measured(what, "bare forward passes", value, at_most=1.1, ours=ours, theirs=bare))
+            value = solved_in.median / ours.median
+            figures.append(Measured(f"{what}, reconstruct", "inherit", value, at_most=2.5, ours=solved_in, theirs=ours))
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import time
 import warnings
@@ -31,13 +32,14 @@ LIBRARIES: Mapping[str, Callable[..., nn.Module]] = {
     "torchvision": models.torchvision,
     "timm": models.timm,
     "transformers": models.transformers,
+    "kinds": lambda **arguments: _of_class(**arguments),
 }
-"""Factories by library."""
+"""Factories by library, the last for networks of other kinds than classifiers."""
 
 _LIST = Path(__file__).with_name("zoo.yaml")
 # of a library's models so many have at least half of their FLOPs in layers that a unit touches (issue 4)
-_SHARE, _TARGETS = 0.5, {"torchvision": 0.95, "timm": 0.9, "transformers": 0.9}
-_INPUTS = ("image", "tokens")
+_SHARE, _TARGETS = 0.5, {"torchvision": 0.95, "timm": 0.9, "transformers": 0.9, "kinds": 0.9}
+_INPUTS = ("image", "inputs", "outputs", "tokens")
 
 
 @dataclass(frozen=True)
@@ -71,27 +73,44 @@ def listed() -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def built(library: str, name: str, entry: Mapping[str, Any], seed: int = 0) -> tuple[nn.Module, Tensor]:
+def built(library: str, name: str, entry: Mapping[str, Any], seed: int = 0) -> tuple[nn.Module, Any]:
     """Return a listed model in eval mode and an input for it; the global random state is left as it was."""
     arguments = {"architecture": name, **{key: value for key, value in entry.items() if key not in _INPUTS}}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         model = LIBRARIES[library](**arguments).eval()
+        if "inputs" in entry:
+            return model, {key: _drawn(shape) for key, shape in entry["inputs"].items()}
         if "tokens" in entry:
             return model, torch.randint(1, entry["config"]["vocab_size"], (1, entry["tokens"]))
         return model, torch.randn(1, 3, entry["image"], entry["image"])
 
 
+def _drawn(shape: Any) -> Tensor:
+    """Return an input: numbers of tokens, or values of a shape."""
+    if isinstance(shape, Mapping):
+        return torch.randint(3, shape["vocabulary"], (1, shape["tokens"]))
+    return torch.randn(shape)
+
+
+def _of_class(architecture: str, config: Mapping[str, Any] | None = None, **entry: Any) -> nn.Module:
+    """Return a model of a class with its configuration, or what a function makes of the same arguments."""
+    package, _, attribute = entry["class"].rpartition(".")
+    made = getattr(importlib.import_module(package), attribute)
+    kind = getattr(made, "config_class", None)
+    return made(**(config or {})) if kind is None else made(kind(**(config or {})))
+
+
 def traced(library: str, name: str, entry: Mapping[str, Any], seed: int = 0) -> Traced:
     """Return the row of one model; whatever goes wrong is its problem."""
-    shown = f"{entry['tokens']} tokens" if "tokens" in entry else f"{entry['image']} x {entry['image']}"
+    shown = _shown(entry)
     parameters = float("nan")
     try:
         model, example = built(library, name, entry, seed)
         parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         begin = time.perf_counter()
-        network = trace(model, example, name=name)
+        network = trace(model, example, name=name, outputs=entry.get("outputs"))
         seconds = time.perf_counter() - begin
     except Exception as error:
         line = first_line(error)
@@ -102,6 +121,16 @@ def traced(library: str, name: str, entry: Mapping[str, Any], seed: int = 0) -> 
     reason = max(channels, key=lambda why: channels[why], default="")
     share = prunable_share(network)
     return Traced(library, name, shown, parameters, seconds, len(network.units), len(network.blocks), share, reason)
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    """Return an input in words."""
+    if "inputs" in entry:
+        shapes = entry["inputs"].values()
+        return ", ".join(
+            f"{part['tokens']} tokens" if isinstance(part, Mapping) else " x ".join(map(str, part)) for part in shapes
+        )
+    return f"{entry['tokens']} tokens" if "tokens" in entry else f"{entry['image']} x {entry['image']}"
 
 
 def chosen(options: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -185,7 +214,7 @@ def _alone(library: str, name: str, entry: dict[str, Any], seed: int, limit: flo
         process.kill()
         process.join()
         ours.close()
-    return Traced(library, name, str(entry.get("image", entry.get("tokens"))), problem=problem)
+    return Traced(library, name, _shown(entry), problem=problem)
 
 
 def _send(connection: Connection, library: str, name: str, entry: dict[str, Any], seed: int) -> None:

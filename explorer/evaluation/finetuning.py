@@ -241,15 +241,13 @@ class Finetuned:
     def _made_of(self) -> str:
         """What trainings depend on beside recipe, settings and seeds: weights, teacher, scores, task and batches."""
         inherited, task = self.inherited, self.meter.task
-        networks = [inherited.pruner.model, inherited.pruner.scores, self.meter.model]
+        networks = [inherited.pruner.model, inherited.pruner.scores, self.meter.model, inherited.reconstruction]
         return fingerprint(networks, task.loss, task.prediction, inherited.calibration, identity_of(self.batches))
 
     def _drawn(self, recipe: Recipe) -> str:
         """Return what all that is random in a recipe's training is drawn from."""
         network = self.meter.network
         parts = [network.identity, recipe.canonical(network).to_dict(), asdict(self.settings)]
-        if self.start == "reconstruct" and self.inherited.reconstruction is not None:
-            parts.append(asdict(self.inherited.reconstruction))
         return f"{seed_of(*parts, list(self.rungs), self.seed, self.start):016x}"
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.analysis.facts import network_facts, space_facts
 from explorer.analysis.network_views import block_view, fixed_view, layer_view, percent, unit_view
+from explorer.analysis.run_folder import RunFolder
+from explorer.evaluation.budgets import split_budget
 from explorer.runs.config import RunConfig
-from explorer.runs.setup import Setup
-from explorer.tracing import trace
+from explorer.runs.outcome import show_outcome
 from explorer.utils.console import console
-from explorer.utils.modules import device_of
 from spaces import PruningError, PruningSpace
 
-__all__ = ["inspect_model"]
+if TYPE_CHECKING:
+    from explorer.runs.setup import Setup
+
+# torch and what needs it are imported inside: a run is inspected without them
+
+__all__ = ["inspect_model", "inspect_run"]
 
 Facts = Mapping[str, Any]
 
@@ -39,6 +44,10 @@ def inspect_model(config: RunConfig, *, as_json: bool = False) -> None:
     PruningError
         On any mistake in the configuration.
     """
+    from explorer.runs.setup import Setup
+    from explorer.tracing import trace
+    from explorer.utils.modules import device_of
+
     setup = Setup(config)
     weights = config.model.weights
     model = setup.dense() if weights is not None else setup.untrained()
@@ -59,6 +68,37 @@ def inspect_model(config: RunConfig, *, as_json: bool = False) -> None:
         print(json.dumps(facts))
     else:
         _print_space(facts)
+
+
+def inspect_run(folder: RunFolder, *, as_json: bool = False) -> None:
+    """Print the network and the space of a run, and what it found, from its files; nothing of the folder is run.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    as_json
+        Print network, space and summary as one line of JSON instead of tables.
+
+    Raises
+    ------
+    PruningError
+        If the folder holds no run.
+    """
+    config, network, summary = folder.config(), folder.network(), folder.summary()
+    if config is None or network is None:
+        raise PruningError(f"folder: {str(folder)!r} holds no run ({', '.join(folder.damaged())} not there or damaged)")
+    limits, _ = split_budget(config["budget"])
+    # a space of a file is kept with the run's identity
+    space = PruningSpace.from_config(network, config["identity"]["space"])
+    facts = network_facts(network) | space_facts(space, limits)
+    if as_json:
+        print(json.dumps(facts | {"summary": summary}))
+        return
+    _print_network(facts)
+    _print_space(facts)
+    if summary is not None:
+        show_outcome(folder)
 
 
 def _measured(setup: Setup, model: Any) -> dict[str, Any]:

@@ -84,14 +84,14 @@ _FREE = frozenset(
     _unsafe_masked_index _unsafe_view _weight_norm_interface all amax amin any arange argmax argmin argsort as_strided
     avg_pool2d bernoulli bincount bucketize cat clone constant_pad_nd copy copy_ count_nonzero cudnn_batch_norm cummax
     cummin cumprod cumsum detach embedding embedding_renorm empty_like equal fill flip full_like gather glu
-    grid_sampler_2d grid_sampler_3d im2col index index_add index_copy index_fill index_put index_reduce index_select
-    is_same_size isin item kthvalue lift_fresh linalg_vector_norm linspace _local_scalar_dense logcumsumexp logsumexp
-    masked_fill masked_scatter masked_select max mean median min miopen_batch_norm multinomial native_batch_norm
-    native_dropout native_group_norm native_layer_norm new_empty new_empty_strided new_full new_ones new_zeros nonzero
-    norm normal ones_like pixel_shuffle pixel_unshuffle prod put rand_like randn_like reflection_pad1d
-    reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape resize roll rot90
-    scatter scatter_add scatter_reduce searchsorted segment_reduce slice_scatter sort stack std std_mean sum
-    take topk tril triu trunc unfold unfold_copy unique_consecutive unique_dim upsample_bicubic2d upsample_bilinear2d
+    grid_sampler_2d grid_sampler_3d hardswish histc im2col index index_add index_copy index_fill index_put index_reduce
+    index_select is_same_size isin item kthvalue lift_fresh linalg_vector_norm linspace _local_scalar_dense
+    logcumsumexp logsumexp masked_fill masked_scatter masked_select max mean median min miopen_batch_norm multinomial
+    native_batch_norm native_dropout native_group_norm native_layer_norm new_empty new_empty_strided new_full new_ones
+    new_zeros nonzero norm normal ones_like pixel_shuffle pixel_unshuffle prod put rand_like randn_like
+    reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape resize roll
+    rot90 scatter scatter_add scatter_reduce searchsorted segment_reduce slice_scatter sort stack std std_mean sum take
+    topk tril triu trunc unfold unfold_copy unique_consecutive unique_dim upsample_bicubic2d upsample_bilinear2d
     upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean
     view_as_complex view_as_real where zero zeros_like
     """.split()

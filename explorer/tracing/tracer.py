@@ -119,7 +119,10 @@ def _traced(
         fixed_blocks=fixed_blocks,
     )
     network = _without_risk(network, idle)
-    return verified(model, network, examples, outputs, training=idle.training) if verify else network
+    # a parameter that training alone computes with, such as what stands for masked inputs, is sliced with nothing
+    touched = {tensor for step in recorder.tape.steps for tensor in step.tensors}
+    training = idle.training or not touched.issuperset(parameters)
+    return verified(model, network, examples, outputs, training=training) if verify else network
 
 
 def _recorded(model: nn.Module, example: Any, labelling: Labelling, outputs: Outputs) -> tuple[Recorder, list[int]]:

@@ -59,6 +59,12 @@ def _digits_training(epochs: int, seed: int) -> tuple[nn.Module, data.Data, list
     return model, digits, training.train(model, batches, task=TASK, epochs=epochs, settings=SETTINGS)
 
 
+def test_an_epoch_may_end_after_so_many_steps():
+    model = _net()
+    (epoch,) = training.train(model, _batches(4), task=TASK, epochs=1, settings=Settings(steps=3))
+    assert epoch.images == sum(len(y) for _, y in list(_batches(4))[:3])
+
+
 def test_resnet_digits_learns_digits() -> None:
     model, digits, history = _digits_training(15, 0)
     result = TASK.evaluate(model, data.Batches(digits.test, 200, mean=digits.mean, std=digits.std))

@@ -108,6 +108,23 @@ def test_export_is_loaded_without_the_dense_network(explore, folder):
     assert (code, err.count("\n")) == (2, 1)
 
 
+def test_a_runs_folder_is_inspected_without_its_model(explore, folder):
+    explore("run", *QUICK, "name=shipped")
+    code, out, err = explore("inspect", "results/shipped", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    model = json.loads(explore("inspect", "--json")[1])
+    assert {key: facts[key] for key in ("units", "layers", "axes", "size")} == {
+        key: model[key] for key in ("units", "layers", "axes", "size")
+    }
+    assert facts["summary"]["trials"] == 10
+    code, out, err = explore("inspect", "results/shipped")
+    assert code == 0, err
+    assert "hypervolume" in out
+    code, _, err = explore("inspect", "results")
+    assert (code, err.count("\n")) == (2, 1), err
+
+
 @pytest.mark.parametrize("group", ["model", "data", "task"])
 def test_export_runs_no_code_that_a_strangers_folder_names(explore, folder, tmp_path, group):
     explore("run", *QUICK, "name=strange", "trials=2", "ladder=0")

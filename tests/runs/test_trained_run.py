@@ -115,7 +115,7 @@ def test_from_python_the_best_is_built_as_it_was_measured(tmp_path):
         ({"evaluator": "finetun"}, "evaluator: 'finetun' is unknown, did you mean 'finetune'?"),
         (
             {"evaluator": {"name": "finetune", "rung": [1]}},
-            "evaluator: 'rung' is unknown, did you mean 'rungs'? Allowed: name, racing, rungs, eta",
+            "evaluator: 'rung' is unknown, did you mean 'rungs'? Allowed: name, positions, ridge, racing, rungs, eta",
         ),
         ({"evaluator": {"name": "inherit", "racing": 1}}, "evaluator.racing: 1, allowed is true or false"),
         ({"evaluator": {"name": "scratch", "rungs": [0, 2]}}, "evaluator.rungs"),

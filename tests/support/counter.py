@@ -21,18 +21,18 @@ FREE = frozenset(
     arange argmax argmin argsort as_strided avg_pool1d avg_pool2d avg_pool3d bernoulli bincount bucketize cat
     channel_shuffle clone col2im constant_pad_nd contiguous copy copy_ count_nonzero cummax cummin cumprod cumsum
     detach diagonal_copy dropout embedding embedding_renorm empty empty_like empty_permuted empty_strided equal expand
-    exponential eye fill flip full full_like gather glu grid_sampler_2d grid_sampler_3d im2col index index_add
-    index_copy index_fill index_put index_select is_pinned isin kthvalue lift_fresh linalg_qr linalg_vector_norm
-    linspace logcumsumexp logsumexp masked_fill masked_scatter masked_select max max_pool2d max_pool2d_with_indices
-    max_pool3d_with_indices mean median meshgrid min multinomial native_batch_norm native_dropout native_group_norm
-    native_layer_norm new_empty new_empty_strided new_full new_ones new_zeros nonzero normal ones ones_like
-    pixel_shuffle pixel_unshuffle prod put qr rand randint randn randn_like rand_like random randperm
-    reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape resize roll
-    rsqrt scalar_tensor scatter scatter_add scatter_reduce searchsorted segment_reduce slice_scatter sort squeeze stack
-    std std_mean sum take topk transpose tril tril_indices triu triu_indices unfold uniform unique_consecutive
-    unique_dim unsafe_split
-    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
-    upsample_trilinear3d var var_mean view view_as_complex view_as_real view_copy where zero zeros zeros_like
+    exponential eye fill flip full full_like gather glu grid_sampler_2d grid_sampler_3d hardswish histc im2col index
+    index_add index_copy index_fill index_put index_select is_pinned isin kthvalue lift_fresh linalg_qr
+    linalg_vector_norm linspace logcumsumexp logsumexp masked_fill masked_scatter masked_select max max_pool2d
+    max_pool2d_with_indices max_pool3d_with_indices mean median meshgrid min multinomial native_batch_norm
+    native_dropout native_group_norm native_layer_norm new_empty new_empty_strided new_full new_ones new_zeros nonzero
+    normal ones ones_like pixel_shuffle pixel_unshuffle prod put qr rand randint randn randn_like rand_like random
+    randperm reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape
+    resize roll rsqrt scalar_tensor scatter scatter_add scatter_reduce searchsorted segment_reduce slice_scatter sort
+    squeeze stack std std_mean sum take topk transpose tril tril_indices triu triu_indices unfold uniform
+    unique_consecutive unique_dim unsafe_split upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean view view_as_complex
+    view_as_real view_copy where zero zeros zeros_like
     """.split()
 )
 """Operators that add, compare, move or decompose and are no products; the list is not explorer's."""

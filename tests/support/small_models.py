@@ -700,6 +700,15 @@ CASES: dict[str, Case] = {
         )
         for how in ("index_add", "index_put", "scatter_add", "scatter_reduce")
     },
+    "an empty cache": Case(
+        _fn(
+            lambda m, x: m.b(torch.cat([torch.tensor([], dtype=x.dtype), m.a(x)], -2)),
+            a=L(nn.Linear, 6, 8),
+            b=L(nn.Linear, 8, 2),
+        ),
+        tokens(6),
+        [("a", 8, 1, 1)],
+    ),
     "bias handed on": Case(lambda: HandedOn(False), tokens(), [("layers.0.q", 8, 2, 1)]),
     "copies of a bias handed on": Case(lambda: HandedOn(True), tokens(), [("layers.0.q", 8, 2, 1)]),
     "transformer layer of torch": Case(

@@ -230,6 +230,9 @@ class Mending(TorchDispatchMode):
         self._solve(pending, summand)
         for call in pending.calls:
             call.run(in_place=pending.viewed)
+        # what is known of views would hold all activations until the end
+        del pending.product
+        pending.calls.clear()
 
     def _alone(self, tensors: Iterable[Any]) -> bool:
         """Tell whether no other operation used these tensors."""

@@ -157,11 +157,17 @@ class Reconstructor:
         """Log what is worth knowing, once each."""
         left = [name for name in report.left if name not in self._told]
         if left:
-            log.warning("reconstruction: %d layers are left as they are: %s", len(report.left), ", ".join(report.left))
+            log.warning("reconstruction: %d layers are left as they are: %s", len(report.left), _some(report.left))
         rows = sorted(few - self._told)
         if rows:
-            log.info("reconstruction: fewer rows than inputs, the ridge decides: %s", ", ".join(rows))
+            log.info("reconstruction: fewer rows than inputs, the ridge decides: %s", _some(rows))
         self._told.update(left, rows)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 @contextmanager

@@ -77,7 +77,12 @@ def movement(labelling: Labelling, call: Call) -> None:
 
 def concatenation(labelling: Labelling, call: Call) -> None:
     """Move the labels; tensors put behind one another along another dimension have their channels tied."""
-    tensors, dim = call["tensors"], call["dim"] % call.out.dim()
+    # an empty vector, as a cache of keys begins with, is passed over
+    tensors = [tensor for tensor in call["tensors"] if tensor.shape != (0,) or call.out.dim() == 1]
+    dim = call["dim"] % call.out.dim()
+    if len(tensors) == 1 < len(call["tensors"]) and not labelling.is_parameter(tensors[0]):
+        labelling.set(call.out, labelling.labels(tensors[0]))
+        return
     along = {d for t in tensors for d in varying(labelling.labels(t))}
     labels = [labelling.data_labels(t, along) if labelling.is_parameter(t) else labelling.labels(t) for t in tensors]
     first = next((own for own in labels if varying(own)), None)

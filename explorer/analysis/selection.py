@@ -94,7 +94,10 @@ def _within(
         most = limits["error"]
         if error.scale == 100 and most > 1:
             raise PruningError(f"error: {most:g}, allowed is a share such as {most / 100:g} for {most:g} %")
-        nearest = f"the least error is {error.text(front['error'].min())}"
+        others = [within for _, within, _ in found]
+        left = front[np.all(others, axis=0)] if others else front
+        # in the unit that the limit was given in
+        nearest = f"the least error {'there ' if others else ''}is {left['error'].min():.4g}"
         found.append(("error", front["error"].to_numpy(dtype=float) <= most, nearest))
     return found
 

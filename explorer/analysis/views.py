@@ -60,6 +60,9 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
     table.add_section()
     ratios = {f"{cost}_ratio": 1.0 for cost in ("flops", "params")}
     beside = [_dense_latency(front, key) for key in latencies]
+    if any(_latency(row, key).startswith("~") for _, row in front.iterrows() for key in latencies):
+        table.caption = "~ quartiles far apart: the machine was busy, the number compares with no other"
+        table.caption_justify = "left"
     table.add_row("dense", *_cells({**dense, **ratios}, error), *beside, *[""] * named)
     return table
 
@@ -152,6 +155,8 @@ def export_line(metrics: Mapping[str, float], dense: Mapping[str, float], error:
     noise, beside = metrics.get("test_error_se"), dense.get("test_error")
     shown = error.text(metrics["test_error"]) + ("" if noise is None else f" ± {error.text(noise)}")
     shown += "" if beside is None else f" (dense {error.text(beside)})"
+    if "error" in metrics:
+        shown += f", {error.label} {error.text(metrics['error'])},"
     ratios = [metrics[cost] / dense[cost] for cost in ("flops", "params")]
     return f"{name} {shown} at {ratios[0]:.3f} of the multiply-adds and {ratios[1]:.3f} of the parameters"
 
@@ -169,8 +174,9 @@ def _latency(row: pd.Series, key: str) -> str:
     """Return a latency or its ratio to dense as text, marked where its quartiles are far apart."""
     if pd.isna(row[key]):
         return ""
-    milliseconds = f"{key.removesuffix('_ratio').removesuffix('_ms')}_ms"
-    low, middle, high = (row.get(f"{milliseconds}{part}", float("nan")) for part in ("_q1", "", "_q3"))
+    # a ratio has quartiles of its own where it was measured in turns
+    measured = key if f"{key}_q1" in row else f"{key.removesuffix('_ratio').removesuffix('_ms')}_ms"
+    low, middle, high = (row.get(f"{measured}{part}", float("nan")) for part in ("_q1", "", "_q3"))
     return f"{'~' if high - low > _FAR_APART * middle else ''}{row[key]:.2f}"
 
 

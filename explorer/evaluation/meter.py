@@ -143,12 +143,15 @@ class Meter:
             executed = execute(module, masks, inputs, known=self._forms)
             contestants = [executed.module, self.model] + ([module] if masks else [])
             small, dense, *rest = measure(contestants, inputs)
+            ratio = small.over(dense)
             out |= {
                 f"{name}_ms": small.median,
                 f"{name}_ms_q1": small.lower,
                 f"{name}_ms_q3": small.upper,
                 f"{name}_dense_ms": dense.median,
-                f"{name}_ratio": small.over(dense),
+                f"{name}_ratio": ratio.median,
+                f"{name}_ratio_q1": ratio.lower,
+                f"{name}_ratio_q3": ratio.upper,
             }
             for masked in rest:
                 out |= {f"{name}_masked_ms": masked.median, f"{name}_sparse_layers": len(executed.layers)}

@@ -141,7 +141,8 @@ def checked_rungs(rungs: Any, *, start: str, key: str = "evaluator.rungs") -> No
         and all(isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= least for epochs in rungs)
     )
     if not whole or not rungs or sorted(set(rungs)) != list(rungs):
-        raise PruningError(f"{key}: {rungs!r}, allowed is an ascending list of whole numbers of epochs >= {least}")
+        given = list(rungs) if isinstance(rungs, tuple) else rungs
+        raise PruningError(f"{key}: {given!r}, allowed is an ascending list of whole numbers of epochs >= {least}")
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def load(
     except Exception as error:
         line = first_line(error) or type(error).__name__
         raise PruningError(f"folder: {str(folder)!r} holds no export ({line})") from None
+    if model is not None and not isinstance(model, nn.Module):
+        raise PruningError(f"model: a {type(model).__name__}, needed is a module, such as Net() of a class Net")
     if model is None and factory is None:
         if not trust:
             raise PruningError(

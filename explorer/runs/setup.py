@@ -124,7 +124,9 @@ class Setup:
             device = torch.device(name)
             torch.zeros(1, device=device).item()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise PruningError(f"device: {name!r} can't be used here ({first_line(error)[:80]})") from None
+            said = first_line(error)
+            why = "allowed are auto, cpu, cuda, cuda:1 ..." if said.startswith("Expected one of") else said[:80]
+            raise PruningError(f"device: {name!r} can't be used here ({why})") from None
         return device
 
     def untrained(self) -> nn.Module:

@@ -25,13 +25,13 @@ SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Timing:
-    """The times of repeated runs in milliseconds, one a turn."""
+    """The times of repeated runs in milliseconds, or their ratios to another's, one a turn."""
 
     times: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The median time."""
+        """The median."""
         return float(np.median(self.times))
 
     @property
@@ -44,9 +44,9 @@ class Timing:
         """The upper quartile."""
         return float(np.percentile(self.times, 75))
 
-    def over(self, other: Timing) -> float:
-        """Return the median ratio to another contestant's time in the same turn: a busy moment hits both."""
-        return float(np.median(np.array(self.times) / np.array(other.times)))
+    def over(self, other: Timing) -> Timing:
+        """Return the ratios to another contestant's times, each of one turn: a busy moment hits both."""
+        return Timing(tuple(np.array(self.times) / np.array(other.times)))
 
 
 def interleaved(contestants: list[Callable[[], object]], *, runs: int = RUNS, seconds: float = SECONDS) -> list[Timing]:

@@ -75,7 +75,7 @@ def test_an_error_asks_for_the_cheapest_and_latency_is_a_limit():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"error": 0.1}, "error: no frontier point is within error=0.1, the least error is 20.00"),
+        ({"error": 0.1}, "error: no frontier point is within error=0.1, the least error is 0.2"),
         ({"error": 10}, "error: 10, allowed is a share such as 0.1 for 10 %"),
         ({"error": -1}, "error: -1, allowed is a number > 0"),
         ({"latency_ms": 0.1}, "latency_ms: no frontier point is within latency_ms=0.1, the fastest takes 1 ms"),

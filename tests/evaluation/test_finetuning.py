@@ -449,7 +449,7 @@ def test_a_regression_is_distilled_too(digits) -> None:
 
 
 def _long(evaluator: Inherited, pairs: list[Batch], settings: Settings) -> nn.Module:
-    return tuned(evaluator, pairs, settings, rungs=(60,)).build(Recipe.of({"1": 0.5}))
+    return tuned(evaluator, pairs, settings, rungs=(150,)).build(Recipe.of({"1": 0.5}))
 
 
 def test_training_pays_on_a_trained_network(digits, folder: Path) -> None:
@@ -477,7 +477,7 @@ def test_attention_and_dropped_blocks_train(digits, start) -> None:
     inputs = list(data.Batches(digits.validation, 200, mean=digits.mean, std=digits.std))
     evaluator = Inherited.of(model, network, score(model, network), inputs[:1], inputs, classification(10))
     pairs = list(data.Batches(digits.train.subset(range(320)), 32, mean=digits.mean, std=digits.std))
-    trained = tuned(evaluator, pairs, Settings("adamw", 0.003), rungs=(12,), start=start)
+    trained = tuned(evaluator, pairs, Settings("adamw", 0.003), rungs=(40,), start=start)
     recipes = map(space.recipe, space.sample(200, np.random.default_rng(0), "axes"))
     recipe = next(recipe for recipe in recipes if recipe.channels and recipe.weights and recipe.blocks)
     metrics = trained(Job(0, recipe))

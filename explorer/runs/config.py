@@ -313,10 +313,11 @@ def _warm_start(folders: Any) -> tuple[Path, ...]:
 
 def _checked_name(given: Composed) -> str:
     """Return the name of the run's folder."""
-    for key, name in (("name", given["name"]), ("the run's name", default_name(given))):
-        if name is not None and (name in ("bench", "reference") or not re.fullmatch(r"\w[\w.=+-]{0,199}", str(name))):
-            raise PruningError(
-                f"{key}: {name!r} can't be a folder, allowed are 200 letters, digits and . _ - = + "
-                "(but not 'bench' and 'reference')"
-            )
-    return default_name(given)
+    # once: it hashes the weights and the user's code
+    name, key = default_name(given), "the run's name" if given["name"] is None else "name"
+    if name in ("bench", "reference") or not re.fullmatch(r"\w[\w.=+-]{0,199}", name):
+        raise PruningError(
+            f"{key}: {name!r} can't be a folder, allowed are 200 letters, digits and . _ - = + "
+            "(but not 'bench' and 'reference')"
+        )
+    return name

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from explorer.analysis.run_folder import RunFolder
 from explorer.bench.cases import Case
 from explorer.bench.measured import Measured
 from explorer.data.task import classification
@@ -168,7 +169,7 @@ def _local(evaluate: Evaluate, workers: int, threads: int) -> Iterator[Executor]
 def _search(
     space: PruningSpace, executor: Executor, seed: int, *, sampler: str = "random", folder: Path | None = None
 ) -> Search:
-    storage = None if folder is None else journal(folder / "study.journal")
+    storage = None if folder is None else journal(RunFolder(folder).journal)
     return Search(
         open_study(storage, "bench", _OBJECTIVES),
         space,

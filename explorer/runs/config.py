@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from explorer.analysis.run_folder import RunFolder
 from explorer.evaluation.budgets import LatencyLimit, split_budget
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
@@ -306,7 +307,7 @@ def _warm_start(folders: Any) -> tuple[Path, ...]:
     if not isinstance(folders, list):
         raise PruningError(f"sampler.warm_start: {folders!r}, allowed is a list of runs' folders")
     for folder in folders:
-        if not (Path(str(folder)) / "trials.parquet").is_file():
+        if not RunFolder(Path(str(folder))).trials_file.is_file():
             raise PruningError(f"sampler.warm_start: {str(folder)!r} is no run's folder that is there")
     return tuple(Path(str(folder)) for folder in folders)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from explorer.analysis.run_folder import RunFolder
 from explorer.runs.composing import Composed, swept
 from explorer.utils.space_section import space_of
 from spaces import PruningError
@@ -33,7 +34,7 @@ def identity(config: Composed) -> dict[str, Any]:
             known[section] = {**config[section], **code_of(config[section])}
     earlier = config["sampler"].get("warm_start", [])
     if earlier:
-        contents = [_content(Path(folder) / "trials.parquet") for folder in earlier]
+        contents = [_content(RunFolder(Path(folder)).trials_file) for folder in earlier]
         known["sampler"] = {**config["sampler"], "warm_start": contents}
     weights = config["model"]["weights"]
     if weights not in (None, HUB):

@@ -6,6 +6,7 @@ from explorer.data.images import load_cifar10, load_images
 from explorer.data.split import Data, Split, fingerprint
 from explorer.data.structure import Batch, draw, head, moved, size_of
 from explorer.data.text import load_text
+from explorer.data.tokens import load_tokens
 
 __all__ = [
     "Batch",
@@ -19,6 +20,7 @@ __all__ = [
     "load_digits",
     "load_images",
     "load_text",
+    "load_tokens",
     "moved",
     "size_of",
 ]

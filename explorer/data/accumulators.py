@@ -41,22 +41,29 @@ def accumulator_of(metric: Any) -> Accumulator:
 
 
 class _Computed:
-    """Of a function that gives a value for each input, or one for a batch."""
+    """Of a function that gives a value for each input, with its weight or without, or one for a batch."""
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
         self._found: list[Tensor] = []
+        self._weights: list[Tensor] = []
 
     def add(self, predictions: Any, targets: Any) -> None:
-        value = torch.as_tensor(self._metric(predictions, targets))
-        if value.dim() and list(value.shape) != [size_of(targets)]:
+        found = self._metric(predictions, targets)
+        pair = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+        value = torch.as_tensor(pair[0])
+        weight = torch.ones_like(value) if pair[1] is None else torch.as_tensor(pair[1])
+        if value.dim() and not list(value.shape) == list(weight.shape) == [size_of(targets)]:
             raise ValueError(f"it returns {list(value.shape)}, needed is one value for each input or for the batch")
         self._found.append(value)
+        self._weights.append(weight)
 
     def mean(self, weights: Tensor) -> tuple[float, float]:
         if self._found[0].dim():
-            values = torch.cat(self._found).double().cpu()
-            return float(values.mean()), float(values.std(correction=0)) / math.sqrt(len(values))
+            values, each = (torch.cat(part).double().cpu() for part in (self._found, self._weights))
+            mean = float(each @ values / each.sum())
+            # of a ratio of two sums over inputs, which are what was drawn
+            return mean, float((each * (values - mean)).norm() / each.sum())
         values = torch.stack(self._found).double().cpu()
         mean = weights @ values
         if len(values) < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from explorer.data.racing import Race
 from explorer.utils.modules import device_of, modes_restored, run
 from spaces import PruningError, first_line
 
-__all__ = ["Evaluation", "Task", "classification", "prediction", "regression", "squared_error", "wrong"]
+__all__ = ["Evaluation", "Task", "classification", "constant", "prediction", "regression", "squared_error", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,19 @@ def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
     return (predictions - targets).square().reshape(len(targets), -1).mean(1)
 
 
+def constant(like: Any, targets: Tensor) -> Tensor:
+    """Return what to predict for every input, knowing the targets only: their mean, or a logit a class."""
+    if targets.is_floating_point():
+        if like.shape[1:] != targets.shape[1:]:
+            raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
+        return targets.mean(0)
+    if targets.dim() != 1 or like.dim() != 2:
+        raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
+    # one of each class more, so that a class that calibration lacks has a loss
+    counts = torch.bincount(targets, minlength=like.size(1)) + 1.0
+    return (counts / counts.sum()).log()
+
+
 @dataclass(frozen=True)
 class Task:
     """What a network's outputs are compared with.
@@ -83,8 +96,8 @@ class Task:
     loss
         From predictions and targets to the mean loss of a batch.
     metric
-        From predictions and targets to one value for each input [n], or to one of the batch; or an object with
-        ``update``, ``compute`` and ``reset`` such as those of torchmetrics.
+        From predictions and targets to one value for each input [n], to such values and their weights [n], or to one
+        value of the batch; or an object with ``update``, ``compute`` and ``reset`` such as those of torchmetrics.
     name, unit
         What the metric is called in tables and plots. With the unit % it is shown times 100.
     higher_is_better
@@ -97,6 +110,14 @@ class Task:
         From a model's output to what loss and metric take.
     classes
         How many logits a model must at least return for an input, where that is known.
+    constant
+        From predictions and calibration targets to what a predictor gives for every input that knows these targets
+        only.
+    views
+        Further columns of an evaluation, beside those of `Evaluation`.
+    class_dim
+        The dimension of logits along which classes lie, None where predictions are no logits; torch's cross-entropy
+        takes them along the second.
 
     Examples
     --------
@@ -113,6 +134,9 @@ class Task:
     trivial_loss: float | None = None
     prediction: Callable[[Any], Any] = prediction
     classes: int | None = None
+    constant: Callable[[Any, Tensor], Tensor] = constant
+    views: Mapping[str, Callable[[Evaluation], float]] = field(default_factory=dict)
+    class_dim: int | None = None
 
     @property
     def label(self) -> str:
@@ -286,8 +310,8 @@ class Task:
         with modes_restored(model), torch.inference_mode():
             like = self.forward(model.eval(), moved(validation[0], device)[0])
         try:
-            constant = _constant(like, torch.cat([targets.to(device) for _, targets in calibration]))
-            found = self.compare((constant.expand(size_of(y), *constant.shape), y.to(device)) for _, y in validation)
+            known = self.constant(like, torch.cat([targets.to(device) for _, targets in calibration]))
+            found = self.compare((known.expand(size_of(y), *known.shape), y.to(device)) for _, y in validation)
         except Exception as error:
             raise PruningError(
                 "task.trivial: not given, with trivial_loss, and what a constant prediction reaches can't be computed "
@@ -315,19 +339,6 @@ def _shares(sizes: Sequence[int]) -> Tensor:
 
 def _mean_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
     return squared_error(predictions, targets).mean()
-
-
-def _constant(like: Any, targets: Tensor) -> Tensor:
-    """Return what to predict for every input, knowing the targets only: their mean, or a logit a class."""
-    if targets.is_floating_point():
-        if like.shape[1:] != targets.shape[1:]:
-            raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
-        return targets.mean(0)
-    if targets.dim() != 1 or like.dim() != 2:
-        raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
-    # one of each class more, so that a class that calibration lacks has a loss
-    counts = torch.bincount(targets, minlength=like.size(1)) + 1.0
-    return (counts / counts.sum()).log()
 
 
 def _check_logits(logits: Any, count: int, classes: int) -> None:

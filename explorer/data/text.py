@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from explorer.data.parts import Part, read_parts
 from explorer.data.split import Data, Split, fingerprint
 from spaces.errors import PruningError, first_line
 
-__all__ = ["load_text"]
+__all__ = ["load_text", "text_column", "tokenizer_of"]
 
 _TEXT_NAMES = ("text", "sentence", "content", "review")
 
@@ -51,7 +51,7 @@ def load_text(
     """
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise PruningError(f"data.length: {length!r}, allowed is a whole number >= 1")
-    encode = _tokenizer(tokenizer)
+    encode = tokenizer_of(tokenizer)
     found = read_parts(path, hub, validation=validation, max_gib=8.0, seed=seed)
     train, validated, test = (
         Split(_tokens(part, encode, length, found.key), torch.from_numpy(part.labels)) for part in found.parts
@@ -71,7 +71,14 @@ def load_text(
     )
 
 
-def _tokenizer(name: str) -> Any:
+def tokenizer_of(name: str) -> Any:
+    """Return the tokenizer of a folder or of a name on the hub.
+
+    Raises
+    ------
+    PruningError
+        ``data.tokenizer: ...`` if there is none, or transformers is missing.
+    """
     try:
         library = importlib.import_module("transformers")
     except ImportError:
@@ -87,11 +94,22 @@ def _tokenizer(name: str) -> Any:
         raise PruningError(f"data.tokenizer: {name!r} can't be read ({type(error).__name__}: {line})") from None
 
 
-def _tokens(part: Part, encode: Any, length: int, key: str) -> Mapping[str, Tensor]:
-    column = next((name for name in _TEXT_NAMES if name in part.dataset.features), None)
+def text_column(features: Collection[str], key: str) -> str:
+    """Return which column of a data set holds texts.
+
+    Raises
+    ------
+    PruningError
+        If none is called as such columns are; the message starts with the key.
+    """
+    column = next((name for name in _TEXT_NAMES if name in features), None)
     if column is None:
-        columns = ", ".join(part.dataset.features)
+        columns = ", ".join(features)
         raise PruningError(f"{key}: no column of texts ({', '.join(_TEXT_NAMES)}); the columns are {columns}")
-    texts = part.dataset.select(part.rows)[column]
+    return column
+
+
+def _tokens(part: Part, encode: Any, length: int, key: str) -> Mapping[str, Tensor]:
+    texts = part.dataset.select(part.rows)[text_column(part.dataset.features, key)]
     tokens = encode(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
     return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}

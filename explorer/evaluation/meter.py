@@ -87,24 +87,24 @@ class Meter:
         return execute(module, masks, self.validation[0][0], known=self._forms)
 
     def measured(self, module: nn.Module, bar: float | None = None) -> dict[str, float]:
-        """Return a module's ``error``, ``error_se`` and ``loss`` on validation.
+        """Return a module's ``error``, ``error_se`` and ``loss`` on validation, and what the task shows beside them.
 
         With racing ``validation_inputs`` says how many of them were seen: less than all where it was soon sure that
         the error is above `bar`.
         """
         if not self.racing:
-            return _metrics(self.task.evaluate(module, self.validation))
+            return self._metrics(self.task.evaluate(module, self.validation))
         count = sum(size_of(targets) for _, targets in self.validation)
         race = None if bar is None else Race(bar, count)
         found = self.task.evaluate(module, self.validation, race=race)
-        return _metrics(found) | {"validation_inputs": found.n}
+        return self._metrics(found) | {"validation_inputs": found.n}
 
     def dense(self) -> dict[str, float]:
         """Return the dense network's ``error``, ``error_se`` and ``loss``, with its own batch-norm statistics.
 
         Where candidates' latency is measured, its own is among them, with ratio 1.
         """
-        metrics = _metrics(self.task.evaluate(self.model, self.validation))
+        metrics = self._metrics(self.task.evaluate(self.model, self.validation))
         if self.latency is not None:
             (timing,) = measure([self.model], head(self.validation[0][0], 1))
             metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
@@ -165,6 +165,6 @@ class Meter:
             energy = joules(lambda: run(module, inputs), device_of(module))
         return None if energy is None else 1000 * energy
 
-
-def _metrics(result: Evaluation) -> dict[str, float]:
-    return {"error": result.error, "error_se": result.error_se, "loss": result.loss}
+    def _metrics(self, result: Evaluation) -> dict[str, float]:
+        views = {name: view(result) for name, view in self.task.views.items()}
+        return {"error": result.error, "error_se": result.error_se, "loss": result.loss, **views}

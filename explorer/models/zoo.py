@@ -8,14 +8,36 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from spaces.errors import PruningError, first_line, unknown
 
 __all__ = ["timm", "torchvision", "transformers"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class _Auto:
+    """A factory of transformers, the table of the configurations it knows, and whether it is for images."""
+
+    factory: str
+    models: str
+    images: bool = False
+
+
+_TASKS = {
+    "classification": (
+        _Auto("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING", images=True),
+        _Auto("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING"),
+    ),
+    "causal-lm": (_Auto("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING"),),
+}
 
 
 def torchvision(
@@ -89,59 +111,68 @@ def timm(
 def transformers(
     *,
     architecture: str,
+    task: str = "classification",
     num_classes: int = 2,
     in_channels: int = 3,
     config: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
     pretrained: bool = False,
 ) -> nn.Module:
-    """Return a classifier of images or of text of transformers; its output has the logits as ``.logits``.
+    """Return a model of transformers; its output has the logits as ``.logits``.
 
     Parameters
     ----------
     architecture
         A model type such as ``distilbert`` or ``vit``, a folder with a ``config.json``, or a name on the hub with a
         slash in it, whose configuration is then read from there.
+    task
+        ``classification`` of images or text, or ``causal-lm``: to predict the next token.
     num_classes
-        Width of the output.
+        Width of a classifier's output.
     in_channels
         Of images; text has none.
     config
         Values of the configuration that differ from its own.
+    dtype
+        Of the weights: ``float32`` or ``bfloat16``.
     pretrained
         Load the weights of the folder or of the name on the hub, which must have the classifier's.
 
     Raises
     ------
     PruningError
-        If transformers is missing, the architecture is unknown or no classifier, or the weights can't be loaded.
+        If transformers is missing, the architecture is unknown or not for the task, or the weights can't be loaded.
     """
     library = _library("transformers")
-    values = {**(config or {}), "num_labels": num_classes}
+    if task not in _TASKS:
+        raise unknown("model.task", task, _TASKS)
+    if dtype not in _DTYPES:
+        raise unknown("model.dtype", dtype, _DTYPES)
+    values = {**(config or {}), **({"num_labels": num_classes} if task == "classification" else {})}
     if pretrained and architecture in library.CONFIG_MAPPING:
         raise PruningError(f"model.weights: {architecture!r} has no weights, allowed: a folder or a name on the hub")
     found = _configuration(library, architecture, values)
-    factories = {
-        "image": (library.AutoModelForImageClassification, library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
-        "text": (library.AutoModelForSequenceClassification, library.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
-    }
-    kind = next((kind for kind, (_, known) in factories.items() if type(found) in known), None)
-    if kind is None:
-        raise PruningError(f"model.architecture: {architecture!r} of transformers classifies neither images nor text")
-    factory = factories[kind][0]
-    # some models have several classifiers, of which a configuration without names means the first
-    found.architectures = found.architectures or []
-    # a classifier has no use for the keys and values it would return, all of which then could not be pruned
+    auto = next((kind for kind in _TASKS[task] if type(found) in getattr(library, kind.models)), None)
+    if auto is None:
+        what = "classifies neither images nor text" if task == "classification" else "predicts no next token"
+        raise PruningError(f"model.architecture: {architecture!r} of transformers {what}")
+    factory = getattr(library, auto.factory)
+    # what is explored has no use for the keys and values it would return, all of which then could not be pruned
     found.use_cache = False
-    if kind == "image":
-        found.num_channels = in_channels
-    elif getattr(found, "pad_token_id", None) is None:
-        # text of one length needs no padding, but a classifier of several texts asks for its mark
-        found.pad_token_id = 0
+    if task == "classification":
+        # some models have several classifiers, of which a configuration without names means the first
+        found.architectures = found.architectures or []
+        if auto.images:
+            found.num_channels = in_channels
+        elif getattr(found, "pad_token_id", None) is None:
+            # text of one length needs no padding, but a classifier of several texts asks for its mark
+            found.pad_token_id = 0
     if not pretrained:
-        return _made(found, factory)
+        return _made(found, factory).to(_DTYPES[dtype])
 
     def load() -> tuple[nn.Module, Mapping[str, Any]]:
-        return factory.from_pretrained(architecture, config=found, output_loading_info=True)
+        # from files that are mapped into memory, straight into the type that is asked for
+        return factory.from_pretrained(architecture, config=found, dtype=_DTYPES[dtype], output_loading_info=True)
 
     model, report = _from_hub(architecture, load)
     if missing := sorted(report["missing_keys"]):

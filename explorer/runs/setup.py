@@ -75,7 +75,7 @@ def load_task(target: Target, data: Data) -> Task:
     """
     factory = locate("task._target_", target.path)
     if factory is classification and data.classes is None:
-        raise PruningError("task: classification, and the data has no classes, allowed are regression and custom")
+        raise PruningError("task: classification, and the data has no classes, allowed are language, regression and custom")
     task = called("task", factory, _offered(factory, data) | dict(target.arguments))
     if not isinstance(task, Task):
         raise PruningError(f"task._target_: {target.path!r} returns a {type(task).__name__}, not an explorer.Task")

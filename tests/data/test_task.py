@@ -380,5 +380,5 @@ def test_values_without_a_task_are_one_line(explore, folder) -> None:
     keys = ["data=custom", "data._target_=tabular.data", "model=custom", "model._target_=tabular.model", "name=values"]
     code, _, err = explore("run", *keys)
     assert (code, err.count("\n")) == (2, 1)
-    assert "task: classification, and the data has no classes, allowed are regression and custom" in err
+    assert "task: classification, and the data has no classes, allowed are language, regression and custom" in err
     assert not (folder / "results" / "values").exists()

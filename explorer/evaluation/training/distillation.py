@@ -24,8 +24,8 @@ def distance(task: Task, predictions: Any, teacher: Any, *, temperature: float) 
     task
         What the predictions are for.
     predictions, teacher
-        Of the same inputs; logits [n, classes, ...] where the task's loss is cross-entropy, otherwise tensors or
-        trees of tensors of equal shapes.
+        Of the same inputs; logits where the task knows along which dimension classes lie, otherwise tensors or trees
+        of tensors of equal shapes.
     temperature
         Above 0; without meaning where there are no classes.
 
@@ -34,9 +34,9 @@ def distance(task: Task, predictions: Any, teacher: Any, *, temperature: float) 
     ValueError
         If predictions and teacher's are no trees alike, or hold no floating-point tensor.
     """
-    if task.classifies:
-        student, wanted = (F.log_softmax(logits.float() / temperature, 1) for logits in (predictions, teacher))
-        divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(1)
+    if (dim := 1 if task.classifies else task.class_dim) is not None:
+        student, wanted = (F.log_softmax(logits.float() / temperature, dim) for logits in (predictions, teacher))
+        divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(dim)
         return divergence.mean() * temperature**2
     pairs = [
         (own.float(), wanted.float())

@@ -21,6 +21,9 @@ _LATENCIES = {
     "latency_batch_ratio": "ratio",
 }
 
+# columns of some tasks that people know better than the error
+_BESIDE = ("perplexity",)
+
 
 def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric) -> Table:
     """Return the frontier as a table to print, the dense network last.
@@ -36,10 +39,12 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
     """
     table = Table(title="frontier", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
     latencies = {key: header for key, header in _LATENCIES.items() if key in front}
+    shown = [name for name in _BESIDE if name in front]
     headers = [
         "trial",
         error.label.removeprefix("validation "),
         "± s.e.",
+        *shown,
         "FLOPs M",
         "ratio",
         "params k",
@@ -54,7 +59,7 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
     if named:
         table.add_column("granularity")
     for _, row in front.iterrows():
-        cells = [str(row["trial"]), *_cells(row, error)]
+        cells = [str(row["trial"]), *_cells(row, error, shown)]
         cells += [_latency(row, key) for key in latencies]
         table.add_row(*cells, *([row["granularity"]] if named else []))
     table.add_section()
@@ -63,7 +68,7 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
     if any(_latency(row, key).startswith("~") for _, row in front.iterrows() for key in latencies):
         table.caption = "~ quartiles far apart: the machine was busy, the number compares with no other"
         table.caption_justify = "left"
-    table.add_row("dense", *_cells({**dense, **ratios}, error), *beside, *[""] * named)
+    table.add_row("dense", *_cells({**dense, **ratios}, error, shown), *beside, *[""] * named)
     return table
 
 
@@ -187,10 +192,11 @@ def _dense_latency(front: pd.DataFrame, key: str) -> str:
     return f"{front[column].median():.2f}" if column in front and front[column].notna().any() else ""
 
 
-def _cells(row: Mapping[str, float] | pd.Series, error: Metric) -> list[str]:
+def _cells(row: Mapping[str, float] | pd.Series, error: Metric, shown: Iterable[str]) -> list[str]:
     return [
         error.text(row["error"]),
         error.text(row.get("error_se", float("nan"))),
+        *(f"{row[name]:.4g}" for name in shown),
         f"{row['flops'] / 1e6:.3f}",
         f"{row['flops_ratio']:.3f}",
         f"{row['params'] / 1e3:.1f}",

@@ -160,6 +160,10 @@ class Task:
         known = {"error": self.trivial, "loss": self.trivial_loss}
         return {column: value for column, value in known.items() if value is not None}
 
+    def viewed(self, evaluation: Evaluation, prefix: str = "") -> dict[str, float]:
+        """Return an evaluation's further columns, their names behind a prefix."""
+        return {f"{prefix}{name}": view(evaluation) for name, view in self.views.items()}
+
     @property
     def _grows(self) -> bool:
         given = self.higher_is_better

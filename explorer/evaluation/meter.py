@@ -166,5 +166,5 @@ class Meter:
         return None if energy is None else 1000 * energy
 
     def _metrics(self, result: Evaluation) -> dict[str, float]:
-        views = {name: view(result) for name, view in self.task.views.items()}
-        return {"error": result.error, "error_se": result.error_se, "loss": result.loss, **views}
+        plain = {"error": result.error, "error_se": result.error_se, "loss": result.loss}
+        return plain | self.task.viewed(result)

@@ -7,7 +7,8 @@ library's own weights are loaded once, from its cache or over the network.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def transformers(
     if dtype not in _DTYPES:
         raise unknown("model.dtype", dtype, _DTYPES)
     values = {**(config or {}), **({"num_labels": num_classes} if task == "classification" else {})}
-    if pretrained and architecture in library.CONFIG_MAPPING:
+    if pretrained and architecture in library.CONFIG_MAPPING and not _is_folder(architecture):
         raise PruningError(f"model.weights: {architecture!r} has no weights, allowed: a folder or a name on the hub")
     found = _configuration(library, architecture, values)
     auto = next((kind for kind in _TASKS[task] if type(found) in getattr(library, kind.models)), None)
@@ -172,7 +173,8 @@ def transformers(
 
     def load() -> tuple[nn.Module, Mapping[str, Any]]:
         # from files that are mapped into memory, straight into the type that is asked for
-        return factory.from_pretrained(architecture, config=found, dtype=_DTYPES[dtype], output_loading_info=True)
+        with _without_bars(library):
+            return factory.from_pretrained(architecture, config=found, dtype=_DTYPES[dtype], output_loading_info=True)
 
     model, report = _from_hub(architecture, load)
     if missing := sorted(report["missing_keys"]):
@@ -198,13 +200,14 @@ def _made(configuration: Any, factory: Any) -> nn.Module:
 def _configuration(library: Any, architecture: str, values: Mapping[str, Any]) -> Any:
     """Return the configuration of a folder, of a model type or of a name on the hub, with some values replaced."""
     known = library.CONFIG_MAPPING
-    if architecture in known:
+    # a folder may be called as a model type is
+    if architecture in known and not _is_folder(architecture):
         kind = known[architecture]
         _check_keys(kind(), values)
         return kind(**values)
-    folder = Path(architecture).expanduser()
-    if not (folder / "config.json").is_file() and "/" not in architecture:
+    if not _is_folder(architecture) and "/" not in architecture:
         raise unknown("model.architecture", architecture, sorted(known))
+    folder = Path(architecture).expanduser()
     local = folder.is_dir()
     if not local:
         _ask_hub(architecture)
@@ -213,6 +216,23 @@ def _configuration(library: Any, architecture: str, values: Mapping[str, Any]) -
     _check_keys(found, values)
     found.update(values)
     return found
+
+
+@contextmanager
+def _without_bars(library: Any) -> Iterator[None]:
+    """Silence transformers' bars of progress, which the explorer's own would stand beside."""
+    logs = library.utils.logging
+    shown = logs.is_progress_bar_enabled()
+    logs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logs.enable_progress_bar()
+
+
+def _is_folder(architecture: str) -> bool:
+    return (Path(architecture).expanduser() / "config.json").is_file()
 
 
 def _check_keys(configuration: Any, values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Setti
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose, several_values
-from explorer.runs.identity import HUB, default_name, identity, model_name
+from explorer.runs.identity import HUB, default_name, identity, model_name, own_weights
 from explorer.runs.validation import check_keys
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor
@@ -59,7 +59,7 @@ class ModelSettings:
     factory
         The class or function, and its arguments.
     weights
-        A file, or `HUB`; None where it is trained here.
+        A file, or `HUB` for those of the model's library or folder; None where it is trained here.
     mean, std
         A number a channel of images; None for those of the data.
     drop_unused
@@ -87,6 +87,8 @@ class ModelSettings:
             raise PruningError(f"model.drop_unused: {drop!r}, allowed is true or false")
         if weights is not None and weights != HUB and not Path(str(weights)).is_file():
             raise PruningError(f"model.weights: {str(weights)!r} is no file that is there")
+        if weights is None and own_weights(section):
+            weights = HUB
         mean, std = (_statistics(key, section.get(key)) for key in ("mean", "std"))
         return cls(Target.of(section, without=own), None if weights is None else str(weights), mean, std, drop)
 
@@ -195,8 +197,8 @@ class RunConfig:
         check_executor(given["executor"])
         checked_number("latency.seconds", given["latency"]["seconds"], least=0, whole=False, optional=True)
         path = given["data"].get("path")
-        if path is not None and not Path(str(path)).is_dir():
-            raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
+        if path is not None and not Path(str(path)).expanduser().exists():
+            raise PruningError(f"data.path: {str(path)!r} is no file or folder that is there")
         # before the name, which is made of the weights' content
         model = ModelSettings.of(given["model"])
         return cls(

@@ -102,6 +102,7 @@ def export_run(
     if final:
         metrics |= problem.meter.measured(module) | final
     metrics |= {"test_error": test.error} | ({} if math.isnan(test.error_se) else {"test_error_se": test.error_se})
+    metrics |= problem.meter.task.viewed(test, "test_")
     target = out or folder.export(path.stem)
     save(
         module,

@@ -14,7 +14,7 @@ from explorer.runs.composing import Composed, swept
 from explorer.utils.space_section import space_of
 from spaces import PruningError
 
-__all__ = ["HUB", "code_of", "default_name", "differences", "identity", "model_name", "sweep_name"]
+__all__ = ["HUB", "code_of", "default_name", "differences", "identity", "model_name", "own_weights", "sweep_name"]
 
 HUB = "hub"
 """What stands for the weights of the model's own library in ``model.weights``."""
@@ -39,7 +39,17 @@ def identity(config: Composed) -> dict[str, Any]:
     weights = config["model"]["weights"]
     if weights not in (None, HUB):
         known["model"]["weights"] = _content(Path(weights))
+    elif files := own_weights(config["model"]):
+        known["model"]["weights"] = [_content(path) for path in files]
     return known
+
+
+def own_weights(section: Mapping[str, Any]) -> list[Path]:
+    """Return the files of weights in the folder that a model's section names as its architecture; none for others."""
+    folder = Path(str(section.get("architecture", "")))
+    if "architecture" not in section or not (folder / "config.json").is_file():
+        return []
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
 
 
 def code_of(section: Mapping[str, Any]) -> dict[str, str]:

@@ -166,7 +166,7 @@ class _Run:
     def _doubts(self) -> list[str]:
         """Return sentences on what makes the run's numbers doubtful; none for most."""
         weights = self.config.model.weights
-        seen = f"model.weights: {weights} may have seen the validation images; errors on them are then too low"
+        seen = f"model.weights: {weights} may have seen the validation inputs; errors on them are then too low"
         return [*self.problem.doubts(self.config.plan), *([] if weights is None else [seen])]
 
     @contextmanager
@@ -281,7 +281,7 @@ class _Run:
         front = self._with_latency(study, front)
         meter = self.problem.meter
         test = meter.task.evaluate(meter.model, list(self.setup.batches("test")))
-        dense |= {"test_error": test.error, "test_error_se": test.error_se}
+        dense |= {"test_error": test.error, "test_error_se": test.error_se} | meter.task.viewed(test, "test_")
         write(front, dense, ended=ended)
 
     def _title(self, study: Study) -> str:

@@ -24,12 +24,14 @@ from explorer.problem import Problem, refuse_empty
 from explorer.pruning.allocation import check_reach
 from explorer.pruning.criteria import Scores
 from explorer.runs.config import RESULTS, ModelSettings, RunConfig, Target
+from explorer.runs.context import check_tokens
 from explorer.runs.identity import HUB, code_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import accepted, called, locate
+from explorer.utils.modules import device_of
 from spaces import Budget, PruningError, PruningSpace, first_line
 
 __all__ = ["Setup", "load_data", "load_task"]
@@ -75,7 +77,9 @@ def load_task(target: Target, data: Data) -> Task:
     """
     factory = locate("task._target_", target.path)
     if factory is classification and data.classes is None:
-        raise PruningError("task: classification, and the data has no classes, allowed are language, regression and custom")
+        raise PruningError(
+            "task: classification, and the data has no classes, allowed are language, regression and custom"
+        )
     task = called("task", factory, _offered(factory, data) | dict(target.arguments))
     if not isinstance(task, Task):
         raise PruningError(f"task._target_: {target.path!r} returns a {type(task).__name__}, not an explorer.Task")
@@ -142,7 +146,8 @@ class Setup:
                 load_weights(model, weights)
             if "drop_unused" in self.arguments:
                 without_unused(model, self.arguments["drop_unused"])
-            log.info("dense network: weights from %s; they may have seen the validation images", weights)
+            whose = self.config.model.factory.arguments.get("architecture", weights) if weights == HUB else weights
+            log.info("dense network: weights from %s; they may have seen the validation inputs", whose)
         else:
             section = self.config.given["model"]
             made = {**section, **code_of(section), "arguments": self.arguments}
@@ -217,12 +222,15 @@ class Setup:
     def problem(self, checkpoints: Path | None = None) -> Problem:
         """Return the problem to search, with the dense network measured.
 
-        The space is made from the untrained model, so that a mistake in it costs no training. What
-        candidates were trained to is kept in a folder, if one is given.
+        Where the dense network is trained here, the space is made from the untrained model, so that a mistake in it
+        costs no training. What candidates were trained to is kept in a folder, if one is given.
         """
         config, evaluator = self.config, self.config.evaluator
-        criterion, model = config.criterion.located(), self.untrained()
-        network = trace(model, self.example("cpu"), name=config.model.factory.name)
+        criterion, trained = config.criterion.located(), config.model.weights is not None
+        # read once: it may take gigabytes
+        model = self.dense() if trained else self.untrained()
+        check_tokens(model, self.data)
+        network = trace(model, self.example(device_of(model)), name=config.model.factory.name)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)
         if config.plan.drawing is not None:
@@ -236,7 +244,7 @@ class Setup:
         seed = config.plan.seed
         calibration = self.batches("train", evaluator.calibration_batches * evaluator.batch_size, seed=seed)
         problem = Problem.of(
-            self.dense(),
+            model if trained else self.dense(),
             space,
             list(calibration),
             list(self.batches("validation", evaluator.images, seed=seed)),

@@ -54,3 +54,24 @@ def llama(folder: Path | None = None, *, layers: int = 2, **values: Any) -> Any:
     if folder is not None:
         model.save_pretrained(folder)
     return model
+
+
+def learned(folder: Path, **values: Any) -> Any:
+    """Return a small llama that has learned `text` a little, saved into a folder with its tokenizer."""
+    import torch
+
+    from explorer.data.language import language
+
+    tokenizer(folder)
+    model, task = llama(**values), language()
+    ids = torch.tensor([int(word[1:]) for word in text(6400, seed=9).split()]).view(-1, 32)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for step in range(100):
+            batch = ids[16 * (step % 12) :][:16]
+            optimizer.zero_grad()
+            task.loss(model(batch, use_cache=False).logits, batch).backward()
+            optimizer.step()
+    model.eval().save_pretrained(folder)
+    return model

@@ -1,0 +1,83 @@
+"""A language model end to end: from texts and a folder of transformers to a frontier, exported and loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import explorer
+from tests.support import foreign
+from tests.support.language import learned, text
+
+pytestmark = pytest.mark.skipif(foreign.missing("transformers"), reason="no transformers")
+# as torchvision asks for when transformers imports it
+OPERATORS = foreign.declare_operators()
+
+QUICK = ["data.length=32", "evaluator.batch_size=16", "evaluator.calibration_batches=2", "latency.seconds=0"]
+
+
+@pytest.fixture(scope="module")
+def keys(folder: Path) -> list[str]:
+    learned(folder / "llama")
+    (folder / "texts.txt").write_text(text(3200))
+    model = ["model=transformers", "model.task=causal-lm", "model.architecture=llama"]
+    return [*model, "data=tokens", "data.path=texts.txt", "task=language", "space=llm", *QUICK]
+
+
+def test_a_language_model_is_explored_exported_and_loaded(explore, folder: Path, keys: list[str]) -> None:
+    code, out, err = explore("run", *keys, "trials=6", "ladder=2", "name=language")
+    assert code == 0, err
+    run = folder / "results" / "language"
+    trials = pd.read_parquet(run / "trials.parquet")
+    assert len(trials) == 6
+    assert (trials["state"] == "COMPLETE").all()
+    assert trials["error"].tolist() == pytest.approx(trials["loss"].tolist())
+    assert trials["perplexity"].tolist() == pytest.approx(trials["error"].map(math.exp).tolist())
+    assert (trials["error_se"] > 0).all()
+    assert "perplexity" in out
+    summary = json.loads((run / "summary.json").read_text())
+    # it was not trained anew, and is far better than what knows frequencies only
+    assert "training" not in out
+    assert summary["dense"]["perplexity"] < 10
+    assert 0 < summary["hypervolume"] < math.log(24)
+    code, out, err = explore("export", "results/language", "--flops", "0.9")
+    assert code == 0, err
+    (target,) = (run / "export").iterdir()
+    module = explorer.load(target)
+    metrics = json.loads((target / "model.json").read_text())["metrics"]
+    ids = explorer.data.load_tokens("texts.txt", tokenizer="llama", length=32).test.inputs["input_ids"]
+    nll = torch.nn.functional.cross_entropy(module(input_ids=ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    assert float(nll) == pytest.approx(metrics["test_error"], rel=1e-5)
+    assert metrics["test_perplexity"] == pytest.approx(math.exp(metrics["test_error"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.length=100"], "data.length: 100, allowed is the model's context of 64 tokens at most"),
+        (["data.path=nowhere"], "data.path: 'nowhere' is no file or folder that is there"),
+        (["data.length=5000"], "data.path: its longest text has 3,200 tokens, needed are 5,000"),
+        (["data.tokenizer=nowhere"], "data.tokenizer: 'nowhere' is neither a folder"),
+        (["task=classification"], "task: classification, and the data has no classes, allowed are language"),
+        (["model.task=causal"], "model.task: 'causal' is unknown, did you mean 'causal-lm'"),
+        (["model.dtype=half"], "model.dtype: 'half' is unknown"),
+        (["model.architecture=vit", "data.tokenizer=llama"], "'vit' of transformers predicts no next token"),
+    ],
+)
+def test_mistakes_are_one_line(explore, keys: list[str], overrides: list[str], message: str) -> None:
+    code, _, err = explore("run", *keys, "trials=2", *overrides)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_tokenizer_that_does_not_fit_is_one_line(explore, folder: Path, keys: list[str]) -> None:
+    torch.save(torch.arange(640) % 30, folder / "others.pt")
+    code, _, err = explore("run", *keys, "data.path=others.pt")
+    assert code == 2
+    assert "data.tokenizer: it makes token 29, and the model knows 0 to 23" in err

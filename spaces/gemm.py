@@ -130,6 +130,8 @@ class Gemm:
             pattern = Pattern("tile", pattern.ratio, width=pattern.width)
         if pattern.granularity == "tile_vector" and pattern.ratio == rounded(pattern.n / pattern.m):
             pattern = Pattern("vector", pattern.ratio, n=pattern.n, m=pattern.m)
+        if pattern.per == "output" and self.dense.columns == 1:
+            pattern = replace(pattern, per="layer")
         if pattern.ratio >= 1 or kept_entries(pattern, self.dense) == self.dense.entries:
             return None
         units = _equal_units(pattern, self.dense)
@@ -146,7 +148,7 @@ class Gemm:
 def _equal_units(pattern: Pattern, sizes: Matrices) -> int | None:
     """Return how many units of one size a pattern chooses among; None where sizes differ or are not chosen so."""
     if pattern.granularity == "element":
-        return sizes.entries
+        return sizes.entries if pattern.per == "layer" else sizes.rows
     if pattern.granularity == "kernel":
         return sizes.entries // sizes.kernel
     if pattern.granularity == "block":
@@ -173,6 +175,8 @@ def kept_entries(pattern: Pattern, sizes: Matrices) -> Any:
     if pattern.granularity == "vector":
         whole, tail = np.divmod(sizes.rows, pattern.m)
         return (whole * pattern.n + -(-pattern.n * tail // pattern.m)) * sizes.columns
+    if pattern.per == "output":
+        return np.maximum(1, np.floor(pattern.ratio * sizes.rows + 0.5).astype(np.int64)) * sizes.columns
     unit = sizes.kernel if pattern.granularity == "kernel" else 1
     units = sizes.entries // unit
     return np.maximum(1, np.floor(pattern.ratio * units + 0.5).astype(np.int64)) * unit

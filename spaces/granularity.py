@@ -9,7 +9,10 @@ from typing import Any
 
 from spaces.errors import PruningError, unknown
 
-__all__ = ["GRANULARITIES", "PATTERNS", "Granularity", "Pattern", "checked_ratio", "kept_steps", "rounded"]
+__all__ = ["GRANULARITIES", "GROUPS", "PATTERNS", "Granularity", "Pattern", "checked_ratio", "kept_steps", "rounded"]
+
+GROUPS = ("layer", "output")
+"""Which weights of a layer compete for staying: all, or those of each output, which then keeps as many as any other."""
 
 # of a pattern's blocks, tiles and vectors; no layer is larger
 _LARGEST_SIZE = 2**31 - 1
@@ -31,14 +34,14 @@ class Granularity:
 
     name: str
     part: str
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, Any]
 
 
 GRANULARITIES: Mapping[str, Granularity] = {
     row.name: row
     for row in [
         Granularity("filter", "channels", {}),
-        Granularity("element", "weights", {}),
+        Granularity("element", "weights", {"per": "layer"}),
         Granularity("vector", "weights", {"n": 2, "m": 4}),
         Granularity("kernel", "weights", {}),
         Granularity("block", "weights", {"height": 32, "width": 32}),
@@ -72,6 +75,8 @@ class Pattern:
         Entries along K and along N of a block; columns of a tile.
     delta
         The share of the entries that ``tile_element`` gives back one by one.
+    per
+        One of `GROUPS`: among which weights ``element`` takes the best.
 
     Examples
     --------
@@ -88,6 +93,7 @@ class Pattern:
     height: int = 0
     width: int = 0
     delta: float = 0.0
+    per: str = "layer"
 
     @classmethod
     def of(cls, config: Mapping[str, Any], key: str = "pattern") -> Pattern:
@@ -127,16 +133,21 @@ class Pattern:
     @property
     def kind(self) -> str:
         """The pattern without its ratio, as text: choices of one kind differ in their ratio only."""
-        fixed = {"m": self.m} if self.granularity == "vector" else self.parameters
-        inside = ", ".join(f"{name}={value:g}" for name, value in fixed.items())
+        fixed = {"m": self.m} if self.granularity == "vector" else self._told
+        inside = ", ".join(f"{name}={value}" for name, value in fixed.items())
         return f"{self.granularity}({inside})" if inside else self.granularity
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        """The parameters without a group that is the whole layer, which needs no mention."""
+        return {name: value for name, value in self.parameters.items() if value != "layer"}
 
     def __str__(self) -> str:
         return f"{self.kind} {self.ratio:g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the pattern as `of` takes it."""
-        plain = {"granularity": self.granularity} | self.parameters
+        plain = {"granularity": self.granularity} | self._told
         return plain if self.granularity == "vector" else plain | {"ratio": self.ratio}
 
 
@@ -148,7 +159,8 @@ def checked_parameters(key: str, name: str, given: Mapping[str, Any], beside: st
     Raises
     ------
     PruningError
-        If one is unknown or out of range: sizes are whole and positive, ``n <= m``, ``0 < delta < 1``.
+        If one is unknown or out of range: sizes are whole and positive, ``n <= m``, ``0 < delta < 1``, ``per`` is one
+        of `GROUPS`.
     """
     defaults = GRANULARITIES[name].parameters
     for parameter in given:
@@ -158,6 +170,10 @@ def checked_parameters(key: str, name: str, given: Mapping[str, Any], beside: st
             raise unknown(key, parameter, [*defaults, *([] if name == "vector" else [beside])])
     values = {**defaults, **given}
     for parameter, value in values.items():
+        if parameter == "per":
+            if value not in GROUPS:
+                raise unknown(f"{key}.per", value, GROUPS)
+            continue
         number = not isinstance(value, bool) and isinstance(value, int if parameter != "delta" else int | float)
         if parameter == "delta":
             if not number or not 0 < value < 1:

@@ -61,9 +61,9 @@ class _Computed:
     def mean(self, weights: Tensor) -> tuple[float, float]:
         if self._found[0].dim():
             values, each = (torch.cat(part).double().cpu() for part in (self._found, self._weights))
-            mean = float(each @ values / each.sum())
+            ratio = float(each @ values / each.sum())
             # of a ratio of two sums over inputs, which are what was drawn
-            return mean, float((each * (values - mean)).norm() / each.sum())
+            return ratio, float((each * (values - ratio)).norm() / each.sum())
         values = torch.stack(self._found).double().cpu()
         mean = weights @ values
         if len(values) < 2:

@@ -15,7 +15,7 @@ from spaces import PruningError, first_line, unknown
 __all__ = ["named_space", "space_of"]
 
 # keys of conf/space that the lists below them are made of
-_KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
+_KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m", "per")
 
 
 def named_space(name: str) -> Mapping[str, Any]:

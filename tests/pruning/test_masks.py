@@ -74,6 +74,9 @@ def slow_mask(scores: Tensor, pattern: Pattern, kernel: int) -> tuple[Tensor, Te
     every = [[(g, k, n)] for g in range(groups) for k in range(K) for n in range(N)]
     base: list[Entry] | None = None
     match pattern.granularity:
+        case "element" if pattern.per == "output":
+            lines = [[[(g, k, n)] for k in range(K)] for g in range(groups) for n in range(N)]
+            kept = [line[i][0] for line in lines for i in ordered(line, scores)[: kept_steps(pattern.ratio, K)]]
         case "element":
             kept = [every[i][0] for i in ordered(every, scores)[: kept_steps(pattern.ratio, size)]]
         case "vector":
@@ -158,7 +161,10 @@ def test_counts_are_exact(layer: tuple[Tensor, int], pattern: Pattern) -> None:
     scores, kernel = layer
     size = kernel if pattern.granularity == "kernel" else 1
     keep = pattern_mask(scores, pattern, kernel).keep
-    assert int(keep.sum()) == size * kept_steps(pattern.ratio, scores.numel() // size)
+    if pattern.per == "output":
+        assert (keep.sum(1) == kept_steps(pattern.ratio, scores.shape[1])).all()
+    else:
+        assert int(keep.sum()) == size * kept_steps(pattern.ratio, scores.numel() // size)
 
 
 @given(layers(), patterns(("kernel",)))
@@ -238,7 +244,8 @@ def test_a_smaller_ratio_keeps_a_subset(layer: tuple[Tensor, int], pattern: Patt
 def largest_unit(scores: Tensor, pattern: Pattern, kernel: int) -> int:
     _, K, N = scores.shape
     return {
-        "element": lambda: 1,
+        # each output gains or loses one
+        "element": lambda: 1 if pattern.per == "layer" else scores[:, 0].numel(),
         "kernel": lambda: kernel,
         "block": lambda: min(pattern.height, K) * min(pattern.width, N),
         "tile": lambda: min(pattern.width, N),
@@ -276,6 +283,7 @@ def test_something_is_always_kept(layer: tuple[Tensor, int], pattern: Pattern) -
 
 TIES = {
     "element": (of("element", ratio=0.25), "1111 0000 0000 0000"),
+    "element_output": (of("element", per="output", ratio=0.25), "1111 0000 0000 0000"),
     "vector": (of("vector", n=1, m=2), "1111 0000 1111 0000"),
     "kernel": (of("kernel", ratio=0.25), "1100 0000 1100 0000"),
     "block": (of("block", height=2, width=2, ratio=0.25), "1100 1100 0000 0000"),

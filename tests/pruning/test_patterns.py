@@ -53,6 +53,23 @@ def pruned(model: nn.Module, network: Network, recipe: Recipe) -> tuple[nn.Modul
     return module.eval(), masks
 
 
+def test_wanda_per_output_is_the_published_one() -> None:
+    x = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+    model = fresh(nn.Sequential(nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 4)), torch.float32)
+    network = trace(model, x[:1])
+    scores = score(model, network, "wanda", batches=[(x, None)])
+    recipe = Recipe.of(weights={"0": {"granularity": "element", "per": "output", "ratio": 0.5}})
+    masks = make_masks(Surgeon(model, network), recipe, Ranking(network, scores.channels).kept(recipe), scores.weights)
+    # lib/prune.py of Sun et al.: of each row of the weight those of the least products go
+    metric = model[0].weight.abs() * x.square().mean(0).sqrt()
+    gone = metric.argsort(dim=-1, stable=True)[:, :5]
+    expected = torch.ones(6, 10, dtype=torch.bool).scatter_(1, gone, False)
+    assert torch.equal(masks["0"][1].keep[0].T, expected)
+    realised, nominal = realised_costs(network, recipe, masks), costs_of(network, recipe)
+    assert {f"{cost}_realised" for cost in ("flops", "params", "bytes")} <= realised.keys()
+    assert all(realised[f"{cost}_realised"] == nominal[cost] for cost in ("flops", "params", "bytes"))
+
+
 def mixed(network: Network, seed: int = 0) -> Recipe:
     space = PruningSpace.from_config(network, named_space("mixed"))
     return space.recipe(space.sample(1, np.random.default_rng(seed), "axes")[0])

@@ -282,6 +282,18 @@ def test_one_granularity_is_one_family_however_layers_differ() -> None:
     assert tuple(PruningSpace.from_config(NETWORK, {"weights": [weights(KERNEL)]}).families) == ("weights",)
 
 
+def test_weights_that_compete_within_outputs_are_another_kind() -> None:
+    choices = [{"granularity": "element", "per": per, "ratios": [0.51, 0.5]} for per in ("layer", "output")]
+    space = PruningSpace.from_config(NETWORK, {"weights": [weights(*choices, match="head")]})
+    (axis,) = space.axes
+    assert axis.kinds == ("element", "element(per=output)")
+    # a column has fewer entries than the layer, and 0.51 of them are as many as 0.5
+    assert [str(choice) for choice in axis.choices].count("element(per=output) 0.5") == 1
+    for choice in axis.choices:
+        recipe = Recipe(weights=(("head", choice),))  # type: ignore[arg-type]
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
 def test_sizes_beyond_a_layer_are_one_choice() -> None:
     tiles = {"granularity": "tile", "ratios": [0.5]}
     choices = [{**tiles, "width": width} for width in (2, 5, 16)]
@@ -344,6 +356,7 @@ MISTAKES: list[tuple[Any, str]] = [
     (_file("weights", granularity="element", ratios=[1.5]), "ratio 1.5 is not a share kept"),
     (_file("weights", granularity="element"), "no ratios given"),
     (_file("weights", granularity="element", ratio=[0.5]), "'ratio' is unknown, did you mean 'ratios'?"),
+    (_file("weights", granularity="element", per="row", ratios=[0.5]), "choices.per: 'row' is unknown"),
     (_file("weights", granularity="vector", ratios=[0.5]), "the ratio of vector is n / m"),
     (_file("weights", granularity="tile_element", ratios=[0.05]), "0.05, allowed is a ratio above delta=0.05"),
     (

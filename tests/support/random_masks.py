@@ -7,7 +7,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spaces.granularity import PATTERNS, Pattern
+from spaces.granularity import GROUPS, PATTERNS, Pattern
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 ratios = st.integers(1, 99).map(lambda percent: percent / 100) | st.floats(0.002, 0.998).map(lambda r: round(r, 4))
@@ -34,6 +34,7 @@ def patterns(draw: st.DrawFn, among: tuple[str, ...] = PATTERNS) -> Pattern:
     if name == "tile_vector":
         assume(ratio <= n / m)
     given: dict[str, dict[str, object]] = {
+        "element": {"per": draw(st.sampled_from(GROUPS))},
         "vector": {"n": n, "m": m},
         "block": {"height": draw(size), "width": draw(size)},
         "tile": {"width": draw(size)},

@@ -58,7 +58,7 @@ class MaskPanel:
         layer: str = "",
     ) -> MaskPanel:
         """Return the panel of a pattern's mask, named after the granularity and, if given, the layer."""
-        detail = ", ".join(f"{name}={value:g}" for name, value in pattern.parameters.items())
+        detail = ", ".join(f"{name}={value}" for name, value in pattern.parameters.items() if value != "layer")
         name = f"{layer}\n{pattern.granularity}" if layer else pattern.granularity
         return cls(keep, pattern.ratio, name, detail, kernel, base)
 

@@ -260,6 +260,8 @@ def _parts(pattern: Pattern, gemm: Gemm) -> int:
         return pattern.m
     if pattern.granularity in blocks:
         return int(ceil(sizes.rows / blocks[pattern.granularity]) * ceil(columns / clamped.width) * sizes.groups)
+    if pattern.per == "output":
+        return int(sizes.rows)
     return int(sizes.entries // (sizes.kernel if pattern.granularity == "kernel" else 1))
 
 

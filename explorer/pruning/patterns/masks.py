@@ -146,8 +146,11 @@ def tile_places(alive: Tensor, width: int) -> tuple[Tensor, int]:
     return (before * width + ordinal)[alive], int(used.sum())
 
 
-def _element(scores: Tensor, ratio: float, kernel: int) -> Mask:
-    return Mask(_top(scores, kept_steps(ratio, scores.numel())))
+def _element(scores: Tensor, ratio: float, kernel: int, per: str = "layer") -> Mask:
+    if per == "layer":
+        return Mask(_top(scores, kept_steps(ratio, scores.numel())))
+    columns = scores.transpose(1, 2)
+    return Mask(_top_of_each(columns, kept_steps(ratio, columns.shape[2])).transpose(1, 2))
 
 
 def _vector(scores: Tensor, ratio: float, kernel: int, n: int, m: int) -> Mask:
@@ -275,6 +278,18 @@ def _top(values: Tensor, count: int) -> Tensor:
         ties = (values == cut.item()).nonzero()
         keep[tuple(ties[-surplus:].T)] = False
     return keep
+
+
+def _top_of_each(values: Tensor, count: int) -> Tensor:
+    """Return a mask of the `count` greatest entries along the last dimension, of equal ones those of lowest index."""
+    rank = values.shape[-1] - count
+    if values.device.type == "cpu":
+        cut = torch.from_numpy(np.partition(values.numpy(), rank, axis=-1)[..., rank, None])
+    else:
+        cut = values.kthvalue(rank + 1, dim=-1, keepdim=True).values
+    above, ties = values > cut, values == cut
+    room = count - above.sum(-1, keepdim=True)
+    return above | (ties & (ties.cumsum(-1, dtype=torch.int32) <= room))
 
 
 def _fill(keys: Tensor, sizes: Tensor, always: Tensor, target: Fraction) -> Tensor:

@@ -10,29 +10,46 @@ from torch import Tensor
 
 from explorer.data.task import Evaluation, Task
 from explorer.data.tokens import IGNORED
+from spaces.errors import unknown
 
-__all__ = ["language", "log_likelihood", "perplexity"]
+__all__ = ["divergence", "language", "log_likelihood", "perplexity"]
 
 # past it a perplexity says no more than its logarithm, and soon is no number
 _LARGEST = 700.0
 
 
-def language() -> Task:
-    """Return the task of predicting the next token: mean negative log-likelihood a token, as loss and as error.
+def language(metric: str = "nll") -> Task:
+    """Return the task of predicting the next token.
 
-    Targets are the tokens that a model reads, int64 [n, length], which are shifted here; those of `IGNORED` are not
-    predicted. Standard errors are those of sequences, whose tokens are not independent. What is shown beside is the
-    ``perplexity``; the trivial predictor knows how frequent each token is in the calibration sequences.
+    The loss is the mean negative log-likelihood a token. Targets are the tokens that a model reads, int64 [n, length],
+    which are shifted here; those of `IGNORED` are not predicted. Standard errors are those of sequences, whose tokens
+    are not independent. What is shown beside is the ``perplexity``; the trivial predictor knows how frequent each token
+    is in the calibration sequences.
+
+    Parameters
+    ----------
+    metric
+        What is minimised: ``nll``, the loss, or ``kl``, the Kullback-Leibler divergence from the dense network, which
+        fewer tokens tell as surely, and for which the dense network is run beside every other.
+
+    Raises
+    ------
+    PruningError
+        If the metric is another.
     """
+    if metric not in _METRICS:
+        raise unknown("task.metric", metric, _METRICS)
+    function, name = _METRICS[metric]
     return Task(
         _mean_nll,
-        log_likelihood,
-        "negative log-likelihood",
+        function,
+        name,
         "nats a token",
         higher_is_better=False,
         constant=unigram,
         views={"perplexity": perplexity},
         class_dim=-1,
+        against_dense=metric == "kl",
     )
 
 
@@ -53,6 +70,26 @@ def log_likelihood(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     sums, counts = _nll(logits, targets)
     return sums / counts.clamp(min=1), counts
+
+
+def divergence(logits: Tensor, targets: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return each sequence's mean divergence a token [n] from the dense network, and how many tokens that is of [n].
+
+    Parameters
+    ----------
+    logits
+        Of the token after each, [n, length, vocabulary].
+    targets
+        The tokens, [n, length], and the dense network's logits.
+    """
+    labels, dense = targets
+    predicted = labels[:, 1:] != IGNORED
+    sums = [
+        F.kl_div(own[:-1].log_softmax(-1), theirs[:-1].log_softmax(-1), reduction="none", log_target=True).sum(-1)[at]
+        for own, theirs, at in zip(logits, dense, predicted, strict=True)
+    ]
+    counts = predicted.sum(1)
+    return torch.stack([each.sum() for each in sums]) / counts.clamp(min=1), counts
 
 
 def perplexity(evaluation: Evaluation) -> float:
@@ -82,6 +119,12 @@ def unigram(like: Tensor, targets: Tensor) -> Tensor:
 def _mean_nll(logits: Tensor, targets: Tensor) -> Tensor:
     sums, counts = _nll(logits, targets)
     return sums.sum() / counts.sum().clamp(min=1)
+
+
+_METRICS = {
+    "nll": (log_likelihood, "negative log-likelihood"),
+    "kl": (divergence, "divergence from the dense network"),
+}
 
 
 def _nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -118,6 +118,11 @@ class Task:
     class_dim
         The dimension of logits along which classes lie, None where predictions are no logits; torch's cross-entropy
         takes them along the second.
+    against_dense
+        Whether the metric compares with the dense network, which is then run beside every other: its targets are pairs
+        of targets and the dense network's predictions.
+    dense
+        That network, once it is known.
 
     Examples
     --------
@@ -137,6 +142,8 @@ class Task:
     constant: Callable[[Any, Tensor], Tensor] = constant
     views: Mapping[str, Callable[[Evaluation], float]] = field(default_factory=dict)
     class_dim: int | None = None
+    against_dense: bool = False
+    dense: nn.Module | None = None
 
     @property
     def label(self) -> str:
@@ -199,11 +206,20 @@ class Task:
                 with torch.inference_mode():
                     inputs, targets = moved(batch, device)
                     predictions = attempted("model: forward", self.forward, model, inputs, told=inputs)
-                yield _in_single_precision(predictions), targets
+                    wanted = self._wanted(model, inputs, targets)
+                yield _in_single_precision(predictions), wanted
 
         with modes_restored(model):
             model.eval()
             return self.compare(pairs(), race=race)
+
+    def _wanted(self, model: nn.Module, inputs: Any, targets: Any) -> Any:
+        """Return what the metric compares predictions with; a network without a dense one is its own."""
+        if not self.against_dense:
+            return targets
+        dense = model if self.dense is None else self.dense
+        with torch.inference_mode(), modes_restored(dense):
+            return targets, _in_single_precision(self.forward(dense.eval(), inputs))
 
     def compare(self, pairs: Iterable[tuple[Any, Any]], *, race: Race | None = None) -> Evaluation:
         """Return how well predictions fit their targets, batch by batch, until `race` has seen enough.
@@ -215,11 +231,12 @@ class Task:
         """
         metric = attempted("task: metric", accumulator_of, self.metric, told=self.metric)
         sizes, losses = list[int](), list[Tensor]()
-        for predictions, targets in pairs:
+        for predictions, wanted in pairs:
+            targets = wanted[0] if self.against_dense else wanted
             with torch.inference_mode():
                 # kept on the device: reading a number back at every batch would stall a GPU
                 losses.append(attempted("task: loss", self.loss, predictions, targets, told=(predictions, targets)))
-                attempted("task: metric", metric.add, predictions, targets, told=(predictions, targets))
+                attempted("task: metric", metric.add, predictions, wanted, told=(predictions, targets))
             sizes.append(size_of(targets))
             if race is not None and race.looks(len(sizes)) and metric.size > 1:
                 value, error_se = attempted("task: metric", metric.mean, _shares(sizes), told=self.metric)
@@ -259,7 +276,9 @@ class Task:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise PruningError(f"task: loss returns {described(loss)}, needed is one number for a batch")
         metric = attempted("task: metric", accumulator_of, self.metric, told=self.metric)
-        attempted("task: metric", metric.add, predictions, targets, told=(predictions, targets))
+        with torch.no_grad():
+            wanted = self._wanted(model, inputs, targets)
+            attempted("task: metric", metric.add, predictions, wanted, told=(predictions, targets))
 
     def check_targets(self, batches: Sequence[Batch]) -> None:
         """Check that batches tell classes apart, where targets are classes.
@@ -301,21 +320,27 @@ class Task:
             )
 
     def referred(self, model: nn.Module, calibration: Sequence[Batch], validation: Sequence[Batch]) -> Task:
-        """Return the task with both trivial values: those given, or those of a constant prediction on validation.
+        """Return the task with the dense network and both trivial values.
+
+        These are the ones given, or those of a constant prediction on validation.
 
         Raises
         ------
         PruningError
             If there is no telling what to predict: predictions are neither logits of classes nor shaped like targets.
         """
+        task = replace(self, dense=model) if self.against_dense else self
         if self.trivial is not None and self.trivial_loss is not None:
-            return self
+            return task
         device = device_of(model)
         with modes_restored(model), torch.inference_mode():
             like = self.forward(model.eval(), moved(validation[0], device)[0])
         try:
             known = self.constant(like, torch.cat([targets.to(device) for _, targets in calibration]))
-            found = self.compare((known.expand(size_of(y), *known.shape), y.to(device)) for _, y in validation)
+            found = self.compare(
+                (known.expand(size_of(y), *known.shape), self._wanted(model, *moved((x, y), device)))
+                for x, y in validation
+            )
         except Exception as error:
             raise PruningError(
                 "task.trivial: not given, with trivial_loss, and what a constant prediction reaches can't be computed "
@@ -323,7 +348,7 @@ class Task:
             ) from None
         trivial = found.error if self.trivial is None else self.trivial
         return replace(
-            self, trivial=trivial, trivial_loss=found.loss if self.trivial_loss is None else self.trivial_loss
+            task, trivial=trivial, trivial_loss=found.loss if self.trivial_loss is None else self.trivial_loss
         )
 
 

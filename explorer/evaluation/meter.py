@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -68,6 +68,9 @@ class Meter:
         inputs, dims = self.validation[0][0], [tensor.dim() for tensor in self.model.parameters()]
         self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
         self.model = self.prepared(copied(self.model))
+        if self.task.dense is not None:
+            # one copy of it is enough
+            self.task = replace(self.task, dense=self.model)
         self.validation = self.laid_out(self.validation)
 
     def prepared(self, module: nn.Module) -> nn.Module:

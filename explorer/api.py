@@ -102,7 +102,7 @@ def explore(
     objectives
         Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
     trials, timeout
-        Recipes to evaluate, and minutes after which no further evaluation begins.
+        Recipes to evaluate, and minutes after which no further evaluation begins and trainings end after their epoch.
     sampler, options
         A key of `explorer.search.samplers.SAMPLERS`, an Optuna sampler, or a function that makes one of a ``seed`` and
         the options; and these options.

@@ -127,6 +127,7 @@ class _Run:
             self._write_config()
             search = self.problem.search(study, plan, executor=executor, shared=self.storage is not None)
             self._say(plan, len(search.records))
+            ended = ""
             try:
                 ended = "finished" if finished else self._search(search, plan)
                 # at the timeout no further evaluation begins
@@ -135,7 +136,8 @@ class _Run:
                     self._final(Study(self.problem, search.records))
                     self._proxies(Study(self.problem, search.records))
             finally:
-                if search.records:
+                # one without any says that the same command goes on
+                if search.records or ended == "timeout":
                     show_outcome(self.folder)
         return self.folder.path
 
@@ -231,15 +233,16 @@ class _Run:
 
     def _remark(self, records: list[Record]) -> str:
         from explorer.search.frontier import hypervolume
+        from explorer.search.rungs import at_highest
 
-        inputs = [record.metrics.get("validation_inputs", 0.0) for record in records]
-        # as the frontier, of what saw all of them
-        pairs = zip(records, inputs, strict=True)
-        values = [record.values for record, seen in pairs if record.values is not None and seen == max(inputs)]
-        volume = hypervolume(values, self.problem.scale.reference)
+        here = at_highest(records)
+        volume = hypervolume(
+            [record.values for record in here if record.values is not None], self.problem.scale.reference
+        )
+        rung = f" of rung {here[0].rung}" if here and len(self.problem.evaluator.rungs) > 1 else ""
         # none where all so far were over a limit on the latency
         failed = f", failed: {records[-1].reason}" if records and records[-1].values is None else ""
-        return f"hypervolume {volume:.4f}{failed}"
+        return f"hypervolume{rung} {volume:.4f}{failed}"
 
     def _write_config(self) -> None:
         import torch
@@ -291,7 +294,7 @@ class _Run:
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
         """Return the frontier with the latencies of its points, cheapest first, as far as the seconds for them go."""
         seconds = self.config.latency_seconds
-        if seconds == 0:
+        if seconds == 0 or not len(front):
             return front
         load, cores, begin = os.getloadavg()[0], os.cpu_count() or 1, time.monotonic()
         measured: list[dict[str, float]] = []

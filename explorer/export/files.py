@@ -20,12 +20,14 @@ from explorer.pruning.sparse import execute
 from explorer.pruning.sparse.encoding import decode, encode
 from explorer.pruning.surgery import Surgeon
 from explorer.utils.files import atomic
+from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import tensors_of
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, first_line
 
 __all__ = ["load", "save"]
 
 
+@known_keywords
 def save(
     module: nn.Module,
     recipe: Recipe,
@@ -104,6 +106,7 @@ def save(
         raise PruningError(f"out: {str(folder)!r} can't be written ({error.strerror})") from None
 
 
+@known_keywords
 def load(
     folder: str | Path,
     *,

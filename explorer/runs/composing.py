@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -42,6 +43,10 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    for override in overrides:
+        # a key that is taken away has no value
+        if not override.startswith("~") and "=" not in override:
+            raise _no_override(override, config)
     if folder is not None and not folder.is_dir():
         raise PruningError(f"--config-dir: {str(folder)!r} is no folder that is there")
     extra = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
@@ -62,6 +67,14 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
             ]
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _readable(error, config) from None
+
+
+def _no_override(word: str, config: str) -> PruningError:
+    """Return what is wrong with a word that is no ``key=value``."""
+    keys = _keys(config, word)
+    meant = word if word in keys else (difflib.get_close_matches(word, keys, n=1, cutoff=0.5) or ["seed"])[0]
+    value = "..." if meant != "seed" else "0"
+    return PruningError(f"{word!r}: a word without a value, allowed is key=value, such as {meant}={value}")
 
 
 def several_values(overrides: Sequence[str]) -> PruningError:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from explorer.analysis.populations import PROXY, Analysis, Population, analyse, findings, structure_bands
+from explorer.analysis.populations import PROXY, TITLES, Analysis, Population, analyse, findings, structure_bands
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.identity import model_name
 from explorer.search.metrics import METRICS, Metric
@@ -142,10 +142,13 @@ def _refined(folder: RunFolder, target: Path, analysis: Analysis, name: str) -> 
 
 def _told(analysis: Analysis) -> list[str]:
     """Return the sentences that are printed."""
-    tables = analysis.tables
-    sentences = [
-        str(line) for name in ("conjectures", "comparisons") if name in tables for line in tables[name]["words"]
-    ]
+    tables, asked = analysis.tables, dict[str, list[str]]()
+    if "conjectures" in tables:
+        for row in tables["conjectures"].to_dict("records"):
+            # too few recipes are one answer to several questions
+            asked.setdefault(str(row["words"]), []).append(TITLES[row["conjecture"]])
+    sentences = [f"{' '.join(dict.fromkeys(questions))} {words}" for words, questions in asked.items()]
+    sentences += map(str, tables["comparisons"]["words"] if "comparisons" in tables else [])
     return sentences + [f"{what}: {why}" for what, why in analysis.skipped]
 
 

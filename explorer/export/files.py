@@ -157,8 +157,9 @@ def load(
     if model is None and factory is None:
         if not trust:
             raise PruningError(
-                f"folder: {str(folder)!r} holds a program, and reading one may run code of who wrote it; if you trust "
-                "them, say load(folder, trust=True), else give the model itself: load(folder, model=...)"
+                f"folder: {str(folder)!r} holds a program, as its model was given as an instance: load(folder, "
+                "model=Net()), of the model's class, is a module to train; load(folder, trust=True) is that program, "
+                "for inference alone, and reading it may run code of who wrote it"
             )
         return load_program(folder / "program.pt2")
     if model is None:

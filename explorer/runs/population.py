@@ -17,7 +17,6 @@ from explorer.runs.identity import model_name
 from explorer.search.metrics import METRICS, Metric
 from explorer.utils.console import console
 from explorer.utils.files import atomic
-from explorer.utils.space_section import space_of
 from spaces import Budget, PruningError, PruningSpace, Refinement, dense_costs, refine
 
 __all__ = ["population_of", "write_populations"]
@@ -125,7 +124,8 @@ def _refined(folder: RunFolder, target: Path, analysis: Analysis, name: str) -> 
     config, network = folder.config(), folder.network()
     if config is None or network is None:
         return None
-    space = PruningSpace.from_config(network, space_of(config["space"]))
+    # resolved, as it was then
+    space = PruningSpace.from_config(network, config["identity"]["space"])
     regime = config["regime"]
     budget = Budget() if regime["flops"] is None else Budget.regime(regime["flops"], regime["tol"])
     bands = structure_bands(analysis.tables["bands"], name, [axis.label for axis in space.axes])

@@ -114,6 +114,14 @@ def test_a_legend_names_only_what_is_seen():
     assert labels == {"uniform ratios", "frontier (± 1 s.e.)", "dense network"}
 
 
+def test_a_figure_says_that_points_have_no_latency():
+    table = pd.DataFrame({"flops_ratio": [0.2, 0.6, 0.8], "error": [0.5, 0.2, 0.1], "granularity": "filter"})
+    table["latency_batch_ratio"] = [0.5, np.nan, 0.9]
+    captions = [comparison_figure(part, 0.05)._supxlabel for part in (table, table.dropna())]
+    assert captions[0].get_text() == "Note: latency was measured of 2 of 3 points."
+    assert captions[1] is None
+
+
 def test_markers_of_several_jobs_are_measured_points():
     jobs = [pd.DataFrame({"flops_ratio": [0.2, 0.6], "error": [0.5 - d, 0.1 + d]}) for d in (0, 0.05)]
     table = pd.concat([part.assign(job=str(i), granularity="filter") for i, part in enumerate(jobs)])

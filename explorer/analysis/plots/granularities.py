@@ -142,5 +142,11 @@ def comparison_figure(
         figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
         if title:
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-        captioned(figure, doubts)
+        captioned(figure, [*doubts, *_unmeasured(points)])
     return figure
+
+
+def _unmeasured(points: pd.DataFrame) -> list[str]:
+    """Return a sentence where the latency of some points was not measured, so that its panel lacks them."""
+    measured = points["latency_batch_ratio"].notna() if "latency_batch_ratio" in points else pd.Series(dtype=bool)
+    return [] if measured.all() else [f"latency was measured of {measured.sum()} of {len(measured)} points"]

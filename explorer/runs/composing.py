@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from explorer.utils.conf import GROUPS, conf, defaults, options_of, primary
+from explorer.utils.conf import GROUPS, chosen, conf, defaults, options_of, primary
 from spaces import PruningError, unknown
 
 __all__ = ["Composed", "compose", "several_values", "swept"]
@@ -71,10 +71,11 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
 
 def _no_override(word: str, config: str) -> PruningError:
     """Return what is wrong with a word that is no ``key=value``."""
-    keys = _keys(config, word)
-    meant = word if word in keys else (difflib.get_close_matches(word, keys, n=1, cutoff=0.5) or ["seed"])[0]
-    value = "..." if meant != "seed" else "0"
-    return PruningError(f"{word!r}: a word without a value, allowed is key=value, such as {meant}={value}")
+    base = primary(config)
+    usual: dict[str, Any] = {key: value for key, value in base.items() if isinstance(value, int)}
+    usual |= {group: chosen(group) for group in (GROUPS if "defaults" in base else ())}
+    meant = (difflib.get_close_matches(word, usual, n=1, cutoff=0.5) or ["seed"])[0]
+    return PruningError(f"{word!r}: a word without a value, allowed is key=value, such as {meant}={usual[meant]}")
 
 
 def several_values(overrides: Sequence[str]) -> PruningError:
@@ -96,8 +97,14 @@ def swept(overrides: Sequence[str]) -> list[str]:
 
 def _readable(error: Exception, config: str) -> PruningError:
     """Turn what Hydra says into one line with the nearest spelling."""
+    from hydra.errors import OverrideParseException
     from omegaconf.errors import MissingMandatoryValue
 
+    if isinstance(error, OverrideParseException):
+        return PruningError(
+            f"{error.override!r} can't be read, allowed is key=value; brackets are closed, and a value with commas, "
+            "blanks or quotes is quoted itself"
+        )
     if isinstance(error, MissingMandatoryValue):
         return PruningError(f"{error.full_key}: not given, and needed by this choice")
     text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)

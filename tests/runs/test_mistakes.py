@@ -61,8 +61,11 @@ MISTAKES = {
     "device": (["run", "device=gpu"], "device: 'gpu'"),
     "word without a value": (
         ["run", "trials"],
-        "'trials': a word without a value, allowed is key=value, such as trials=",
+        "'trials': a word without a value, allowed is key=value, such as trials=64",
     ),
+    "group without a value": (["run", "modl"], "'modl': a word without a value, allowed is key=value, such as model="),
+    "open bracket": (["run", "space.ratios=[1,.5"], "'space.ratios=[1,.5' can't be read, allowed is key=value"),
+    "nothing after a comma": (["run", "seed=1,"], "'seed=1,' can't be read, allowed is key=value"),
     "folder for a key": (["run", "results/mine"], "'results/mine': a word without a value, allowed is key=value"),
     "baseline family": (["run", "baseline_family=tiel"], "baseline_family: 'tiel' is unknown, did you mean 'tile'?"),
     "space file": (["run", "space=file", "space.path=nowhere.yaml"], "space.path: 'nowhere.yaml' can't be read"),

@@ -95,11 +95,9 @@ def _run(arguments: list[str]) -> int:
 
     if asked_of_hydra(arguments):
         return launched("run", arguments)
-    from explorer.runs.multirun import home
-    from explorer.runs.run import execute
+    from explorer.runs.multirun import execute_where_it_is
 
-    config = single(arguments)
-    execute(config, home(config))
+    execute_where_it_is(single(arguments))
     return 0
 
 
@@ -109,12 +107,10 @@ def _population(arguments: list[str]) -> int:
     if asked_of_hydra(arguments):
         return launched("population", arguments)
     from explorer.analysis.run_folder import RunFolder
-    from explorer.runs.multirun import home
+    from explorer.runs.multirun import execute_where_it_is
     from explorer.runs.population import write_populations
-    from explorer.runs.run import execute
 
-    config = single(arguments, "population")
-    folder = execute(config, home(config))
+    folder = execute_where_it_is(single(arguments, "population"))
     write_populations([RunFolder(folder)], folder)
     return 0
 

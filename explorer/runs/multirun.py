@@ -13,10 +13,11 @@ from explorer.analysis.multirun_folder import BUDGETS, MultirunFolder, error_col
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.composing import swept
 from explorer.runs.config import RESULTS, RunConfig
+from explorer.runs.run import execute
 from explorer.utils.console import console
 from spaces import PruningError
 
-__all__ = ["check_launcher", "home", "plan", "reported"]
+__all__ = ["check_launcher", "execute_where_it_is", "plan", "reported"]
 
 _LAUNCHERS = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
@@ -44,7 +45,16 @@ def check_launcher(overrides: Sequence[str]) -> None:
             raise PruningError(f"hydra/launcher: {name!r} needs pip install 'pruning-spaces[multirun]'")
 
 
-def home(config: RunConfig) -> Path:
+def execute_where_it_is(config: RunConfig) -> Path:
+    """Make a run, or what is left of it, and return its folder: among a multirun's jobs where it was one of them."""
+    root = _home(config)
+    if root == RESULTS:
+        return execute(config, root)
+    with reported(MultirunFolder(root), config):
+        return execute(config, root)
+
+
+def _home(config: RunConfig) -> Path:
     """Return the folder that holds a run's folder: that of a multirun of which it was a job, where there is one.
 
     A job's folder is named as that of the same run alone; where several multiruns have it, the one that ended last

@@ -77,6 +77,7 @@ def test_the_folder_of_a_multirun_tells_its_jobs_and_answers_for_their_runs(expl
     code, out, err = explore("run", *SMALL, "sampler=random", "seed=7", "trials=4")
     assert code == 0, err
     assert len(pd.read_csv(jobs[1] / "trials.csv")) == 4
+    assert pd.read_csv(root / "jobs.csv")["trials"].tolist() == [3, 4]
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])

@@ -75,7 +75,9 @@ def _no_override(word: str, config: str) -> PruningError:
     usual: dict[str, Any] = {key: value for key, value in base.items() if isinstance(value, int)}
     usual |= {group: chosen(group) for group in (GROUPS if "defaults" in base else ())}
     meant = (difflib.get_close_matches(word, usual, n=1, cutoff=0.5) or ["seed"])[0]
-    return PruningError(f"{word!r}: a word without a value, allowed is key=value, such as {meant}={usual[meant]}")
+    # a URL may hold a password
+    shown = word.partition("://")[0]
+    return PruningError(f"{shown!r}: a word without a value, allowed is key=value, such as {meant}={usual[meant]}")
 
 
 def several_values(overrides: Sequence[str]) -> PruningError:
@@ -101,9 +103,11 @@ def _readable(error: Exception, config: str) -> PruningError:
     from omegaconf.errors import MissingMandatoryValue
 
     if isinstance(error, OverrideParseException):
+        # the value may hold a password
+        key = str(error.override).partition("=")[0]
         return PruningError(
-            f"{error.override!r} can't be read, allowed is key=value; brackets are closed, and a value with commas, "
-            "blanks or quotes is quoted itself"
+            f"{key}: its value can't be read, allowed is key=value; brackets are closed, and a value with commas, blanks "
+            "or quotes is quoted itself"
         )
     if isinstance(error, MissingMandatoryValue):
         return PruningError(f"{error.full_key}: not given, and needed by this choice")

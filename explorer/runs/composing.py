@@ -106,8 +106,8 @@ def _readable(error: Exception, config: str) -> PruningError:
         # the value may hold a password
         key = str(error.override).partition("=")[0]
         return PruningError(
-            f"{key}: its value can't be read, allowed is key=value; brackets are closed, and a value with commas, blanks "
-            "or quotes is quoted itself"
+            f"{key}: its value can't be read, allowed is key=value; brackets are closed, and a value with commas or "
+            "blanks is quoted itself"
         )
     if isinstance(error, MissingMandatoryValue):
         return PruningError(f"{error.full_key}: not given, and needed by this choice")

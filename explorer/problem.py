@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 from torch import nn
 
+from explorer.analysis.sensitivity import sensitivity_table
 from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
@@ -223,6 +225,16 @@ class Problem:
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
         return features_of(self.inherited, self.space, self.inherited.calibration)
+
+    @property
+    def sensitivity(self) -> pd.DataFrame:
+        """How much each choice alone changes the predictions, see `explorer.analysis.sensitivity`."""
+        return sensitivity_table(self.space, self.features.changes, self.features.measured)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the features were measured, as a sampler or a baseline asked for them."""
+        return "features" in vars(self)
 
     def search(
         self, study: optuna.Study, plan: Plan, *, executor: Executor | None = None, shared: bool = True

@@ -155,6 +155,14 @@ class Study:
         """Hypervolume of the trials: absolute error times cost relative to dense."""
         return self.problem.scale.hypervolume(self.trials)
 
+    @property
+    def sensitivity(self) -> pd.DataFrame:
+        """One row a choice of the space: how much it alone changes the predictions, measured now where it was not.
+
+        The columns are those of `explorer.analysis.sensitivity.sensitivity_table`.
+        """
+        return self.problem.sensitivity
+
     def frontier_at(self, rung: int) -> pd.DataFrame:
         """Return the frontier of the networks as they were at a lower rung, where errors are those of less training."""
         return frontier_table(self.trials, self.problem.scale, rung)

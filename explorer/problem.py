@@ -192,6 +192,7 @@ class Problem:
             family=family,
             quadratic=self.criterion.row.quadratic,
             timings=lambda recipe: self.timings(recipe, batch=False),
+            changes=lambda: self.features.changes,
         )
 
     def _no_better_than_chance(self) -> str | None:

@@ -212,9 +212,10 @@ class Study:
         Parameters
         ----------
         allocation
-            ``uniform``, ``global``, ``lamp`` or ``erk``: see `explorer.allocations`.
+            ``uniform``, ``global``, ``lamp``, ``erk``, ``threshold`` or ``knapsack``: see
+            `explorer.pruning.allocation`.
         family
-            In a space of several what is allocated: ``channels``, or a granularity.
+            In a space of several what is allocated: ``channels``, or a granularity; ``knapsack`` takes all by default.
         target
             One of FLOPs, parameters, bytes or latency, see `explorer.pruning.allocation.allocate`. What of it was asked
             and achieved is in the candidate's metrics.

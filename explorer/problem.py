@@ -298,7 +298,8 @@ def _blamed(key: str) -> Iterator[None]:
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise a PruningError if no recipe of `space` but the dense network is inside its constraints and `limits`."""
     if all(axis.ratios == (1,) for axis in space.axes):
-        raise PruningError("space: its choices keep everything, nothing is left to explore")
+        why = f" at space.divisor={space.divisor}" if space.divisor > 1 else ""
+        raise PruningError(f"space: its choices keep everything{why}, nothing is left to explore")
     rng = np.random.default_rng(0)
     try:
         # few draws and a local search tell at once in nearly every case

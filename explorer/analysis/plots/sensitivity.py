@@ -116,7 +116,7 @@ def sensitivity_figure(table: pd.DataFrame, *, title: str = "") -> Figure:
             mpl.cm.ScalarMappable(norm, "viridis_r"), ax=list(figure.axes), aspect=8 * sum(heights), pad=0.02
         )
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
-        bar.set_label("change of the predictions / their variance")
+        bar.set_label("change of the predictions / their variance", fontsize=7)
         figure.suptitle(title, x=0.01, ha="left", fontsize=8)
     return figure
 

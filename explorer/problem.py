@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 from torch import nn
 
+from explorer.analysis.sensitivity import sensitivity_table
 from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
@@ -36,6 +38,7 @@ from explorer.search.plan import Plan
 from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
+from explorer.utils.console import steps
 from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
 __all__ = ["Problem", "refuse_empty"]
@@ -146,6 +149,7 @@ class Problem:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
+        steps.info("scoring what can be pruned by %s", criterion.name)
         scores = cached_scores(module, space.network, criterion, batches=data, task=task, folder=cache)
         inherited = Inherited.of(
             module,
@@ -160,6 +164,7 @@ class Problem:
             reconstruction=reconstruction,
         )
         scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
+        steps.info("measuring the dense network")
         made, dense = evaluator(inherited), inherited.meter.dense()
         task.check_direction(dense)
         if isinstance(made, Finetuned):
@@ -190,6 +195,7 @@ class Problem:
             family=family,
             quadratic=self.criterion.row.quadratic,
             timings=lambda recipe: self.timings(recipe, batch=False),
+            changes=lambda: self.features.changes,
         )
 
     def _no_better_than_chance(self) -> str | None:
@@ -223,6 +229,16 @@ class Problem:
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
         return features_of(self.inherited, self.space, self.inherited.calibration)
+
+    @property
+    def sensitivity(self) -> pd.DataFrame:
+        """How much each choice alone changes the predictions, see `explorer.analysis.sensitivity`."""
+        return sensitivity_table(self.space, self.features.changes, self.features.measured)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the features were measured, as a sampler or a baseline asked for them."""
+        return "features" in vars(self)
 
     def search(
         self, study: optuna.Study, plan: Plan, *, executor: Executor | None = None, shared: bool = True
@@ -285,7 +301,8 @@ def _blamed(key: str) -> Iterator[None]:
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise a PruningError if no recipe of `space` but the dense network is inside its constraints and `limits`."""
     if all(axis.ratios == (1,) for axis in space.axes):
-        raise PruningError("space: its choices keep everything, nothing is left to explore")
+        why = f" at space.divisor={space.divisor}" if space.divisor > 1 else ""
+        raise PruningError(f"space: its choices keep everything{why}, nothing is left to explore")
     rng = np.random.default_rng(0)
     try:
         # few draws and a local search tell at once in nearly every case

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["seen_validation", "show_outcome", "write_outcome", "write_pareto"]
+__all__ = ["seen_validation", "show_outcome", "write_outcome", "write_pareto", "write_sensitivity"]
 
 # standard errors by which two errors surely differ
 _SURE = 4
@@ -64,6 +64,7 @@ def write_outcome(
     folder.write_frontier(front)
     _write_recipes(folder, study, front)
     _write_plots(folder, study, front, title, doubts)
+    write_sensitivity(folder, study)
     summary = {
         "trials": len(trials),
         "points": len(front),
@@ -157,6 +158,18 @@ def write_pareto(folder: RunFolder, study: Study, *, title: str, doubts: Sequenc
         save(figure, folder.plot(f"pareto-{cost}"))
 
 
+def write_sensitivity(folder: RunFolder, study: Study) -> None:
+    """Write the table of how much each choice alone changes predictions, and draw it, where that was measured."""
+    # a function of what the run is: once written it stays
+    if not study.problem.has_features or folder.sensitivity() is not None:
+        return
+    from explorer.analysis.plots import save, sensitivity_figure
+
+    title = f"{study.problem.space.network.name}: change by each choice alone"
+    save(sensitivity_figure(study.sensitivity, title=title), folder.plot("sensitivity"))
+    folder.write_sensitivity(study.sensitivity)
+
+
 def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
     """Return a mask of every granularity on the frontier: of the largest layer that has it, at the lowest ratio."""
     from explorer.analysis.plots import MaskPanel
@@ -179,13 +192,16 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
     return panels
 
 
-def show_outcome(folder: RunFolder) -> None:
-    """Print the tables of a run, its hypervolume, why it ended, its plots, and last how good what was asked for is."""
+def show_outcome(folder: RunFolder, *, drawn: bool = False) -> None:
+    """Print the tables of a run, its hypervolume, why it ended, its plots, and last how good what was asked for is.
+
+    Of a population, whose recipes were `drawn` without looking at errors, there is no frontier to show.
+    """
     front, summary = folder.frontier(), folder.summary()
     if front is None or summary is None:
         return
     error = Metric("error", **summary["error"])
-    if len(front):
+    if len(front) and not drawn:
         console.print(frontier_view(front, summary["dense"], error))
     if (baselines := folder.baselines()) is not None:
         console.print(baselines_view(baselines, error))
@@ -200,7 +216,8 @@ def show_outcome(folder: RunFolder) -> None:
     failed = f", {summary['failed']} failed" if summary["failed"] else ""
     volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
     beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""
-    console.print(f"{summary['trials']} trials{failed}, hypervolume {volume:.4f}{beside}{dense}")
+    reached = "" if drawn else f", hypervolume {volume:.4f}{beside}"
+    console.print(f"{summary['trials']} {'recipes' if drawn else 'trials'}{failed}{reached}{dense}")
     again = ", the same command continues" if summary["ended"] in ("interrupted", "timeout") else ""
     why = {"stuck": ": no further recipe inside the limits was found", "exhausted": ": every recipe was evaluated"}
     console.print(f"ended: {summary['ended']}{why.get(summary['ended'], '')}{again}", highlight=False)

@@ -29,6 +29,7 @@ from explorer.runs.identity import HUB, code_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
+from explorer.utils.console import steps
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import accepted, called, locate
 from explorer.utils.modules import device_of
@@ -189,6 +190,7 @@ class Setup:
 
     def _train(self, model: nn.Module) -> None:
         training = self.config.training
+        steps.info("training the dense network for %d epochs, once", training.epochs)
         images = self.shuffled(training.batch_size, training.seed)
         train(
             model.to(self.device),
@@ -230,6 +232,7 @@ class Setup:
         # read once: it may take gigabytes
         model = self.dense() if trained else self.untrained()
         check_tokens(model, self.data)
+        steps.info("tracing %s and checking its units", config.model.factory.name)
         network = trace(model, self.example(device_of(model)), name=config.model.factory.name)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.pruning.allocation.axes import allocated_family
-from explorer.pruning.allocation.table import ALLOCATIONS, allocation
+from explorer.pruning.allocation.choices import CHOOSERS
+from explorer.pruning.allocation.table import ALLOCATIONS, check_allocation
 from explorer.pruning.allocation.targets import TARGETS, check_target, checked_target
-from spaces import PruningError, PruningSpace
+from spaces import PATTERNS, PruningError, PruningSpace, unknown
 
 __all__ = ["Baseline", "asked_baselines", "check_reach"]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One allocation at one target; `family` None is the space's only one."""
+    """One allocation at one target; `family` None is the space's only one, and for ``knapsack`` all."""
 
     allocation: str
     family: str | None
@@ -45,9 +45,9 @@ def asked_baselines(names: Any, targets: Mapping[str, Any], family: Any) -> tupl
         If an allocation is unknown, or a target is no amount.
     """
     if not isinstance(names, list | tuple):
-        raise PruningError(f"baselines: {names!r}, allowed is a list of {', '.join(ALLOCATIONS)}")
+        raise PruningError(f"baselines: {names!r}, allowed is a list of {', '.join([*ALLOCATIONS, *CHOOSERS])}")
     for name in names:
-        allocation(name, "baselines")
+        check_allocation(name, "baselines")
     for metric in TARGETS:
         if not isinstance(targets[metric], list | tuple):
             raise PruningError(f"baseline_targets.{metric}: {targets[metric]!r}, allowed is a list such as [0.5]")
@@ -57,6 +57,9 @@ def asked_baselines(names: Any, targets: Mapping[str, Any], family: Any) -> tupl
         raise PruningError("baseline_targets: every list is empty, needed is a target such as flops: [0.5]")
     if family is not None and not isinstance(family, str):
         raise PruningError(f"baseline_family: {family!r}, allowed is the name of a granularity or channels")
+    allowed = ("channels", *PATTERNS)
+    if family is not None and family.partition("(")[0] not in allowed:
+        raise unknown("baseline_family", family, allowed)
     asked_of = [(metric, value) for metric in TARGETS for value in targets[metric]]
     return tuple(dict.fromkeys(Baseline(name, family, *target) for name in names for target in asked_of))
 
@@ -69,5 +72,5 @@ def check_reach(space: PruningSpace, asked: Sequence[Baseline]) -> None:
     PruningError
         If an exact target is out of reach, or the family is unknown or needed.
     """
-    for metric, amount, family in dict.fromkeys((one.metric, one.asked, one.family) for one in asked):
-        check_target(space, {metric: amount}, allocated_family(space, family, "baseline_family"), "baseline_targets")
+    for one in asked:
+        check_target(space, one.allocation, {one.metric: one.asked}, one.family, "baseline_targets")

@@ -18,6 +18,7 @@ import spaces
 
 if TYPE_CHECKING:
     from explorer.api import explore
+    from explorer.data.language import language
     from explorer.data.task import Task, classification, regression
     from explorer.export.files import load, save
     from explorer.populations import Populations, population
@@ -31,6 +32,7 @@ __all__ = [
     "Task",
     "classification",
     "explore",
+    "language",
     "load",
     "population",
     "regression",
@@ -51,6 +53,7 @@ _HOMES = {
     "Task": "explorer.data.task",
     "classification": "explorer.data.task",
     "explore": "explorer.api",
+    "language": "explorer.data.language",
     "load": "explorer.export.files",
     "population": "explorer.populations",
     "regression": "explorer.data.task",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -20,10 +21,19 @@ __all__ = [
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """Return the model's output on a tensor, a tuple of positional or a mapping of keyword arguments."""
+    """Return the model's output on a tensor, a tuple of positional or a mapping of keyword arguments.
+
+    Models of transformers return no keys and values for a next token: nothing that is explored reads them.
+    """
+    more = {"use_cache": False} if _returns_cache(model) else {}
     if isinstance(example, Mapping):
-        return model(**example)
-    return model(*example) if isinstance(example, tuple) else model(example)
+        return model(**{**more, **example})
+    return model(*example, **more) if isinstance(example, tuple) else model(example, **more)
+
+
+def _returns_cache(model: nn.Module) -> bool:
+    config = getattr(model, "config", None)
+    return getattr(config, "use_cache", None) is True and "use_cache" in signature(model.forward).parameters
 
 
 @contextmanager

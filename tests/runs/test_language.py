@@ -51,7 +51,9 @@ def test_a_language_model_is_explored_exported_and_loaded(explore, folder: Path,
     module = explorer.load(target)
     metrics = json.loads((target / "model.json").read_text())["metrics"]
     ids = explorer.data.load_tokens("texts.txt", tokenizer="llama", length=32).test.inputs["input_ids"]
-    nll = torch.nn.functional.cross_entropy(module(input_ids=ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    with torch.no_grad():
+        logits = module(input_ids=ids).logits[:, :-1]
+    nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
     assert float(nll) == pytest.approx(metrics["test_error"], rel=1e-5)
     assert metrics["test_perplexity"] == pytest.approx(math.exp(metrics["test_error"]))
 
@@ -81,3 +83,16 @@ def test_a_tokenizer_that_does_not_fit_is_one_line(explore, folder: Path, keys: 
     code, _, err = explore("run", *keys, "data.path=others.pt")
     assert code == 2
     assert "data.tokenizer: it makes token 29, and the model knows 0 to 23" in err
+
+
+def test_what_is_minimised_can_be_the_divergence_from_the_dense_network(explore, folder: Path, keys: list[str]) -> None:
+    quick = ["trials=3", "ladder=0", "sampler=random", "evaluator=inherit", *QUICK]
+    code, _, err = explore("run", *keys, *quick, "task.metric=kl", "name=divergence")
+    assert code == 0, err
+    run = folder / "results" / "divergence"
+    trials, summary = pd.read_parquet(run / "trials.parquet"), json.loads((run / "summary.json").read_text())
+    assert summary["error"]["label"] == "validation divergence from the dense network (nats a token)"
+    assert summary["dense"]["error"] == 0
+    assert summary["dense"]["test_error"] == 0
+    assert (trials["error"] > 0).all()
+    assert (trials["loss"] > trials["error"]).all()

@@ -1,0 +1,104 @@
+"""Pruned language models generate, with a cache and without, the tokens of the masked network; also when loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import explorer
+from explorer.export.files import save
+from explorer.pruning.criteria import score
+from explorer.pruning.pruner import Pruner
+from explorer.tracing import trace
+from explorer.tracing.verification.masking import masked
+from spaces import Recipe
+from tests.support import foreign
+from tests.support.language import llama
+
+pytestmark = pytest.mark.skipif(foreign.missing("transformers"), reason="no transformers")
+# as torchvision asks for when transformers imports it
+OPERATORS = foreign.declare_operators()
+
+PROMPT = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+HALVED = {"granularity": "element", "per": "output", "ratio": 0.5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("llama")
+    # tied embeddings, as small models have them
+    llama(path, layers=3, tie_word_embeddings=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pruner(folder: Path) -> Pruner:
+    model = explorer.models.transformers(architecture=str(folder), task="causal-lm", pretrained=True)
+    network = trace(model, {"input_ids": PROMPT})
+    return Pruner(model, network, score(model, network))
+
+
+def tokens(model: Any, *, cache: bool) -> Tensor:
+    mask = torch.ones_like(PROMPT)
+    return model.generate(PROMPT, attention_mask=mask, max_new_tokens=12, do_sample=False, use_cache=cache)
+
+
+@pytest.mark.parametrize("blocks", [[], ["model.layers.0"], ["model.layers.1"]], ids=["none", "first", "middle"])
+def test_what_is_generated_is_that_of_the_masked_network(pruner: Pruner, blocks: list[str], tmp_path: Path) -> None:
+    recipe = Recipe.of(
+        {"model.layers.1.self_attn.q_proj": 0.5, "model.layers.2.mlp.gate_proj": 0.5, "model.embed_tokens": 0.75},
+        {"model.layers.2.self_attn.o_proj": HALVED},
+        blocks,
+    ).canonical(pruner.network)
+    module, masks = pruner(recipe)
+    reference: Any = masked(pruner.model, pruner.network, pruner.kept(recipe))
+    keep = masks["model.layers.2.self_attn.o_proj"][1].keep[0].T
+    kept = pruner.kept(recipe)["model.embed_tokens"]
+    with torch.no_grad():
+        # of the residual channels that stay
+        reference.get_parameter("model.layers.2.self_attn.o_proj.weight")[kept] *= keep
+    for name in blocks:
+        reference.set_submodule(name, _Through(reference.get_submodule(name)))
+    expected = tokens(reference, cache=False)
+    assert expected.shape == (2, 17)
+    assert torch.equal(tokens(module, cache=False), expected)
+    assert torch.equal(tokens(module, cache=True), expected)
+    arguments = {"architecture": str(pruner.model.config.name_or_path), "task": "causal-lm"}
+    save(
+        module,
+        recipe,
+        pruner.network,
+        tmp_path,
+        masks=masks,
+        factory="explorer.models.transformers",
+        arguments=arguments,
+    )
+    again = explorer.load(tmp_path)
+    assert torch.equal(tokens(again, cache=True), expected)
+
+
+def test_what_a_model_would_cache_is_no_output_of_it() -> None:
+    model = llama(layers=1)
+    assert model.config.use_cache
+    units = trace(model, {"input_ids": PROMPT}).units
+    assert [unit.name for unit in units] == [
+        "model.embed_tokens",
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.0.mlp.gate_proj",
+    ]
+    assert model.config.use_cache
+
+
+class _Through(nn.Module):
+    """Returns what a layer is given; its attributes are the layer's, which the model around it asks for."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.attention_type = getattr(layer, "attention_type", None)
+
+    def forward(self, hidden_states: Tensor, **_: Any) -> Tensor:
+        return hidden_states

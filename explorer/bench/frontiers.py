@@ -42,8 +42,9 @@ def frontiers(config: dict[str, Any]) -> list[Measured]:
 
     Channels are searched by the default sampler. ``results/bench/frontiers/MODEL-EVALUATOR-KEY-SEED.csv`` has one row
     a trial: ``flops`` and ``params`` relative to dense, ``error`` on validation, ``hypervolume`` so far and, of the
-    best within every twentieth of the FLOPs, ``test_error``, which chooses nothing; it is not made again. What ``reconstruct`` finds within every share
-    is fine-tuned from there, a file likewise. All of them together, their table and their figure are written beside.
+    best within every twentieth of the FLOPs, ``test_error``, which chooses nothing; it is not made again. What
+    ``reconstruct`` finds within every share is fine-tuned from there, a file likewise. All of them together, their
+    table and their figure are written beside.
 
     Raises
     ------

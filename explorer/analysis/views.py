@@ -22,7 +22,7 @@ _LATENCIES = {
 }
 
 
-def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric) -> Table:
+def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric, runtime: str = "torch") -> Table:
     """Return the frontier as a table to print, the dense network last.
 
     Parameters
@@ -33,9 +33,12 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
         The dense network's metrics and costs; its latency is the median of those measured beside the points.
     error
         How errors are shown.
+    runtime
+        What the latencies were measured in.
     """
-    table = Table(title="frontier", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
     latencies = {key: header for key, header in _LATENCIES.items() if key in front}
+    title = f"frontier, latency in {runtime}" if latencies and runtime != "torch" else "frontier"
+    table = Table(title=title, title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
     headers = [
         "trial",
         error.label.removeprefix("validation "),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from explorer.pruning.sparse import Executed, execute
 from explorer.pruning.surgery.skeleton import copied
 from explorer.search.jobs import OverBudgetError
 from explorer.utils.modules import device_of, run
-from explorer.utils.runtimes import forward_of
+from explorer.utils.runtimes import Ready, ready
 from explorer.utils.timing import in_turns
 from spaces import Network, Recipe
 
@@ -62,8 +62,8 @@ class Meter:
     _channels_last: bool = field(init=False)
     # which form of a layer is fastest, found once for every pattern and shape
     _forms: dict[Any, tuple[str, str]] = field(init=False, default_factory=dict)
-    # the dense network in a runtime that has to be made ready, by kind of latency
-    _ready: dict[str, Callable[[], object]] = field(init=False, default_factory=dict)
+    # the dense network in the runtime, made ready when it is first timed
+    _ready: Ready | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
@@ -78,7 +78,7 @@ class Meter:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what other processes are sent: they make runtimes ready themselves."""
-        return {**vars(self), "_ready": {}}
+        return {**vars(self), "_ready": None}
 
     def prepared(self, module: nn.Module) -> nn.Module:
         """Return a module as all are measured: in eval mode, and in the batches' memory layout."""
@@ -116,7 +116,7 @@ class Meter:
         """
         metrics = _metrics(self.task.evaluate(self.model, self.validation))
         if self.latency is not None:
-            (timing,) = in_turns([self._dense("latency", head(self.validation[0][0], 1))])
+            (timing,) = in_turns([self._dense_ready()(self._one())])
             metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
         return metrics
 
@@ -133,7 +133,7 @@ class Meter:
         metrics = self.timings(module, masks, batch=False)
         excess = self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])
         if limited and excess > 0:
-            raise OverBudgetError(excess)
+            raise OverBudgetError(excess, metrics)
         return metrics
 
     def realised(self, recipe: Recipe, masks: Masks) -> dict[str, float]:
@@ -150,11 +150,13 @@ class Meter:
         """
         whole = self.validation[0][0]
         out: dict[str, float] = {}
-        for name, inputs in [("latency", head(whole, 1))] + ([("latency_batch", whole)] if batch else []):
-            executed = execute(module, masks if self.runtime == "torch" else {}, inputs, known=self._forms)
-            contestants = [self._forward(executed.module, inputs), self._dense(name, inputs)]
-            if masks and self.runtime == "torch":
-                contestants.append(self._forward(module, inputs))
+        patterns = masks if self.runtime == "torch" else {}
+        plain, beside = ready(self.runtime, module, self._one()), self._dense_ready()
+        for name, inputs in [("latency", self._one())] + ([("latency_batch", whole)] if batch else []):
+            # which form of a layer is fastest depends on the inputs
+            executed = execute(module, patterns, inputs, known=self._forms)
+            fastest = ready("torch", executed.module, inputs) if patterns else plain
+            contestants = [fastest(inputs), beside(inputs)] + ([plain(inputs)] if patterns else [])
             small, dense, *rest = in_turns(contestants)
             ratio = small.over(dense)
             out |= {
@@ -172,14 +174,24 @@ class Meter:
             out |= {} if energies is None else {f"{name.replace('latency', 'energy')}_mj": energies}
         return out
 
-    def _forward(self, module: nn.Module, inputs: Any) -> Callable[[], object]:
-        return forward_of(self.runtime, module, inputs)
+    def check_runtime(self) -> None:
+        """Check that the dense network runs in the meter's runtime, so that it shows before a search.
 
-    def _dense(self, name: str, inputs: Any) -> Callable[[], object]:
-        """Return what runs the dense network, made ready once."""
-        if name not in self._ready:
-            self._ready[name] = self._forward(self.model, inputs)
-        return self._ready[name]
+        Raises
+        ------
+        PruningError
+            If it does not.
+        """
+        self._dense_ready()
+
+    def _one(self) -> Any:
+        """Return the input whose latency is measured."""
+        return head(self.validation[0][0], 1)
+
+    def _dense_ready(self) -> Ready:
+        if self._ready is None:
+            self._ready = ready(self.runtime, self.model, self._one())
+        return self._ready
 
     def _energy(self, module: nn.Module, inputs: Any) -> float | None:
         """Return millijoules a forward pass, where the machine tells."""

@@ -30,7 +30,7 @@ from explorer.utils.modules import device_of
 from explorer.utils.programs import OnnxModule, Program, program_of
 from explorer.utils.quiet import quiet
 from explorer.utils.runtime_names import ONNX, RUNTIMES, missing
-from explorer.utils.runtimes import forward_of, openvino_forward
+from explorer.utils.runtimes import openvino_ready, ready
 from explorer.utils.timing import Timing, in_turns
 from spaces import COSTS, Network, PruningError, Recipe
 
@@ -260,24 +260,24 @@ class _Work:
         it, one = self.it, self.one
         device = device_of(self.module)
         here = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, one)
-        ready: dict[tuple[str, str], Any] = {
-            ("torch", "small"): forward_of("torch", execute(it.module, it.masks, here).module, here),
-            ("torch", "dense"): forward_of("torch", it.dense, here),
+        turns = {
+            ("torch", "small"): ready("torch", execute(it.module, it.masks, here).module, here)(here),
+            ("torch", "dense"): ready("torch", it.dense, here)(here),
         }
         if onnx is not None:
             named = onnx.named(one)
-            ready["onnxruntime", "small"] = lambda: onnx.session.run(None, named)
+            turns["onnxruntime", "small"] = lambda: onnx.session.run(None, named)
             try:
-                ready["onnxruntime", "dense"] = forward_of("onnxruntime", it.dense, here)
+                turns["onnxruntime", "dense"] = ready("onnxruntime", it.dense, here)(here)
             except PruningError as error:
                 self.notes.append(f"of the dense network: {error}")
             if quantised is not None:
-                ready["int8", "small"] = lambda: quantised.session.run(None, named)
+                turns["int8", "small"] = lambda: quantised.session.run(None, named)
             path = self.folder / "openvino.xml"
             if path.exists():
-                ready["openvino", "small"] = openvino_forward(path, named)
-                ready["openvino", "dense"] = forward_of("openvino", it.dense, here)
-        found = dict(zip(ready, in_turns(list(ready.values())), strict=True))
+                turns["openvino", "small"] = openvino_ready(path, onnx)(one)
+                turns["openvino", "dense"] = ready("openvino", it.dense, here)(here)
+        found = dict(zip(turns, in_turns(list(turns.values())), strict=True))
         return {
             name: (timing, found.get((name, "dense"))) for (name, which), timing in found.items() if which == "small"
         }

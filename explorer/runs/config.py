@@ -11,7 +11,7 @@ from typing import Any
 
 from explorer.analysis.run_folder import RunFolder
 from explorer.evaluation.budgets import LatencyLimit, split_budget
-from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
+from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, LatencySettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose, several_values
@@ -163,7 +163,7 @@ class RunConfig:
     warm_start: Sequence[Path]
     limits: Budget
     latency: LatencyLimit
-    latency_seconds: float | None
+    timing: LatencySettings
     baselines: Sequence[Baseline]
     executor: Mapping[str, Any]
     storage: StorageSettings
@@ -193,7 +193,7 @@ class RunConfig:
         evaluator = EvaluatorSettings.of(given["evaluator"])
         finetuning = _finetuning(given["finetuning"])
         check_executor(given["executor"])
-        checked_number("latency.seconds", given["latency"]["seconds"], least=0, whole=False, optional=True)
+        timing = parsed(LatencySettings, "latency", given["latency"])
         path = given["data"].get("path")
         if path is not None and not Path(str(path)).is_dir():
             raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
@@ -228,7 +228,7 @@ class RunConfig:
             _warm_start(given["sampler"].get("warm_start", [])),
             limits,
             latency,
-            given["latency"]["seconds"],
+            timing,
             asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),

@@ -12,6 +12,7 @@ from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.views import baselines_view, final_line, final_view, frontier_view
 from explorer.search.metrics import Metric
 from explorer.utils.console import console
+from explorer.utils.runtime_names import RUNTIMES
 from spaces import COSTS
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def write_outcome(
     ended: str,
     title: str,
     doubts: Sequence[str],
+    runtime: str | None = None,
 ) -> None:
     """Write the files of a run, each at once.
 
@@ -55,6 +57,8 @@ def write_outcome(
         Of the plots.
     doubts
         Sentences on what makes the numbers doubtful, for the summary, the screen and the plots' captions.
+    runtime
+        What the frontier's latencies were measured in; None where they were not.
     """
     from explorer.search.rungs import agreement
 
@@ -74,6 +78,7 @@ def write_outcome(
         "error": {"label": scale.error.label, "scale": scale.error.scale},
         "dense": {name: value for name, value in dense.items() if not math.isnan(value)},
         "warnings": doubts,
+        "runtime": runtime,
         "tau": {rungs: vars(found) for rungs, found in agreement(study.records).items()},
     }
     # last, because its presence says that the run ended
@@ -186,7 +191,7 @@ def show_outcome(folder: RunFolder) -> None:
         return
     error = Metric("error", **summary["error"])
     if len(front):
-        console.print(frontier_view(front, summary["dense"], error))
+        console.print(frontier_view(front, summary["dense"], error, RUNTIMES[summary.get("runtime") or "torch"][0]))
     if (baselines := folder.baselines()) is not None:
         console.print(baselines_view(baselines, error))
     if (final := folder.final()) is not None:

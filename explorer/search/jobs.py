@@ -50,7 +50,7 @@ class Result:
     reason
         Why it failed, in one line.
     excess
-        By which share a measured latency is over the budget; nothing else was measured then.
+        By which share a measured latency is over the budget; the metrics are those of the latency then.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -59,11 +59,12 @@ class Result:
 
 
 class OverBudgetError(PruningError):
-    """A candidate's measured latency exceeds the budget by the share `excess`."""
+    """A candidate's measured latency exceeds the budget by the share `excess`; `metrics` are what was measured."""
 
-    def __init__(self, excess: float) -> None:
+    def __init__(self, excess: float, metrics: Mapping[str, float] | None = None) -> None:
         super().__init__(f"latency: {excess:.0%} over the budget")
         self.excess = excess
+        self.metrics = metrics or {}
 
 
 Evaluate = Callable[[Job], Mapping[str, float]]
@@ -92,7 +93,7 @@ def attempt(evaluate: Evaluate, job: Job) -> Result:
     try:
         return Result(dict(evaluate(job)))
     except OverBudgetError as over:
-        return Result(excess=over.excess)
+        return Result(dict(over.metrics), excess=over.excess)
     except Exception as error:
         return Result(reason=reason_of(error))
 

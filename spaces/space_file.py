@@ -16,8 +16,9 @@ from spaces.granularity import (
     checked_pattern_ratio,
     checked_ratio,
 )
+from spaces.recipe import Recipe
 
-__all__ = ["PARTS", "Entry", "SpaceFile"]
+__all__ = ["PARTS", "Around", "Entry", "SpaceFile"]
 
 PARTS = ("channels", "weights", "blocks")
 """The lists of a space file, in the order in which axes stand."""
@@ -37,13 +38,38 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Around:
+    """The recipe in the middle of a space, and how many steps from it choices may be, see `spaces.neighbourhood`."""
+
+    recipe: Recipe
+    radius: int
+
+    @classmethod
+    def parse(cls, given: Any) -> Around:
+        """Return what ``around: {recipe: ..., radius: 2}`` of a space file says.
+
+        Raises
+        ------
+        PruningError
+            If a key is unknown or missing, the recipe is none, or the radius is no whole number of 0 or more.
+        """
+        if not isinstance(given, Mapping) or set(given) != {"recipe", "radius"}:
+            raise PruningError(f"space.around: {given!r}, allowed is a mapping with recipe and radius")
+        radius = given["radius"]
+        if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
+            raise PruningError(f"space.radius: {radius!r}, allowed is a whole number >= 0")
+        return cls(Recipe.from_dict(given["recipe"]), radius)
+
+
+@dataclass(frozen=True)
 class SpaceFile:
-    """The entries of each of `PARTS`, and the constraints."""
+    """The entries of each of `PARTS`, the constraints, and the recipe that all choices lie around."""
 
     channels: tuple[Entry, ...] = ()
     weights: tuple[Entry, ...] = ()
     blocks: tuple[Entry, ...] = ()
     constraints: Budget = field(default_factory=Budget)
+    around: Around | None = None
 
     @classmethod
     def parse(cls, config: Any) -> SpaceFile:
@@ -57,12 +83,14 @@ class SpaceFile:
         if not isinstance(config, Mapping):
             raise PruningError(f"space: expected a mapping with {', '.join(PARTS)}, constraints; got {config!r}")
         for key in config:
-            if key not in (*PARTS, "constraints"):
-                raise unknown("space", key, [*PARTS, "constraints"])
+            if key not in (*PARTS, "constraints", "around"):
+                raise unknown("space", key, [*PARTS, "constraints", "around"])
         parts = {part: _entries(part, config[part]) for part in PARTS if config.get(part)}
         if not parts:
             raise PruningError(f"space: nothing to choose, expected a list in {', '.join(PARTS)}")
-        return cls(**parts, constraints=Budget.parse(config.get("constraints") or {}, "space.constraints"))
+        limits = Budget.parse(config.get("constraints") or {}, "space.constraints")
+        middle = config.get("around")
+        return cls(**parts, constraints=limits, around=None if middle is None else Around.parse(middle))
 
     def first(self, part: str, name: str) -> int | None:
         """Return the place of the first entry of a list whose glob matches `name`."""

@@ -16,6 +16,7 @@ from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.identity import HUB, default_name, identity, model_name
+from explorer.runs.recipes import self_contained
 from explorer.runs.validation import check_keys
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor
@@ -180,6 +181,7 @@ class RunConfig:
             One line that names the key, what was given and what is allowed.
         """
         check_keys(given)
+        given = self_contained(given)
         limits, latency = split_budget(given["budget"])
         for key in ("ratios", "channel_ratios"):
             if not isinstance(given["space"].get(key, []), list):

@@ -20,7 +20,7 @@ HUB = "hub"
 """What stands for the weights of the model's own library in ``model.weights``."""
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = (
-    "trials", "n", "proxies", "timeout", "name", "device", "storage", "executor", "final", "latency",
+    "trials", "n", "proxies", "recipe", "timeout", "name", "device", "storage", "executor", "final", "latency",
     "baselines", "baseline_targets", "baseline_family",
 )  # fmt: skip
 

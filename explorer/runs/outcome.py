@@ -73,7 +73,8 @@ def write_outcome(
         "points": len(front),
         "ended": ended,
         "hypervolume": study.hypervolume,
-        "hypervolume_ladder": _ladder(trials, scale),
+        # one recipe alone is no ladder
+        "hypervolume_ladder": _ladder(trials, scale) if study.problem.space.size > 1 else None,
         "failed": int((trials["state"] == "FAIL").sum()),
         "error": {"label": scale.error.label, "scale": scale.error.scale},
         "dense": {name: value for name, value in dense.items() if not math.isnan(value)},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["seen_validation", "show_outcome", "write_outcome", "write_pareto"]
+__all__ = ["notes_of", "seen_validation", "show_outcome", "write_outcome", "write_pareto"]
 
 # standard errors by which two errors surely differ
 _SURE = 4
@@ -119,6 +119,20 @@ def _write_recipes(folder: RunFolder, study: Study, front: pd.DataFrame) -> None
         cost = f"{int(row['flops']):,} multiply-adds ({row['flops_ratio']:.4f} of dense)"
         folder.write_recipe(folder.point(row["trial"]), recipe, f"error {row['error']:.4f}, {cost}")
     folder.drop_points([folder.point(trial) for trial in front["trial"]])
+
+
+def notes_of(folder: RunFolder, study: Study) -> dict[int, str]:
+    """Return for the trials on the frontier, by Optuna's numbers, what a dashboard shows of each in Markdown."""
+    error, notes = study.problem.scale.error, {}
+    for _, row in study.frontier.iterrows():
+        record, trial = study.records[int(row["trial"])], int(row["trial"])
+        recipe = study.problem.space.recipe(record.row).to_yaml()
+        notes[record.number] = (
+            f"On the frontier of {len(study.records)} trials, trial {trial} in its tables: {error.label} "
+            f"{error.text(row['error'])} at {row['flops_ratio']:.3f} of the multiply-adds.\n\n"
+            f"```yaml\n{recipe}```\n\n`explore export {folder} --trial {trial} --out DIR`\n"
+        )
+    return notes
 
 
 def _write_plots(folder: RunFolder, study: Study, front: pd.DataFrame, title: str, doubts: Sequence[str]) -> None:

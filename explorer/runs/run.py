@@ -22,7 +22,7 @@ from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.latency import other_runtime, with_latency
 from explorer.runs.logs import early_log, interruptible, logging_to
-from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
+from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
@@ -114,7 +114,7 @@ class _Run:
 
         `early` holds what was logged before the folder was there; a `finished` run lacks baselines or retrained points.
         """
-        from explorer.search.storage import journal, open_study
+        from explorer.search.storage import journal, open_study, write_notes
         from explorer.study import Study
 
         # a finished run needs no workers
@@ -130,6 +130,8 @@ class _Run:
             self._say(plan, len(search.records))
             try:
                 ended = "finished" if finished else self._search(search, plan)
+                if not finished:
+                    write_notes(study, notes_of(self.folder, Study(self.problem, search.records)))
                 if finished and other_runtime(self.folder, self.config.timing):
                     summary = self.folder.summary()
                     self._write(Study(self.problem, search.records), ended if summary is None else summary["ended"])

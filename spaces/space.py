@@ -82,6 +82,9 @@ class PruningSpace:
             nothing, or two writers of a unit are given different choices.
         """
         file = SpaceFile.parse(config)
+        if file.around is not None:
+            # names that the network has not are named by the recipe, not by what the space made of them
+            file.around.recipe.canonical(network)
         axes, skipped = bind(network, file)
         space = cls(network, axes, file.constraints, skipped)
         return space if file.around is None else space.around(file.around.recipe, file.around.radius)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 from torch import nn
@@ -22,7 +23,9 @@ from explorer.pruning.patterns import Masks, check_same
 from explorer.pruning.sparse import Executed
 from explorer.pruning.surgery.skeleton import copied
 from explorer.search.metrics import Metric
-from explorer.utils.modules import device_of
+from explorer.utils.fingerprints import fingerprint
+from explorer.utils.keywords import known_keywords
+from explorer.utils.modules import device_of, tensors_of
 from spaces import Recipe
 
 __all__ = ["Candidate"]
@@ -57,6 +60,17 @@ class Candidate:
     error: Metric
     factory: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    # the modules that were built and are still there, and what their tensors were then
+    _built: WeakKeyDictionary[nn.Module, str] = field(
+        init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what was built stays with the process that did
+        return vars(self) | {"_built": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_built": WeakKeyDictionary()})
 
     def __repr__(self) -> str:
         cost, error = self.metrics["flops_ratio"], self.metrics["error"]
@@ -64,9 +78,9 @@ class Candidate:
 
     def build(self) -> nn.Module:
         """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""
-        # of a frozen dataclass: `save` says then that what was trained since is given as a module
-        vars(self)["_built"] = True
-        return self._masked()[0]
+        module = self._masked()[0]
+        self._built[module] = fingerprint(tensors_of(module))
+        return module
 
     def executed(self) -> Executed:
         """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
@@ -75,6 +89,7 @@ class Candidate:
     def _masked(self) -> tuple[nn.Module, Masks]:
         return self.evaluator.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluator.rungs) - 1)))
 
+    @known_keywords
     def save(
         self,
         folder: str | Path,
@@ -110,6 +125,11 @@ class Candidate:
             If the folder holds anything but an export or can't be written, the module is not this recipe's, or int8 is
             asked for and ONNX Runtime is not installed. What else can't be written is a warning.
 
+        Warns
+        -----
+        UserWarning
+            If no module is given, and one that `build` returned has other weights or statistics since.
+
         Examples
         --------
         ``small = best.build()``, training of ``small``, ``best.save("small", module=small)``.
@@ -137,10 +157,12 @@ class Candidate:
             check_same(module, written, meter.network, masks)
             written = copied(module).to(device_of(meter.model)).eval()
             metrics |= meter.measured(written)
-        elif vars(self).get("_built"):
+        elif any(fingerprint(tensors_of(built)) != before for built, before in self._built.items()):
             warnings.warn(
-                "the sub-network is written as it was measured; save(folder, module=...) writes one trained since",
-                stacklevel=3,
+                "a module that build() returned was changed since, and the sub-network is written as it was measured; "
+                "save(folder, module=...) writes one trained since",
+                # past `save` and its check of keywords
+                stacklevel=4,
             )
         inherited = evaluator.inherited if isinstance(evaluator, Finetuned) else evaluator
         shipment = Shipment(

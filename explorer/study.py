@@ -25,6 +25,7 @@ from explorer.problem import Problem
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.utils.checks import checked_number
+from explorer.utils.keywords import known_keywords
 from spaces import PruningError, Recipe, unknown
 
 __all__ = ["Study"]
@@ -72,6 +73,7 @@ class Study:
         """Hypervolume of the trials: absolute error times cost relative to dense."""
         return self.problem.scale.hypervolume(self.trials)
 
+    @known_keywords
     def frontier_at(self, rung: int) -> pd.DataFrame:
         """Return the frontier of the networks as they were at a lower rung, where errors are those of less training."""
         return frontier_table(self.trials, self.problem.scale, rung)
@@ -100,6 +102,7 @@ class Study:
         front = self._timed(self._front(rung), limits)
         return self._point(best_within(front, self.problem.dense, limits, error=self.problem.scale.error))
 
+    @known_keywords
     def knee(self, *, rung: int | None = None) -> Candidate:
         """Return the sub-network at the frontier's knee, see `explorer.analysis.selection.knee`.
 
@@ -115,6 +118,7 @@ class Study:
         """
         return self._point(knee(self._front(rung), self.problem.scale.columns[-1]))
 
+    @known_keywords
     def candidate(self, trial: int) -> Candidate:
         """Return the sub-network of a trial, as it was at the highest rung that it ended well.
 
@@ -225,6 +229,7 @@ class Study:
             finetuned, recipes, test, seeds=asked.seeds, epochs=asked.epochs, folder=folder, on_training=on_training
         )
 
+    @known_keywords
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""
         costs = [key for key, metric in METRICS.items() if metric.cost]

@@ -21,6 +21,7 @@ from explorer.pruning.sparse import execute
 from explorer.pruning.sparse.encoding import decode, encode
 from explorer.pruning.surgery import Surgeon
 from explorer.utils.files import atomic
+from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import tensors_of
 from explorer.utils.programs import Program, program_of
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, first_line
@@ -28,6 +29,7 @@ from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, first_li
 __all__ = ["load", "save", "write"]
 
 
+@known_keywords
 def save(
     module: nn.Module,
     recipe: Recipe,
@@ -130,6 +132,7 @@ def write(
         temporary.write_text(json.dumps(record, indent=1, default=_number) + "\n")
 
 
+@known_keywords
 def load(
     folder: str | Path,
     *,
@@ -180,8 +183,9 @@ def load(
     if model is None and factory is None:
         if not trust:
             raise PruningError(
-                f"folder: {str(folder)!r} holds a program, and reading one may run code of who wrote it; if you trust "
-                "them, say load(folder, trust=True), else give the model itself: load(folder, model=...)"
+                f"folder: {str(folder)!r} holds a program, as its model was given as an instance: load(folder, "
+                "model=Net()), of the model's class, is a module to train; load(folder, trust=True) is that program, "
+                "for inference alone, and reading it may run code of who wrote it"
             )
         return load_program(folder / "program.pt2")
     if model is None:

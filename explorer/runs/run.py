@@ -21,7 +21,7 @@ from explorer.runs.config import RunConfig
 from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.latency import other_runtime, with_latency
-from explorer.runs.logs import early_log, interruptible, logging_to
+from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
 from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
@@ -76,14 +76,14 @@ def execute(config: RunConfig, root: Path) -> Path:
     whole = whole and not other_runtime(folder, config.timing)
     if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
-        show_outcome(folder)
+        show_outcome(folder, drawn=config.plan.drawing is not None)
         return folder.path
     check_installed(config.executor)
     if folder.there:
         # before anything long is loaded
         with folder.lock():
             pass
-    with early_log() as early:
+    with early_log() as early, steps_shown():
         return _Run(config, folder).drive(early, finished=finished)
 
 
@@ -128,6 +128,7 @@ class _Run:
             self._write_config()
             search = self.problem.search(study, plan, executor=executor, shared=self.storage is not None)
             self._say(plan, len(search.records))
+            ended = ""
             try:
                 ended = "finished" if finished else self._search(search, plan)
                 if not finished:
@@ -141,8 +142,9 @@ class _Run:
                     self._final(Study(self.problem, search.records))
                     self._proxies(Study(self.problem, search.records))
             finally:
-                if search.records:
-                    show_outcome(self.folder)
+                # one without any says that the same command goes on
+                if search.records or ended == "timeout":
+                    show_outcome(self.folder, drawn=plan.drawing is not None)
         return self.folder.path
 
     def _plan(self) -> Plan:
@@ -237,15 +239,16 @@ class _Run:
 
     def _remark(self, records: list[Record]) -> str:
         from explorer.search.frontier import hypervolume
+        from explorer.search.rungs import at_highest
 
-        inputs = [record.metrics.get("validation_inputs", 0.0) for record in records]
-        # as the frontier, of what saw all of them
-        pairs = zip(records, inputs, strict=True)
-        values = [record.values for record, seen in pairs if record.values is not None and seen == max(inputs)]
-        volume = hypervolume(values, self.problem.scale.reference)
+        here = at_highest(records)
+        volume = hypervolume(
+            [record.values for record in here if record.values is not None], self.problem.scale.reference
+        )
+        rung = f" of rung {here[0].rung}" if here and len(self.problem.evaluator.rungs) > 1 else ""
         # none where all so far were over a limit on the latency
         failed = f", failed: {records[-1].reason}" if records and records[-1].values is None else ""
-        return f"hypervolume {volume:.4f}{failed}"
+        return f"hypervolume{rung} {volume:.4f}{failed}"
 
     def _write_config(self) -> None:
         import torch

@@ -11,7 +11,7 @@ from rich.table import Table
 from explorer.analysis.multirun_folder import BUDGETS, error_column
 from explorer.search.metrics import METRICS, Metric
 
-__all__ = ["baselines_view", "export_line", "final_line", "final_view", "frontier_view", "jobs_view"]
+__all__ = ["FAR_APART", "baselines_view", "export_line", "final_line", "final_view", "frontier_view", "jobs_view"]
 
 # of one input and of a batch, each beside its ratio to the dense network's
 _LATENCIES = {
@@ -180,8 +180,8 @@ def _with_deviation(row: pd.Series, error: Metric) -> str:
     return error.text(row["test_error"]) + (f" ± {deviation}" if deviation else "")
 
 
-# of the interquartile range over the median: such a latency is no number to compare with others
-_FAR_APART = 0.15
+FAR_APART = 0.15
+"""Of the interquartile range over the median: such a latency is no number to compare with others."""
 
 
 def _latency(row: pd.Series, key: str) -> str:
@@ -191,7 +191,7 @@ def _latency(row: pd.Series, key: str) -> str:
     # a ratio has quartiles of its own where it was measured in turns
     measured = key if f"{key}_q1" in row else f"{key.removesuffix('_ratio').removesuffix('_ms')}_ms"
     low, middle, high = (row.get(f"{measured}{part}", float("nan")) for part in ("_q1", "", "_q3"))
-    return f"{'~' if high - low > _FAR_APART * middle else ''}{row[key]:.2f}"
+    return f"{'~' if high - low > FAR_APART * middle else ''}{row[key]:.2f}"
 
 
 def _dense_latency(front: pd.DataFrame, key: str) -> str:

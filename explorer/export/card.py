@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from explorer.analysis.views import FAR_APART
 from explorer.search.metrics import Metric
 from explorer.utils.timing import Timing
 from spaces import Network, Recipe
@@ -145,7 +146,9 @@ class Card:
             rows.append((name, _milliseconds(ours), *beside))
         if len(rows) == 1:
             return ""
-        return f"{_markdown(rows)}\n\nMedians and quartiles, measured in turns on {self.hardware}."
+        busy = " ~ quartiles far apart: the machine was busy, the number compares with no other."
+        marked = busy if any("~" in cell for row in rows for cell in row) else ""
+        return f"{_markdown(rows)}\n\nMedians and quartiles, measured in turns on {self.hardware}.{marked}"
 
     def _files(self) -> str:
         rows = [("file", "bytes", "what it is")]
@@ -189,7 +192,8 @@ def in_words(recipe: Recipe, network: Network) -> list[str]:
 
 
 def _milliseconds(timing: Timing) -> str:
-    return f"{timing.median:.3g} ({timing.lower:.3g} to {timing.upper:.3g})"
+    apart = timing.upper - timing.lower > FAR_APART * timing.median
+    return f"{'~' if apart else ''}{timing.median:.3g} ({timing.lower:.3g} to {timing.upper:.3g})"
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

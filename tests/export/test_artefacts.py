@@ -27,6 +27,8 @@ from tests.support.identities import fresh
 
 pytestmark = pytest.mark.skipif(missing(ONNX) is not None, reason="no ONNX Runtime")
 
+# a torchvision that was built for another torch lacks its operators here
+_DECLARED = None if foreign.missing("torchvision") else foreign.declare_operators()
 OTHERS = [("torchvision", "mobilenet_v3_small"), ("timm", "tinynet_e"), ("transformers", "distilbert")]
 CASES: list[Any] = [pytest.param("explorer", "vit_digits")]
 CASES += [pytest.param("explorer", name, marks=pytest.mark.slow) for name in ("resnet20", "mobilenet_v2")]

@@ -101,7 +101,7 @@ def test_the_card_says_what_was_measured(best: Candidate, shipped: Path) -> None
     assert re.search(r"Test error [\d.]+ \([\d.]+ to [\d.]+\) % beside [\d.]+ \([\d.]+ to [\d.]+\) %", card)
     assert "50 % of the channels: 0 (8 of 16)" in card
     assert "element 0.5: 2" in card
-    assert re.search(r"\| torch \| [\d.]+ \([\d.]+ to [\d.]+\) \| [\d.]+ ", card)
+    assert re.search(r"\| torch \| ~?[\d.e+]+ \([\d.e+]+ to [\d.e+]+\) \| ~?[\d.e+]+ ", card)
     assert f"{torch.get_num_threads()} thread" in card
     assert "explorer.load" in card
 

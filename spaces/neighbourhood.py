@@ -46,9 +46,10 @@ def nearby(network: Network, axes: Sequence[Axis], recipe: Recipe, radius: int) 
     }
     found = []
     for axis in axes:
-        choice = given.pop(axis.key, _DENSE[axis.part])
-        hidden = any(_inside(network, axis, block.name) for block in dropped)
-        found.append(axis if hidden else _within(axis, _place(axis, choice), radius))
+        chosen = [given.pop(one.key, _DENSE[axis.part]) for one in axis.addressed]
+        hidden = any(_inside(network, one, block.name) for one in axis.addressed for block in dropped)
+        # of those that are tied the first says where
+        found.append(axis if hidden else _within(axis, _place(axis.addressed[0], chosen[0]), radius))
     if given:
         part, name = next(iter(given))
         raise PruningError(f"space.around: the space leaves {part} of {name} whole, and the recipe does not")
@@ -76,7 +77,8 @@ def entries_of(axes: Sequence[Axis]) -> dict[str, Any]:
     """Return the lists of a space file that give these axes again, an entry for each."""
     out: dict[str, Any] = {}
     for axis in axes:
-        out.setdefault(axis.part, []).append({"match": _literal(axis.name), "choices": _choices(axis)})
+        for one in axis.addressed:
+            out.setdefault(axis.part, []).append({"match": _literal(one.name), "choices": _choices(axis)})
     return out
 
 
@@ -106,7 +108,7 @@ def _within(axis: Axis, middle: int, radius: int) -> Axis:
         if further == reached:
             break
         reached = further
-    return Axis(axis.part, axis.name, tuple(axis.choices[i] for i in sorted(reached)))
+    return axis.only(sorted(reached))
 
 
 def _choices(axis: Axis) -> list[dict[str, Any]]:

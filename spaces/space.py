@@ -44,6 +44,8 @@ class PruningSpace:
         Costs that members of the space respect. `size`, `unrank` and `enumerate` are of the whole product.
     skipped
         (name or glob, reason) of whatever the space file matched in vain.
+    divisor
+        Of which the widths that the axes offer are multiples, wherever a unit allows.
 
     Examples
     --------
@@ -62,6 +64,7 @@ class PruningSpace:
     axes: tuple[Axis, ...]
     constraints: Budget = field(default_factory=Budget)
     skipped: tuple[tuple[str, str], ...] = ()
+    divisor: int = 1
 
     @classmethod
     def from_config(cls, network: Network, config: Mapping[str, Any]) -> PruningSpace:
@@ -73,20 +76,22 @@ class PruningSpace:
             The network.
         config
             ``channels``, ``weights``, ``blocks`` (ordered lists of ``{match, choices}``, at least one of them) and
-            optionally ``constraints`` (a budget) and ``around`` (``{recipe, radius}``: near which recipe).
+            optionally ``divisor`` (of kept channels), ``tie`` (one glob or several, each of which makes what it matches
+            share one choice), ``constraints`` (a budget) and ``around`` (``{recipe, radius}``: near which recipe).
 
         Raises
         ------
         PruningError
             If a key or granularity is unknown, a parameter or ratio is out of range, the globs of a list match
-            nothing, or two writers of a unit are given different choices.
+            nothing, two writers of a unit or what is tied are given different choices, or a tie lies in several
+            blocks that can be dropped.
         """
         file = SpaceFile.parse(config)
         if file.around is not None:
             # names that the network has not are named by the recipe, not by what the space made of them
             file.around.recipe.canonical(network)
         axes, skipped = bind(network, file)
-        space = cls(network, axes, file.constraints, skipped)
+        space = cls(network, axes, file.constraints, skipped, file.divisor)
         return space if file.around is None else space.around(file.around.recipe, file.around.radius)
 
     @staticmethod
@@ -156,8 +161,9 @@ class PruningSpace:
         rows = np.asarray(row)[None]
         hidden = {place for block in self.tree.blocks if block.dropped(rows)[0] for place in block.inner}
         for place, (axis, i) in enumerate(zip(self.axes, np.asarray(row).tolist(), strict=True)):
-            if place not in hidden and axis.choices[i] is not None:
-                chosen[axis.part][axis.name] = axis.choices[i]
+            for one in axis.addressed if place not in hidden else ():
+                if one.choices[i] is not None:
+                    chosen[axis.part][one.name] = one.choices[i]
         dropped = [name for name, kept in chosen["blocks"].items() if not kept]
         return Recipe.of(chosen["channels"], chosen["weights"], dropped)
 
@@ -184,14 +190,17 @@ class PruningSpace:
             for place in block.inner
         }
         for i, axis in enumerate(self.axes):
-            choice = given.pop(axis.key, default[axis.part])
+            together = tuple(given.pop(one.key, default[axis.part]) for one in axis.addressed)
             if i in hidden:
                 continue
-            if choice not in axis.choices:
-                kept = choice if isinstance(choice, Pattern) else f"kept {choice}"
+            choices = list(zip(*(one.choices for one in axis.addressed), strict=True))
+            if together not in choices:
+                kept = [choice if isinstance(choice, Pattern) else f"kept {choice}" for choice in together]
+                named = ", ".join(f"{one.name} {what}" for one, what in zip(axis.addressed, kept, strict=True))
+                tied = f" of {axis.name}, which are tied," if axis.members else ""
                 allowed = ", ".join(f"{one}" for one in axis.choices)
-                raise PruningError(f"recipe: {axis.name} {kept} is no choice of the space, allowed is {allowed}")
-            row[i] = axis.choices.index(choice)
+                raise PruningError(f"recipe: {named}{tied} is no choice of the space, allowed is {allowed}")
+            row[i] = choices.index(together)
         if given:
             raise PruningError(f"recipe: the space leaves {next(iter(given))[1]} dense")
         return row

@@ -20,6 +20,9 @@ from spaces.recipe import Recipe
 
 __all__ = ["PARTS", "Around", "Entry", "SpaceFile"]
 
+# keys of a space file besides its lists
+_KEYS = ("constraints", "divisor", "tie", "around")
+
 PARTS = ("channels", "weights", "blocks")
 """The lists of a space file, in the order in which axes stand."""
 
@@ -63,11 +66,13 @@ class Around:
 
 @dataclass(frozen=True)
 class SpaceFile:
-    """The entries of each of `PARTS`, the constraints, and the recipe that all choices lie around."""
+    """The entries of each of `PARTS`, the divisor of kept channels, the globs that tie, constraints, and the middle."""
 
     channels: tuple[Entry, ...] = ()
     weights: tuple[Entry, ...] = ()
     blocks: tuple[Entry, ...] = ()
+    divisor: int = 1
+    tie: tuple[str, ...] = ()
     constraints: Budget = field(default_factory=Budget)
     around: Around | None = None
 
@@ -81,21 +86,41 @@ class SpaceFile:
             If a key or granularity is unknown, a parameter or ratio is out of range, or nothing is offered.
         """
         if not isinstance(config, Mapping):
-            raise PruningError(f"space: expected a mapping with {', '.join(PARTS)}, constraints; got {config!r}")
+            raise PruningError(f"space: expected a mapping with {', '.join((*PARTS, *_KEYS))}; got {config!r}")
         for key in config:
-            if key not in (*PARTS, "constraints", "around"):
-                raise unknown("space", key, [*PARTS, "constraints", "around"])
+            if key not in (*PARTS, *_KEYS):
+                raise unknown("space", key, [*PARTS, *_KEYS])
         parts = {part: _entries(part, config[part]) for part in PARTS if config.get(part)}
         if not parts:
             raise PruningError(f"space: nothing to choose, expected a list in {', '.join(PARTS)}")
-        limits = Budget.parse(config.get("constraints") or {}, "space.constraints")
         middle = config.get("around")
-        return cls(**parts, constraints=limits, around=None if middle is None else Around.parse(middle))
+        return cls(
+            **parts,
+            divisor=_divisor(config.get("divisor")),
+            tie=_globs(config.get("tie")),
+            constraints=Budget.parse(config.get("constraints") or {}, "space.constraints"),
+            around=None if middle is None else Around.parse(middle),
+        )
 
     def first(self, part: str, name: str) -> int | None:
         """Return the place of the first entry of a list whose glob matches `name`."""
         entries: tuple[Entry, ...] = getattr(self, part)
         return next((i for i, entry in enumerate(entries) if fnmatch.fnmatchcase(name, entry.match)), None)
+
+
+def _divisor(given: Any) -> int:
+    if given is None:
+        return 1
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise PruningError(f"space.divisor: {given!r}, allowed is a whole number >= 1 such as 8, or null")
+    return given
+
+
+def _globs(given: Any) -> tuple[str, ...]:
+    listed = [] if given is None else [given] if isinstance(given, str) else given
+    if not isinstance(listed, Sequence) or not all(isinstance(glob, str) and glob for glob in listed):
+        raise PruningError(f"space.tie: {given!r}, allowed is a glob such as 'layers.*.mlp', a list of them, or null")
+    return tuple(dict.fromkeys(listed))
 
 
 def _entries(part: str, listed: Any) -> tuple[Entry, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.analysis.selection import checked_limits
 from explorer.pruning.reconstruction.settings import Settings as Reconstruction
 from explorer.utils.checks import checked_number
+from explorer.utils.runtime_names import check_runtime
 from explorer.utils.settings import checked, flag, number, parsed, word
 from spaces import PruningError, unknown
 
@@ -19,9 +20,11 @@ __all__ = [
     "EVALUATORS",
     "OPTIMIZERS",
     "PRECISIONS",
+    "RATES",
     "STARTS",
     "EvaluatorSettings",
     "FinalSettings",
+    "LatencySettings",
     "Settings",
     "SupernetSettings",
     "checked_rungs",
@@ -39,6 +42,9 @@ PRECISIONS = ("auto", "bfloat16", "float32")
 
 STARTS = ("inherit", "reconstruct", "scratch")
 """What weights a training begins with."""
+
+RATES: Mapping[str, float] = {"inherit": 0.05, "reconstruct": 0.005, "scratch": 0.05}
+"""Learning rates where none is given: what was solved is near a minimum, from which larger steps lead away."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +87,25 @@ class Settings:
     steps: int | None = None
 
     @classmethod
-    def of(cls, section: Mapping[str, Any], key: str = "finetuning") -> Settings:
+    def of(cls, section: Mapping[str, Any], key: str = "finetuning", *, start: str = "inherit") -> Settings:
         """Return the settings that a section of a configuration gives; what it gives of anything else is left out.
+
+        Parameters
+        ----------
+        section
+            Keys as the class has them; a `learning_rate` of None is that of `RATES`.
+        key
+            The section's, for errors.
+        start
+            What weights the training begins with, one of `STARTS`.
 
         Raises
         ------
         PruningError
             If a value is not one of those allowed.
         """
+        if section.get("learning_rate", 0) is None:
+            section = {**section, "learning_rate": RATES[start]}
         for name, allowed in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if name in section and str(section[name]) not in allowed:
                 raise unknown(f"{key}.{name}", str(section[name]), allowed)
@@ -230,6 +247,22 @@ class SupernetSettings:
     epochs: int = number(0)
     samples: int = number(0)
     learning_rate: float = number(0, whole=False, above=True)
+
+
+@dataclass(frozen=True)
+class LatencySettings:
+    """How latency is measured.
+
+    Parameters
+    ----------
+    seconds
+        Spent on the frontier's points at the end of a run; None for as many as it takes.
+    runtime
+        What networks are run by, one of `explorer.utils.runtime_names.RUNTIMES`.
+    """
+
+    seconds: float | None = number(0, whole=False, optional=True)
+    runtime: str = checked(check_runtime)
 
 
 def _limits(key: str, value: Any) -> None:

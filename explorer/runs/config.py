@@ -73,6 +73,12 @@ class ModelSettings:
     std: tuple[float, ...] | None
     drop_unused: bool
 
+    @property
+    def source(self) -> str | None:
+        """Where the weights come from, as a person knows it; None where they are trained here."""
+        named = self.factory.arguments.get("architecture")
+        return str(named) if self.weights == HUB and named is not None else self.weights
+
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> ModelSettings:
         """Return the settings of the section ``model``.

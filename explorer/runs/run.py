@@ -173,7 +173,7 @@ class _Run:
 
     def _doubts(self) -> list[str]:
         """Return sentences on what makes the run's numbers doubtful; none for most."""
-        weights = self.config.model.weights
+        weights = self.config.model.source
         seen = f"model.weights: {weights} may have seen the validation inputs; errors on them are then too low"
         return [*self.problem.doubts(self.config.plan), *([] if weights is None else [seen])]
 

@@ -147,8 +147,8 @@ class Setup:
                 load_weights(model, weights)
             if "drop_unused" in self.arguments:
                 without_unused(model, self.arguments["drop_unused"])
-            whose = self.config.model.factory.arguments.get("architecture", weights) if weights == HUB else weights
-            log.info("dense network: weights from %s; they may have seen the validation inputs", whose)
+            source = self.config.model.source
+            log.info("dense network: weights from %s; they may have seen the validation inputs", source)
         else:
             section = self.config.given["model"]
             made = {**section, **code_of(section), "arguments": self.arguments}

@@ -21,6 +21,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
   explore population [key=value ..] recipes of a regime drawn at random: distributions, optima, refined spaces; -m
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
   explore inspect FOLDER            the same of a run that is there, and what it found
+  explore report FOLDER ...         one page of runs, multiruns and populations: frontiers to point at; --out FILE
   explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --recipe FILE
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
   explore --version
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "export": _export,
         "inspect": _inspect,
         "population": _population,
+        "report": _report,
         "run": _run,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -96,9 +98,12 @@ def _run(arguments: list[str]) -> int:
     if asked_of_hydra(arguments):
         return launched("run", arguments)
     from explorer.runs.config import RESULTS
+    from explorer.runs.report import reported
     from explorer.runs.run import execute
 
-    execute(single(arguments), RESULTS)
+    config = single(arguments)
+    with reported(RESULTS / config.name):
+        execute(config, RESULTS)
     return 0
 
 
@@ -110,10 +115,13 @@ def _population(arguments: list[str]) -> int:
     from explorer.analysis.run_folder import RunFolder
     from explorer.runs.config import RESULTS
     from explorer.runs.population import write_populations
+    from explorer.runs.report import reported
     from explorer.runs.run import execute
 
-    folder = execute(single(arguments, "population"), RESULTS)
-    write_populations([RunFolder(folder)], folder)
+    config = single(arguments, "population")
+    with reported(RESULTS / config.name):
+        folder = execute(config, RESULTS)
+        write_populations([RunFolder(folder)], folder)
     return 0
 
 
@@ -167,6 +175,19 @@ def _export(arguments: list[str]) -> int:
 
     target = export_run(RunFolder(given.folder), budget, given.out, recipe_file=given.recipe, allow=given.allow)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    parser = _Parser(prog="explore report", description="Write one page of runs.", allow_abbrev=False)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="of a run, a multirun or populations")
+    parser.add_argument(
+        "--out", type=Path, help="where to (default: report.html in the folder, of several in this one)"
+    )
+    given = parser.parse_args(arguments)
+    from explorer.runs.report import write_report
+
+    write_report(given.folders, given.out)
     return 0
 
 

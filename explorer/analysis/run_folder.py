@@ -41,6 +41,7 @@ _TABLES: Mapping[str, Sequence[str]] = {
     "frontier": ("trial", "error", "error_se", "flops", "flops_ratio", "params", "params_ratio", "bytes"),
     "baselines": ("baseline", "allocation", "family", "target", "asked", "state"),
     "proxies": ("trial", "vanilla_error", "bn_error", "importance", "change", "synflow", "snip"),
+    "sensitivity": ("axis", "layer", "granularity", "ratio", "change", "measured", "flops", "params"),
     "final": ("point", "n", "epochs", "test_error", "test_error_sd", "weights", "reason"),
 }
 
@@ -82,6 +83,11 @@ class RunFolder:
     def log(self) -> Path:
         """The log."""
         return self.path / "run.log"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the run."""
+        return self.path / "report.html"
 
     @property
     def workers(self) -> Path:
@@ -172,6 +178,10 @@ class RunFolder:
     def proxies(self) -> pd.DataFrame | None:
         """Return the proxies of a population's recipes, see `explorer.evaluation.proxies`."""
         return self._table("proxies")
+
+    def sensitivity(self) -> pd.DataFrame | None:
+        """Return how much each choice alone changes predictions, see `explorer.analysis.sensitivity`."""
+        return self._table("sensitivity")
 
     def final(self) -> pd.DataFrame | None:
         """Return the retrained points, the dense network first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from explorer.analysis.multirun_folder import MultirunFolder
-from explorer.runs.identity import model_name
+from explorer.analysis.naming import model_name
 from explorer.search.metrics import Metric
 from explorer.utils.console import console
 

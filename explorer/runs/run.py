@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,12 @@ from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
+from explorer.utils.hardware import processor
 from spaces import PruningError
 
 if TYPE_CHECKING:
+    import torch
+
     from explorer.search.history import Record
     from explorer.search.jobs import Executor
     from explorer.search.plan import Plan
@@ -258,6 +262,8 @@ class _Run:
             "hypervolume_reference": dict(zip(objectives, self.problem.scale.reference, strict=True)),
             "threads": worker_threads(self.config.executor, str(self.setup.device)) or torch.get_num_threads(),
             "torch": str(torch.__version__),
+            "versions": _versions(),
+            "hardware": {"processor": processor(), "cores": os.cpu_count(), "device": _device(self.setup.device)},
             "machine": platform.machine(),
         }
         if (there := self.folder.config()) is not None:
@@ -315,6 +321,19 @@ class _Run:
         columns = pd.DataFrame(measured, index=front.index[: len(measured)])
         # where latency was an objective or a budget, what it was then stays
         return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what makes the numbers."""
+    packages = ("pruning-spaces", "torch", "numpy", "optuna", "pandas")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def _device(device: torch.device) -> str:
+    """Return what the device is called."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _refuse_other(folder: RunFolder, config: RunConfig) -> None:

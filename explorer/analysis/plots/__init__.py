@@ -10,7 +10,7 @@ from explorer.analysis.plots.distributions import (
     edf_figure,
     profile_figure,
 )
-from explorer.analysis.plots.granularities import LOOKS, comparison_data, comparison_figure, draw_comparison
+from explorer.analysis.plots.granularities import comparison_data, comparison_figure, draw_comparison
 from explorer.analysis.plots.masks import STATES, MaskPanel, draw_mask, mask_data, mask_figure
 from explorer.analysis.plots.optima import (
     draw_optima_by_regime,
@@ -28,7 +28,6 @@ from explorer.analysis.plots.style import STYLE, save
 __all__ = [
     "BASELINES",
     "COLOURS",
-    "LOOKS",
     "STATES",
     "STYLE",
     "MaskPanel",

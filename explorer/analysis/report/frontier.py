@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bokeh.models import ColumnDataSource, LogAxis, Span, TapTool, Whisker
+from bokeh.models import BasicTickFormatter, ColumnDataSource, FixedTicker, LogAxis, Span, TapTool, Whisker
 
-from explorer.analysis.report.style import Figure, base_figure, hover
+from explorer.analysis.report.style import Figure, base_figure, hover, with_style
 
 __all__ = ["frontier_figure"]
 
@@ -34,9 +34,11 @@ def frontier_figure(series: Sequence[Mapping[str, Any]], *, x: str, y: str) -> F
     """
     figure = base_figure(x, y, height=540, name="frontier", x_range=(0.0, 1.0), y_range=(0.0, 1.0))
     # a second pair of axes for logarithms, of which the script shows one
-    figure.add_layout(LogAxis(visible=False, axis_label=x, name="x-log"), "below")
-    figure.add_layout(LogAxis(visible=False, axis_label=y, name="y-log"), "left")
+    figure.add_layout(_log_axis(x, "x-log"), "below")
+    figure.add_layout(_log_axis(y, "y-log"), "left")
     figure.xaxis[0].name, figure.yaxis[0].name = "x-linear", "y-linear"
+    figure.xgrid.name, figure.ygrid.name = "x-grid", "y-grid"
+    with_style(figure)
     touched = []
     for place, one in enumerate(series):
         cloud, line, front = (_source(f"{part}-{place}") for part in ("cloud", "line", "front"))
@@ -67,8 +69,17 @@ def frontier_figure(series: Sequence[Mapping[str, Any]], *, x: str, y: str) -> F
     figure.add_layout(
         Span(dimension="height", name="budget", line_color="#D55E00", line_dash="dotted", line_width=1.5, visible=False)
     )
-    figure.add_tools(hover(_ROWS, touched), TapTool(renderers=touched))
+    tap = TapTool(renderers=touched)
+    figure.add_tools(hover(_ROWS, touched), tap)
+    figure.toolbar.active_tap = tap
     return figure
+
+
+def _log_axis(label: str, name: str) -> LogAxis:
+    # the script knows the range and with it where ticks are useful
+    return LogAxis(
+        visible=False, axis_label=label, name=name, ticker=FixedTicker(ticks=[]), formatter=BasicTickFormatter()
+    )
 
 
 def _source(name: str) -> ColumnDataSource:

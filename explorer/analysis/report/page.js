@@ -65,6 +65,18 @@
   const short = (value) => (known(value) ? String(Number(value.toPrecision(4))) : "");
   const share = (value) => (known(value) ? value.toFixed(3) : "");
 
+  // as many round numbers as there is room for
+  function logTicks(start, end) {
+    for (const mantissas of [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 7], [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9]]) {
+      const ticks = [];
+      for (let power = Math.floor(Math.log10(start)); power <= Math.ceil(Math.log10(end)); power++) {
+        ticks.push(...mantissas.map((m) => Number(`${m}e${power}`)).filter((tick) => tick >= start && tick <= end));
+      }
+      if (ticks.length >= 4) return ticks;
+    }
+    return [start, end];
+  }
+
   const SYMBOLS = {
     circle: "M11 5m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", square: "M7 1h8v8h-8z", diamond: "M11 0l4 5l-4 5l-4 -5z",
     triangle: "M11 0l5 9h-10z", inverted_triangle: "M11 10l-5 -9h10z", hex: "M8.5 1h5l2.5 4l-2.5 4h-5l-2.5 -4z",
@@ -149,6 +161,9 @@
 
     costOf(cost, value) { return known(value) ? short(value * cost.scale) : ""; }
 
+    // "0.837 M"
+    amount(cost, value) { return known(value) ? `${this.costOf(cost, value)} ${cost.unit}` : ""; }
+
     nameOf(run) {
       const { series, seed } = this.data.runs[run];
       const several = this.data.runs.length > 1;
@@ -179,6 +194,7 @@
       this.figure.height = innerWidth < 600 ? 360 : 540;
       this.listen();
       this.redraw();
+      this.budget(true);
     }
 
     fillLegends() {
@@ -269,7 +285,7 @@
       const text = (key) => rows.map((of) => {
         const cost = this.data.costs.find((one) => one.key === key);
         const ratio = of(`${key}_ratio`);
-        return this.costOf(cost, of(key)) + (known(ratio) ? ` (${share(ratio)} of dense)` : "");
+        return this.amount(cost, of(key)) + (known(ratio) ? ` (${share(ratio)} of dense)` : "");
       });
       const latency = this.data.costs.find((one) => one.key === "latency_ms");
       return {
@@ -329,6 +345,7 @@
         if (log && low > 0) {
           const pad = (high / low) ** 0.05;
           [start, end] = [low / pad, high * pad];
+          this.bokeh.get_model_by_name(`${axis}-log`).ticker.ticks = logTicks(start, end);
         } else {
           if (low > 0) low = 0;
           [start, end] = [low - 0.03 * (high - low), high + 0.05 * (high - low)];
@@ -357,6 +374,7 @@
         const [linear, logarithmic] = [named(`${axis}-linear`), named(`${axis}-log`)];
         linear.setv({ visible: !log, axis_label: label });
         logarithmic.setv({ visible: log, axis_label: label });
+        named(`${axis}-grid`).axis = log ? logarithmic : linear;
         if ((this.figure[`${axis}_scale`].type === "LogScale") !== log) this.figure[`${axis}_scale`] = Scale(log);
       }
     }
@@ -402,8 +420,8 @@
       for (const value of values) { least = Math.min(least, value); most = Math.max(most, value); }
       const t = Number(this.find(".slider").value) / 1000;
       const limit = this.logX && least > 0 ? least * (most / least) ** t : least + (most - least) * t;
-      const relative = this.cost.dense ? `, ${share(limit / this.cost.dense)} of dense` : "";
-      const text = `${short(limit * this.cost.scale)} ${this.cost.label}${relative}`;
+      const relative = this.cost.dense ? ` (${share(limit / this.cost.dense)} of dense)` : "";
+      const text = `${this.cost.name} ${this.amount(this.cost, limit)}${relative}`;
       this.find(".budget-value").textContent = text;
       this.find(".slider").setAttribute("aria-valuetext", text);
       this.source("budget").setv({ location: limit * this.cost.scale, visible: true });
@@ -413,7 +431,7 @@
       const ratio = this.points[`${this.cost.key}_ratio`];
       best.textContent = winner === undefined ? "No sub-network is within it." : `Best within it: trial ${this.points.trial[winner]} of ${
         this.nameOf(this.points.run[winner])}, error ${this.errorOf(this.points.error[winner], this.points.error_se[winner])}`
-        + ` at ${this.costOf(this.cost, this.value(winner))}${ratio ? ` (${share(ratio[winner])} of dense)` : ""}`;
+        + ` at ${this.amount(this.cost, this.value(winner))}${ratio ? ` (${share(ratio[winner])} of dense)` : ""}`;
       if (this.data.series.length > 1) {
         const head = make("tr");
         for (const name of ["series", "trial", this.data.error.label, this.cost.label]) head.append(make("th", name));
@@ -456,7 +474,7 @@
         const value = p[cost.key][i], ratio = known(value) && known(run.dense[cost.key]) ? value / run.dense[cost.key] : null;
         const [q1, q3] = [p[`${cost.key}_q1`]?.[i], p[`${cost.key}_q3`]?.[i]];
         const spread = known(value) && known(q1) && known(q3) ? `quartiles ${short(q1)} to ${short(q3)}` : "";
-        fact(cost.label, this.costOf(cost, value), known(ratio) ? `(${share(ratio)} of dense)` : "", spread);
+        fact(cost.name, this.amount(cost, value), known(ratio) ? `(${share(ratio)} of dense)` : "", spread);
       }
       fact("granularity", p.granularity[i]);
       fact("state", p.state[i] === "COMPLETE" ? "" : p.state[i]);

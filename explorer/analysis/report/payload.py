@@ -13,7 +13,6 @@ import pandas as pd
 from explorer.analysis.looks import looks_of
 from explorer.analysis.report.style import SYMBOLS, on_screen
 from explorer.analysis.studies import StudyResult, recipe_text, widths
-from explorer.search.metrics import METRICS
 
 __all__ = ["group_payload", "plain_number"]
 
@@ -28,14 +27,20 @@ _MEASURED = (
     "latency_batch_ms_q1",
     "latency_batch_ms_q3",
 )
+# name, unit and factor of what can be an axis
 _COSTS = {
-    "flops": (METRICS["flops"].label, METRICS["flops"].scale),
-    "params": ("parameters (k)", 1e-3),
-    "bytes": ("size (KiB)", 1 / 1024),
-    "latency_ms": ("latency, one input (ms)", 1.0),
-    "latency_batch_ms": ("latency, a batch (ms)", 1.0),
+    "flops": ("multiply-adds", "M", 1e-6),
+    "params": ("parameters", "k", 1e-3),
+    "bytes": ("size", "KiB", 1 / 1024),
+    "latency_ms": ("latency of one input", "ms", 1.0),
+    "latency_batch_ms": ("latency of a batch", "ms", 1.0),
 }
-_LARGE = {"params": (2e6, METRICS["params"].label, METRICS["params"].scale), "bytes": (2**22, "size (MiB)", 2**-20)}
+# from these amounts on in larger units
+_LARGE = {
+    "flops": (2e9, ("multiply-adds", "G", 1e-9)),
+    "params": (2e6, ("parameters", "M", 1e-6)),
+    "bytes": (2**22, ("size", "MiB", 2**-20)),
+}
 
 
 def group_payload(title: str, results: Sequence[StudyResult], series: Sequence[str]) -> dict[str, Any]:
@@ -127,15 +132,19 @@ def _trials(result: StudyResult) -> pd.DataFrame:
 
 
 def _costs(results: Sequence[StudyResult], points: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the costs that can be an axis: key, label, scale, and the dense network's."""
+    """Return the costs that can be an axis: key, label, name, unit, scale, and the dense network's."""
     found = []
-    for key, (label, scale) in _COSTS.items():
+    for key, named in _COSTS.items():
         if key not in points or not points[key].notna().any():
             continue
         if key in _LARGE and float(points[key].max()) > _LARGE[key][0]:
-            _, label, scale = _LARGE[key]
+            named = _LARGE[key][1]
+        name, unit, scale = named
         dense = [value for one in results if (value := {**one.dense, **_dense_latency(one.front)}.get(key)) is not None]
-        found.append({"key": key, "label": label, "scale": scale, "dense": plain_number(max(dense)) if dense else None})
+        most = plain_number(max(dense)) if dense else None
+        found.append(
+            {"key": key, "label": f"{name} ({unit})", "name": name, "unit": unit, "scale": scale, "dense": most}
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bokeh.models import HoverTool
 from bokeh.plotting import figure
 
-__all__ = ["DASHES", "SYMBOLS", "Figure", "base_figure", "hover", "on_screen", "safe"]
+__all__ = ["DASHES", "SYMBOLS", "Figure", "base_figure", "hover", "on_screen", "safe", "with_style"]
 
 Figure = figure
 
@@ -60,6 +60,11 @@ def base_figure(x: str, y: str, *, height: int = 340, name: str, **options: Any)
     )
     made.toolbar.logo = None
     made.toolbar.autohide = True
+    return with_style(made)
+
+
+def with_style(made: figure) -> figure:
+    """Give the axes and grids of a figure their style, and return it."""
     made.grid.grid_line_alpha = 0.35
     for axis in made.axis:
         axis.axis_label_text_font_style = "normal"

@@ -78,7 +78,7 @@ def _permuted(ratios: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float
 
     rng = np.random.default_rng(0)
     n, axes = ratios.shape
-    lost, error, spread = np.zeros(axes), 0.0, 0.0
+    lost, told, times = np.zeros(axes), np.zeros(n), np.zeros(n)
     for _ in range(_TREES):
         drawn = rng.integers(0, n, n)
         unseen = np.setdiff1d(np.arange(n), drawn)
@@ -89,14 +89,17 @@ def _permuted(ratios: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float
         for place in range(1, len(block)):
             column = (place - 1) // _REPEATS
             block[place, :, column] = rng.permutation(block[place, :, column])
-        wrong = (tree.predict(block.reshape(-1, axes)).reshape(len(block), -1) - target[unseen]) ** 2
-        base = wrong[0].sum()
-        lost += wrong[1:].reshape(axes, _REPEATS, -1).mean(1).sum(1) - base
-        error += base
-        spread += ((target[unseen] - target.mean()) ** 2).sum()
+        predicted = tree.predict(block.reshape(-1, axes)).reshape(len(block), -1)
+        wrong = ((predicted - target[unseen]) ** 2).sum(1)
+        lost += wrong[1:].reshape(axes, _REPEATS).mean(1) - wrong[0]
+        told[unseen] += predicted[0]
+        times[unseen] += 1
+    seen = times > 0
+    error = ((told[seen] / times[seen] - target[seen]) ** 2).mean()
+    explained = float(1 - error / target[seen].var())
     lost = np.maximum(lost, 0)
     total = lost.sum()
-    return (lost / total if total > 0 else np.full(axes, 1 / axes)), float(1 - error / spread)
+    return (lost / total if total > 0 else np.full(axes, 1 / axes)), explained
 
 
 def importance_words(found: Importance) -> str:

@@ -4,7 +4,7 @@
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const darkness = matchMedia("(prefers-color-scheme: dark)");
   const documents = [];
-  const SHOWN = 100;
+  const SHOWN = 30;
 
   const make = (tag, text, kind) => {
     const made = document.createElement(tag);

@@ -21,7 +21,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
   explore population [key=value ..] recipes of a regime drawn at random: distributions, optima, refined spaces; -m
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
   explore inspect FOLDER            the same of a run that is there, and what it found
-  explore report FOLDER ...         one page of runs, multiruns and populations: frontiers to point at; --out FILE
+  explore report FOLDER ...         one page of runs, multiruns and populations: frontiers to point at; --compare
   explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --recipe FILE
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
   explore --version
@@ -184,10 +184,11 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument(
         "--out", type=Path, help="where to (default: report.html in the folder, of several in this one)"
     )
+    parser.add_argument("--compare", action="store_true", help="the runs of two folders, seed by seed, in words")
     given = parser.parse_args(arguments)
     from explorer.runs.report import write_report
 
-    write_report(given.folders, given.out)
+    write_report(given.folders, given.out, compare=given.compare)
     return 0
 
 

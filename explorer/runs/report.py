@@ -16,7 +16,7 @@ __all__ = ["reported", "show_report", "write_report"]
 # drawing takes a second to import, so it is imported inside
 
 
-def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(paths: Sequence[Path], out: Path | None = None, *, compare: bool = False) -> Path:
     """Write the page of folders, print its path and return it.
 
     Parameters
@@ -25,22 +25,39 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
         Folders of runs, of multiruns or of populations, any number of them.
     out
         Where to; by default ``report.html`` in the folder, of several folders in the current one.
+    compare
+        Compare the runs of the first folder with those of the second, seed by seed, and print what that tells.
 
     Raises
     ------
     PruningError
-        If a folder holds no run that can be read, or the page can't be written.
+        If a folder holds no run that can be read, the runs do not compare, or the page can't be written.
     """
-    from explorer.analysis.report import report_page
-    from explorer.analysis.studies import read_results
+    from explorer.analysis.report import comparison_section, report_page
+    from explorer.analysis.studies import compare_sets, read_results
 
+    if compare and len(paths) != 2:
+        raise PruningError(f"compare: {len(paths)} folders are given, allowed are two")
     results, left = read_results(paths)
+    section = None
+    if compare:
+        (first, _), (second, _) = (read_results([path]) for path in paths)
+        found = compare_sets(first, second, _names(*paths))
+        section = comparison_section(found)
+        for line in found.words():
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
     target = out or (MultirunFolder(paths[0]).report if len(paths) == 1 else Path("report.html"))
-    _write(target, report_page(results, left, folders=paths))
+    _write(target, report_page(results, left, folders=paths, comparison=section))
     for one in left:
         console.print(f"left out: {one.reason}", soft_wrap=True, markup=False, highlight=False)
     console.print(f"report: {target}", soft_wrap=True)
     return target
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """Return what two folders are called: their names, or where these are equal their paths."""
+    names = first.resolve().name, second.resolve().name
+    return names if names[0] != names[1] else (str(first), str(second))
 
 
 def _write(target: Path, page: str) -> None:

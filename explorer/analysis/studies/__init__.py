@@ -3,17 +3,21 @@
 from explorer.analysis.studies.composition import composition, recipe_text, widths
 from explorer.analysis.studies.convergence import attainment, hypervolume_bands, hypervolume_curve
 from explorer.analysis.studies.importance import Importance, axis_importance, importance_words
+from explorer.analysis.studies.paired import Comparison, bootstrap_interval, compare_sets
 from explorer.analysis.studies.ratios import frontier_ratios
 from explorer.analysis.studies.result import LeftOut, StudyResult, read_results, read_study
 from explorer.analysis.studies.rungs import rung_pairs, rung_words
 from explorer.analysis.studies.series import groups_of, series_of
 
 __all__ = [
+    "Comparison",
     "Importance",
     "LeftOut",
     "StudyResult",
     "attainment",
     "axis_importance",
+    "bootstrap_interval",
+    "compare_sets",
     "composition",
     "frontier_ratios",
     "groups_of",

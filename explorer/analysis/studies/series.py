@@ -9,7 +9,7 @@ from explorer.analysis.naming import model_name, space_name
 from explorer.analysis.studies.result import StudyResult
 from explorer.utils.conf import GROUPS
 
-__all__ = ["groups_of", "series_of"]
+__all__ = ["flat_choices", "groups_of", "series_of"]
 
 # what says where and how far a run goes, and the seeds over which series are drawn
 _CIRCUMSTANCES = {
@@ -43,7 +43,7 @@ def series_of(results: Sequence[StudyResult]) -> list[str]:
 
     Where nothing differs the series is the space's name. Runs of one series and one seed are told apart by folder.
     """
-    flat = [dict(_flat(result.config)) for result in results]
+    flat = [flat_choices(result.config) for result in results]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     differing = [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]
     # what a group of another name has besides follows from the name
@@ -58,8 +58,12 @@ def series_of(results: Sequence[StudyResult]) -> list[str]:
     ]
 
 
+def flat_choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what series of runs can differ in, as keys with points: no seeds and nothing of where a run goes."""
+    return dict(_flat(config))
+
+
 def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what can differ between series: keys with points, groups by their names first."""
     for key, value in config.items():
         if key in _CIRCUMSTANCES:
             continue

@@ -17,7 +17,7 @@ from explorer.evaluation.training import reestimate_bn
 from explorer.pruning.criteria import score
 from explorer.pruning.patterns import Masks, weight_of
 from explorer.pruning.pruner import Pruner
-from explorer.pruning.reconstruction import Reconstructor, Report, Settings, calibration, solving
+from explorer.pruning.reconstruction import Reconstructor, Report, Settings, calibration, layers, solving
 from explorer.tracing import trace
 from explorer.utils.modules import run
 from spaces import PATTERNS, Network, PruningError, Recipe
@@ -355,6 +355,41 @@ def test_a_sum_makes_up_for_what_its_other_operand_lost() -> None:
     assert made.error(module) < 1e-12
 
 
+def clipped(clip: Callable[[Tensor], Tensor], *, summed: bool = False, read: bool = False) -> nn.Module:
+    """Return a layer whose output is clipped: in a sum where `summed`, and read before as well where `read`."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.b(F.relu(m.a(x)))
+        y = x.repeat(1, 2) + y if summed else y
+        return torch.cat([clip(y), y], 1) if read else clip(y)
+
+    return Fn(forward, a=nn.Linear(6, 12), b=nn.Linear(12, 12))
+
+
+@pytest.mark.parametrize("clip", [F.relu, F.relu6, F.relu_])
+@pytest.mark.parametrize("summed", [False, True])
+def test_what_is_clipped_need_not_be_given(
+    clip: Callable[[Tensor], Tensor], summed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(clipped(clip, summed=summed), batches_of(6))
+    recipe = Recipe.of({made.network.layer["a"].weight.removesuffix(".weight"): 0.5})
+    errors = []
+    for steps in (0, 3, 50, 60):
+        monkeypatch.setattr(layers, "_CLIPPED", steps)
+        errors.append(made.error(made(recipe)[0]))
+    assert errors[1] < errors[0]
+    assert errors[3] == pytest.approx(errors[2], rel=0.01)
+
+
+def test_what_is_read_before_it_is_clipped_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(clipped(F.relu, summed=True, read=True), batches_of(6))
+    states = []
+    for steps in (0, 3):
+        monkeypatch.setattr(layers, "_CLIPPED", steps)
+        states.append(state(made(halved(made.network))[0]))
+    assert same(*states)
+
+
 def test_a_dropped_block_is_made_up_for() -> None:
     from explorer.models import build
 
@@ -505,7 +540,7 @@ def test_rows_in_blocks_and_inputs_in_parts_are_solved_alike(monkeypatch: pytest
             rows = solving.Rows(90, 24, lambda part: x[:, part].clone())
             mean = rows.centre()
             torch.testing.assert_close(mean, x.mean(1, keepdim=True))
-            changes.append(solving.solve(rows, error, ridge=0.1, keep=mask))
+            changes.append(solving.solver(rows, groups=1, ridge=0.1, keep=mask)(error))
     torch.testing.assert_close(changes[0], changes[1])
     torch.testing.assert_close(changes[2], changes[3])
     assert not changes[2][~keep].any()
@@ -520,9 +555,9 @@ def test_wide_layers_are_solved(rows: int, monkeypatch: pytest.MonkeyPatch) -> N
         return float((x @ change - error).square().sum() + 0.1 * x.square().sum() / 24 * change.square().sum())
 
     made = solving.Rows(rows, 24, lambda part: x[:, part].clone())
-    whole = solving.solve(made, error, ridge=0.1)
+    whole = solving.solver(made, groups=1, ridge=0.1)(error)
     monkeypatch.setattr(solving, "_WIDE", 12)
-    found = solving.solve(solving.Rows(rows, 24, lambda part: x[:, part].clone()), error, ridge=0.1)
+    found = solving.solver(solving.Rows(rows, 24, lambda part: x[:, part].clone()), groups=1, ridge=0.1)(error)
     if rows < 12:
         torch.testing.assert_close(found, whole)
     assert missing(found) < float(error.square().sum())
@@ -535,7 +570,7 @@ def test_alternating_directions_come_near_the_exact_solution() -> None:
     gram, right = x.T @ x, x.T @ error
     gram.diagonal().add_(0.01 * gram.diagonal().mean())
     keep = torch.rand(32, 6, generator=generator()) > 0.5
-    exact, near = solving._masked(gram, right, keep), solving._alternating(gram, right, keep)
+    exact, near = (make(gram, keep)(right) for make in (solving._masked, solving.Alternating))
     assert not near[~keep].any()
 
     def value(change: Tensor) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 from explorer.pruning.reconstruction.affine import Behind
 from explorer.pruning.reconstruction.places import Places
 from explorer.pruning.reconstruction.products import Product
-from explorer.pruning.reconstruction.solving import Rows, solve
+from explorer.pruning.reconstruction.solving import Rows, solver
 from explorer.pruning.reconstruction.targets import Use, rows_of
 from spaces import PruningError
 
@@ -21,6 +21,8 @@ __all__ = ["Layer", "Outcome"]
 _ROUNDING = 1e-9
 # share of a target's mean square that its variance is taken to have at least
 _LEAST = 1e-6
+# times that a clipped layer is solved anew, each for targets that are as good
+_CLIPPED = 3
 
 
 class Outcome(Enum):
@@ -110,7 +112,18 @@ class Layer:
         if missing.sum() <= _ROUNDING * torch.maximum(wanted, _LEAST * level.square()).sum():
             return Outcome.UNCHANGED
         matrices = None if keep is None else self.product.matrices(keep)
-        solution = solution + solve(rows, error, ridge=ridge, keep=matrices)
+        change = solver(rows, groups=self._groups, ridge=ridge, keep=matrices)
+        inherited, wish = solution, target
+        solution = inherited + change(error)
+        for _ in range(_CLIPPED if self._clipped else 0):
+            given = rows.times(solution).add_(start if centre is None else level)
+            wished = self._as_good(target, given)
+            former, level = level, wished.mean(1, keepdim=True)
+            error += wished - wish
+            if centre is not None:
+                error += former - level
+            wish = wished
+            solution = inherited + change(error)
         shift, mean, variance = start, torch.zeros_like(start), torch.zeros_like(start)
         if centre is not None:
             mean = centre @ solution
@@ -122,6 +135,24 @@ class Layer:
         found = columns.view(self._inputs, self._groups, self._outputs).transpose(0, 1)
         self.product.weight.copy_(self.product.as_weight(found if matrices is None else found * matrices))
         return Outcome.SOLVED
+
+    @property
+    def _clipped(self) -> bool:
+        """Whether only what is between two bounds comes through to what reads this layer."""
+        use = self.uses[0]
+        summed = self.summand is not None and use.total is not None
+        return use.bounds is not None and not self._later and summed == (use.total is not None)
+
+    def _as_good(self, target: Tensor, given: Tensor) -> Tensor:
+        """Return the targets next to what is given among those that give the same once they are clipped."""
+        assert self.uses[0].bounds is not None
+        low, high = (torch.as_tensor(bound, dtype=self._dtype, device=self._device) for bound in self.uses[0].bounds)
+        if self.summand is not None:
+            other = rows_of(self.summand, self._at).to(self._dtype)
+            other = other.view(self.count, self._groups, self._outputs).transpose(0, 1)
+            low, high = low - other, high - other
+        below = torch.where(target <= low, torch.minimum(given, low), target)
+        return torch.where(target >= high, torch.maximum(given, high), below)
 
     def _rows(self, block: slice) -> Tensor:
         taps = self.places.taps(self.product.geometry, self._total, self._device)

@@ -7,12 +7,13 @@ addition. All of it keeps a value's places and channels where they are in memory
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["ADDITIONS", "Layout", "is_norm", "is_view", "scale_of", "summand_of"]
+__all__ = ["ADDITIONS", "Layout", "bounds_of", "is_norm", "is_view", "scale_of", "summand_of"]
 
 ADDITIONS = frozenset([torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor])
 _NORMS = frozenset(
@@ -39,6 +40,17 @@ def summand_of(func: Any, args: Sequence[Any], kwargs: Any, value: Tensor) -> Te
         return None
     other = args[1] if args[0] is value else args[0]
     return None if other is value or torch.broadcast_shapes(value.shape, other.shape) != value.shape else other
+
+
+def bounds_of(func: Any, args: Sequence[Any]) -> tuple[float, float] | None:
+    """Return below and above which an operator clips its first argument; None for any other operator."""
+    name = func.overloadpacket.__name__
+    if name in ("relu", "relu_"):
+        return 0.0, inf
+    if name in ("hardtanh", "hardtanh_"):
+        # what is left out is -1 and 1
+        return (*map(float, args[1:]), *(-1.0, 1.0)[len(args) - 1 :])  # type: ignore[return-value]
+    return None
 
 
 class Layout:

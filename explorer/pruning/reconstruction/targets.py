@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from explorer.pruning.reconstruction.paths import Layout, is_norm, is_view, scale_of, summand_of
+from explorer.pruning.reconstruction.paths import Layout, bounds_of, is_norm, is_view, scale_of, summand_of
 from explorer.pruning.reconstruction.places import Places
 from explorer.pruning.reconstruction.products import Product, Taps, places_of, product_of
 
@@ -71,6 +71,8 @@ class Use:
         What the addition at the end of the path gave there.
     inputs
         The rows of `X`, where the layer has run before: float ``[R, kernel, channels]``.
+    bounds
+        Below and above which what comes out of the path is clipped before anything else reads it.
     """
 
     weight: str
@@ -80,6 +82,7 @@ class Use:
     path: tuple[str, ...] = ()
     total: Tensor | None = None
     inputs: Tensor | None = None
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,10 @@ class Targets:
 
 @dataclass(eq=False)
 class _Value:
-    """A value on the path of a use, how many operations read it, and the tensors of the norms before it."""
+    """A value on the path of a use, how many operations read it, and the tensors of the norms before it.
+
+    If it is added to something, `total` is their sum at the drawn places and `after` the sum itself.
+    """
 
     use: Use
     kinds: tuple[str, ...]
@@ -101,6 +107,14 @@ class _Value:
     names: frozenset[str] = frozenset()
     readers: int = 0
     total: Tensor | None = None
+    after: _Value | None = None
+    clipped: tuple[float, float] | None = None
+    sum: bool = False
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Where it is clipped, if nothing else reads it."""
+        return self.clipped if self.readers == 1 else None
 
     def sole(self) -> bool:
         """Tell whether nothing but the path reads the values before this one."""
@@ -128,13 +142,13 @@ class Watch(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not is_view(func):
             self._readers.update({name for tensor in tensors if (name := self._owners.name(tensor)) is not None})
-        on = [tensor for tensor in tensors if tensor in self._on]
-        for tensor in on:
-            self._follow(func, args, kwargs, tensor, out)
+        on = [(tensor, self._on[tensor]) for tensor in tensors if tensor in self._on]
         if func._schema.is_mutable:
-            # what was written to is another value
-            for tensor in on:
+            # what is written to is another value
+            for tensor, _ in on:
                 self._on.pop(tensor, None)
+        for tensor, value in on:
+            self._follow(func, args, kwargs, tensor, value, out)
         product = None if kwargs else product_of(func, args)
         if product is not None and self._owners.name(product.weight) in self._weights:
             self._multiplied(product, out)
@@ -149,9 +163,10 @@ class Watch(TorchDispatchMode):
         for value in self._values:
             # a norm may be written to if nothing else has it; the longest of a use's paths comes last
             if value.sole() and value.names <= alone:
-                value.use.path = value.kinds
-                if value.total is not None and value.readers == 1:
+                value.use.path, value.use.bounds = value.kinds, value.bounds
+                if value.after is not None and value.readers == 1:
                     value.use.path, value.use.total = (*value.kinds, "sum"), value.total
+                    value.use.bounds = value.after.bounds
         layers = {name for name, uses in self._uses.items() if self._readers[name] == len(uses)}
         return Targets({name: tuple(self._uses[name]) for name in layers}, frozenset(alone), self._places)
 
@@ -170,9 +185,11 @@ class Watch(TorchDispatchMode):
         self._values.append(value)
         self._on[out] = value
 
-    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor, out: Any) -> None:
-        """Note what an operation does with a value that is followed."""
-        value, layout = self._on[tensor], self._on[tensor].use.layout
+    def _follow(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor, value: _Value, out: Any
+    ) -> None:
+        """Note what an operation does with a tensor that has a followed value."""
+        layout = value.use.layout
         if is_view(func):
             for leaf in tree_leaves(out):
                 if isinstance(leaf, Tensor) and layout.holds(leaf):
@@ -182,11 +199,16 @@ class Watch(TorchDispatchMode):
                     value.readers += 1
             return
         value.readers += 1
+        value.clipped = bounds_of(func, args)
+        if value.sum:
+            return
         other = summand_of(func, args, kwargs, tensor)
         if other is not None:
             rows = self._places.rows(layout.places, out.device)
             # written in place the tensor itself is the sum
             value.total = rows_of(layout.of(out, tensor), rows)
+            # both operands may be followed
+            value.after = self._on.setdefault(out, _Value(value.use, (), None, sum=True))
         elif is_norm(func, args) and args[0] is tensor and not value.kinds and tensor.shape == layout.shape:
             self._onto(value, "norm", out[0], args[1:5])
         elif (scale := scale_of(func, args, tensor, layout)) is not None:

@@ -12,9 +12,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from explorer.analysis.plots import pareto_figure
+from explorer.analysis.html import candidate_html, study_html
+from explorer.analysis.plots import composition_figure, study_figure
 from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.selection import best_within, chosen_trials
+from explorer.analysis.studies import composition
 from explorer.analysis.tables import frontier_table, trials_table, without_choices
 from explorer.data import Batch, head
 from explorer.evaluation.allocated import evaluated
@@ -28,10 +30,9 @@ from explorer.pruning.patterns import Masks, check_same
 from explorer.pruning.sparse import Executed
 from explorer.pruning.surgery.skeleton import copied
 from explorer.search.history import Record
-from explorer.search.metrics import METRICS
 from explorer.utils.checks import checked_number
 from explorer.utils.modules import device_of
-from spaces import PruningError, Recipe, unknown
+from spaces import PruningError, Recipe
 
 __all__ = ["Candidate", "Study"]
 
@@ -48,6 +49,13 @@ class Candidate:
     def __repr__(self) -> str:
         cost, error = self.metrics["flops_ratio"], self.metrics["error"]
         return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {self.recipe.to_dict()}>"
+
+    def _repr_html_(self) -> str:
+        return candidate_html(self.metrics, composition(self.evaluator.meter.network, self.recipe))
+
+    def plot(self) -> Figure:
+        """Return the figure of what the sub-network keeps, layer by layer, against the dense network."""
+        return composition_figure(composition(self.evaluator.meter.network, self.recipe))
 
     def build(self) -> nn.Module:
         """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""
@@ -277,9 +285,26 @@ class Study:
             finetuned, recipes, test, seeds=asked.seeds, epochs=asked.epochs, folder=folder, on_training=on_training
         )
 
-    def plot(self, x: str = "flops") -> Figure:
-        """Return the figure of error over the cost `x`, a key of `METRICS`."""
-        costs = [key for key, metric in METRICS.items() if metric.cost]
-        if x not in costs or x not in self.trials:
-            raise unknown("x", x, [cost for cost in costs if cost in self.trials])
-        return pareto_figure(self.trials, self.problem.dense, self.problem.scale, x=x, bounds=self.bounds)
+    def plot(self, figure: str = "frontier", *, x: str = "flops") -> Figure:
+        """Return a figure of the study.
+
+        Parameters
+        ----------
+        figure
+            ``frontier`` (error over a cost), ``hypervolume`` (over the trials), ``importance`` (which axes decide the
+            error), ``ratios`` (what the recipes of the frontier keep) or ``rungs`` (errors at two rungs).
+        x
+            The cost of the frontier's figure, a key of `METRICS`.
+
+        Raises
+        ------
+        PruningError
+            If a name is unknown, or the study has nothing to show there.
+        """
+        problem = self.problem
+        return study_figure(
+            figure, self.trials, problem.space, problem.scale, x=x, dense=problem.dense, bounds=self.bounds
+        )
+
+    def _repr_html_(self) -> str:
+        return study_html(repr(self), self.frontier, self.problem.scale.error)

@@ -131,21 +131,22 @@ def test_attainment_is_what_some_half_and_all_seeds_reach(sweep):
 
 def test_the_axis_that_alone_decides_the_error_is_the_most_important(tmp_path):
     result = read_study(write_study(tmp_path, trials=80))
-    found = axis_importance([result])
+    found = axis_importance(result.space, [result.finished])
     assert found.table["axis"].iloc[0] == "channels.l1"
     assert found.table["share"].iloc[0] > 0.8
     assert found.table["share"].sum() == pytest.approx(1)
     assert found.explained > 0.8
     assert importance_words(found).startswith("channels.l1 (")
-    assert axis_importance([read_study(write_study(tmp_path / "few", trials=10))]) is None
+    few = read_study(write_study(tmp_path / "few", trials=10))
+    assert axis_importance(few.space, [few.finished]) is None
+    assert axis_importance(few.space, []) is None
 
 
 def test_errors_that_no_axis_decides_have_no_important_axis(tmp_path):
     result = read_study(write_study(tmp_path, trials=60))
     rng = np.random.default_rng(0)
-    trials = result.trials.assign(error=rng.random(len(result.trials)))
-    drawn = type(result)(result.folder, result.config, result.summary, trials, result.front, result.network)
-    assert "do not tell" in importance_words(axis_importance([drawn]))
+    drawn = result.finished.assign(error=rng.random(len(result.finished)))
+    assert "do not tell" in importance_words(axis_importance(result.space, [drawn]))
 
 
 def test_what_a_recipe_keeps_layer_by_layer():
@@ -178,7 +179,7 @@ def test_the_text_of_a_recipe_is_its_yaml():
 
 def test_ratios_of_the_frontier_are_those_of_its_recipes_cheapest_first(tmp_path):
     result = read_study(write_study(tmp_path, "space=tile", "space.width=8"))
-    table = frontier_ratios(result)
+    table = frontier_ratios(result.front, result.space)
     first = table[table["place"] == 0]
     cheapest = result.front.sort_values("flops_ratio").iloc[0]
     assert set(first["trial"]) == {cheapest["trial"]}
@@ -186,18 +187,18 @@ def test_ratios_of_the_frontier_are_those_of_its_recipes_cheapest_first(tmp_path
     for _, row in first.iterrows():
         pattern = recipe.patterns.get(row["axis"].removeprefix("weights."))
         assert (row["ratio"], row["choice"]) == ((1, "dense") if pattern is None else (pattern.ratio, str(pattern)))
-    assert frontier_ratios(result, most=2)["place"].max() == 1
+    assert frontier_ratios(result.front, result.space, most=2)["place"].max() == 1
 
 
 def test_errors_of_two_rungs_are_paired(tmp_path):
     result = read_study(write_study(tmp_path, rungs=3))
-    pairs = rung_pairs(result)
+    pairs = rung_pairs(result.trials)
     assert set(pairs["rungs"]) == {"0-1", "1-2"}
     assert (pairs["lower"] >= pairs["higher"]).all()
     counts = pairs["rungs"].value_counts().to_dict()
     assert counts == {rungs: found["recipes"] for rungs, found in result.summary["tau"].items()}
-    assert [sentence[:10] for sentence in rung_words(result)] == ["Rungs 0-1:", "Rungs 1-2:"]
-    assert not len(rung_pairs(read_study(write_study(tmp_path / "one"))))
+    assert [sentence[:10] for sentence in rung_words(result.summary["tau"])] == ["Rungs 0-1:", "Rungs 1-2:"]
+    assert not len(rung_pairs(read_study(write_study(tmp_path / "one")).trials))
 
 
 def test_each_series_has_a_look_that_no_other_has():
@@ -259,7 +260,7 @@ def test_a_folder_without_runs_is_refused(tmp_path):
 def test_a_study_in_which_all_failed_has_no_figures_and_no_error(tmp_path):
     result = read_study(write_study(tmp_path, trials=5, failed=5))
     assert hypervolume_curve(result.trials, result.scale)["hypervolume"].tolist() == [0] * 5
-    assert axis_importance([result]) is None
-    assert not len(frontier_ratios(result))
+    assert axis_importance(result.space, [result.finished]) is None
+    assert not len(frontier_ratios(result.front, result.space))
     assert not len(attainment([result, result]))
     assert Scale(["error", "flops"], {}).hypervolume(result.trials) == 0

@@ -23,28 +23,54 @@ from explorer.analysis.plots.optima import (
 )
 from explorer.analysis.plots.pareto import BASELINES, COLOURS, draw_pareto, pareto_data, pareto_figure
 from explorer.analysis.plots.populations import population_figures
+from explorer.analysis.plots.studies import (
+    attainment_figure,
+    composition_figure,
+    draw_attainment,
+    draw_composition,
+    draw_hypervolume,
+    draw_importance,
+    draw_ratios,
+    draw_rungs,
+    hypervolume_figure,
+    importance_figure,
+    ratios_figure,
+    rungs_figure,
+)
+from explorer.analysis.plots.study_figure import FIGURES, study_figure
 from explorer.analysis.plots.style import STYLE, save
 
 __all__ = [
     "BASELINES",
     "COLOURS",
+    "FIGURES",
     "STATES",
     "STYLE",
     "MaskPanel",
+    "attainment_figure",
     "comparison_data",
     "comparison_figure",
+    "composition_figure",
     "correlation_data",
     "correlation_figure",
+    "draw_attainment",
     "draw_comparison",
+    "draw_composition",
     "draw_correlations",
     "draw_edf",
+    "draw_hypervolume",
+    "draw_importance",
     "draw_mask",
     "draw_optima_by_regime",
     "draw_optimum",
     "draw_pareto",
     "draw_profile",
+    "draw_ratios",
+    "draw_rungs",
     "edf_data",
     "edf_figure",
+    "hypervolume_figure",
+    "importance_figure",
     "mask_data",
     "mask_figure",
     "optima_by_regime_data",
@@ -56,5 +82,8 @@ __all__ = [
     "pareto_figure",
     "population_figures",
     "profile_figure",
+    "ratios_figure",
+    "rungs_figure",
     "save",
+    "study_figure",
 ]

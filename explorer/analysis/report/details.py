@@ -49,7 +49,8 @@ def series_details(results: Sequence[StudyResult], series: Sequence[str]) -> lis
 
 
 def _importance(runs: list[StudyResult]) -> list[dict[str, Any]]:
-    found = axis_importance(runs)
+    space = runs[0].space
+    found = None if space is None else axis_importance(space, [one.finished for one in runs])
     if found is None:
         return []
     drawn = importance_drawing(found.table)
@@ -57,8 +58,8 @@ def _importance(runs: list[StudyResult]) -> list[dict[str, Any]]:
 
 
 def _ratios(best: StudyResult, several: bool) -> list[dict[str, Any]]:
-    table = frontier_ratios(best)
-    if not len(table):
+    table = None if best.space is None else frontier_ratios(best.front, best.space)
+    if table is None or not len(table):
         return []
     text = _RATIOS + (f" Of seed {best.seed}, whose hypervolume is greatest." if several else "")
     return [_figure("ratios", "Ratios of the frontier's recipes", text, ratios_drawing(table, best.error))]
@@ -77,10 +78,12 @@ def _sensitivity(best: StudyResult) -> list[dict[str, Any]]:
 
 
 def _rungs(best: StudyResult) -> list[dict[str, Any]]:
-    pairs = rung_pairs(best)
+    pairs = rung_pairs(best.trials)
     if not len(pairs):
         return []
-    return [_figure("rungs", "Rungs", _RUNGS + " ".join(rung_words(best)), rungs_drawing(pairs, best.error))]
+    return [
+        _figure("rungs", "Rungs", _RUNGS + " ".join(rung_words(best.summary["tau"])), rungs_drawing(pairs, best.error))
+    ]
 
 
 def _figure(key: str, title: str, text: str, drawn: Any) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from explorer.analysis.studies.result import StudyResult
+from explorer.analysis.tables import known_rows
+from spaces import PruningSpace
 
 __all__ = ["Importance", "axis_importance", "importance_words"]
 
@@ -38,7 +40,7 @@ class Importance:
     trials: int
 
 
-def axis_importance(results: list[StudyResult]) -> Importance | None:
+def axis_importance(space: PruningSpace, tables: Sequence[pd.DataFrame]) -> Importance | None:
     """Return which axes decide the error; None for fewer than 24 trials, equal errors or fewer than two axes.
 
     A random forest predicts log error from the ratio kept on every axis; the importance of an axis is what the forest
@@ -47,17 +49,16 @@ def axis_importance(results: list[StudyResult]) -> Importance | None:
 
     Parameters
     ----------
-    results
-        Of one space, such as several seeds.
+    space
+        The space that was explored.
+    tables
+        Its trials whose errors compare (`explorer.analysis.tables.at_rung`), such as those of several seeds.
     """
-    space = results[0].space
-    if space is None or len(space.axes) < 2:
-        return None
-    parts, errors = [], []
-    for one in results:
-        rows, known = one.rows(one.finished)
+    parts, errors = [np.zeros((0, len(space.axes)), dtype=np.int16)], [np.zeros(0)]
+    for table in tables if len(space.axes) > 1 else ():
+        rows, known = known_rows(table.reset_index(drop=True), space)
         parts.append(rows[known])
-        errors.append(one.finished["error"].to_numpy(dtype=float)[known])
+        errors.append(table["error"].to_numpy(dtype=float)[known])
     rows, error = np.concatenate(parts), np.concatenate(errors)
     order = np.flatnonzero(np.isfinite(error))[-_MOST:]
     rows, error = rows[order], error[order]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Mapping
 
-from explorer.analysis.studies.result import StudyResult
+import pandas as pd
 
 __all__ = ["rung_pairs", "rung_words"]
 
 
-def rung_pairs(result: StudyResult) -> pd.DataFrame:
+def rung_pairs(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the errors of the recipes that were evaluated at two rungs: ``rungs``, ``trial``, ``lower``, ``higher``.
 
     `rungs` is as in the summary, ``0-1`` and so on; nothing where there is one rung.
     """
-    trials, frames = result.trials, []
+    frames = []
     for rung in range(int(trials["rung"].max()) if len(trials) else 0):
         names = [f"error_rung{rung}", f"error_rung{rung + 1}"]
         if not set(names) <= set(trials):
@@ -27,10 +27,10 @@ def rung_pairs(result: StudyResult) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def rung_words(result: StudyResult) -> list[str]:
-    """Return a sentence for every two rungs of which Kendall's tau is known."""
+def rung_words(tau: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return a sentence for every two rungs of which Kendall's tau is known, as a run's summary has it."""
     return [
         f"Rungs {rungs}: Kendall's tau of the errors of {found['recipes']} recipes is {found['tau']:.2f} "
         "(1: both rank them alike, 0: one tells nothing of the other)."
-        for rungs, found in result.summary["tau"].items()
+        for rungs, found in tau.items()
     ]

@@ -185,10 +185,11 @@ def _report(arguments: list[str]) -> int:
         "--out", type=Path, help="where to (default: report.html in the folder, of several in this one)"
     )
     parser.add_argument("--compare", action="store_true", help="the runs of two folders, seed by seed, in words")
+    parser.add_argument("--plots", action="store_true", help="its figures as png, svg and pdf too, in plots/ beside it")
     given = parser.parse_args(arguments)
     from explorer.runs.report import write_report
 
-    write_report(given.folders, given.out, compare=given.compare)
+    write_report(given.folders, given.out, compare=given.compare, plots=given.plots)
     return 0
 
 

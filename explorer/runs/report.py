@@ -16,7 +16,7 @@ __all__ = ["reported", "show_report", "write_report"]
 # drawing takes a second to import, so it is imported inside
 
 
-def write_report(paths: Sequence[Path], out: Path | None = None, *, compare: bool = False) -> Path:
+def write_report(paths: Sequence[Path], out: Path | None = None, *, compare: bool = False, plots: bool = False) -> Path:
     """Write the page of folders, print its path and return it.
 
     Parameters
@@ -27,6 +27,8 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, compare: boo
         Where to; by default ``report.html`` in the folder, of several folders in the current one.
     compare
         Compare the runs of the first folder with those of the second, seed by seed, and print what that tells.
+    plots
+        Write the page's figures as png, svg and pdf too, in ``plots/`` beside it.
 
     Raises
     ------
@@ -50,6 +52,11 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, compare: boo
     _write(target, report_page(results, left, folders=paths, comparison=section))
     for one in left:
         console.print(f"left out: {one.reason}", soft_wrap=True, markup=False, highlight=False)
+    if plots:
+        from explorer.runs.report_plots import write_plots
+
+        for path in write_plots(results, target.parent / "plots"):
+            console.print(f"plot: {path}", soft_wrap=True)
     console.print(f"report: {target}", soft_wrap=True)
     return target
 

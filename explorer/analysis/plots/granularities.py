@@ -36,9 +36,12 @@ def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
     ----------
     points
         Rows with ``granularity``, ``error``, ``flops_ratio`` and, if there, ``latency_batch_ratio``, ``job`` and the
-        job's choices. Of a cost that was not measured there is no row.
+        job's choices, or ``series`` to say what they differ in. Of a cost that was not measured there is no row.
     """
-    differing = [key for key in _CHOICES if len(set(points.get(key, ()))) > 1]
+    if "series" in points and points["series"].astype(bool).all():
+        differing = ["series"]
+    else:
+        differing = [key for key in _CHOICES if len(set(points.get(key, ()))) > 1]
     series = points[differing].agg(" ".join, axis=1) if differing else points["granularity"]
     frames = []
     for cost, _ in _PANELS:

@@ -7,7 +7,7 @@ from explorer.analysis.studies.paired import Comparison, bootstrap_interval, com
 from explorer.analysis.studies.ratios import frontier_ratios
 from explorer.analysis.studies.result import LeftOut, StudyResult, read_results, read_study
 from explorer.analysis.studies.rungs import rung_pairs, rung_words
-from explorer.analysis.studies.series import groups_of, series_of
+from explorer.analysis.studies.series import groups_of, labels_of, series_of
 
 __all__ = [
     "Comparison",
@@ -24,6 +24,7 @@ __all__ = [
     "hypervolume_bands",
     "hypervolume_curve",
     "importance_words",
+    "labels_of",
     "read_results",
     "read_study",
     "recipe_text",

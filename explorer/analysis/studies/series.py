@@ -9,7 +9,7 @@ from explorer.analysis.naming import model_name, space_name
 from explorer.analysis.studies.result import StudyResult
 from explorer.utils.conf import GROUPS
 
-__all__ = ["flat_choices", "groups_of", "series_of"]
+__all__ = ["flat_choices", "groups_of", "labels_of", "series_of"]
 
 # what says where and how far a run goes, and the seeds over which series are drawn
 _CIRCUMSTANCES = {
@@ -43,19 +43,24 @@ def series_of(results: Sequence[StudyResult]) -> list[str]:
 
     Where nothing differs the series is the space's name. Runs of one series and one seed are told apart by folder.
     """
-    flat = [flat_choices(result.config) for result in results]
-    keys = list(dict.fromkeys(key for one in flat for key in one))
-    differing = [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]
-    # what a group of another name has besides follows from the name
-    named = {key.removesuffix(".name") for key in differing if key.endswith(".name")}
-    shown = [key for key in differing if key.endswith(".name") or key.partition(".")[0] not in named]
-    labels = [_label({key: one[key] for key in shown if key in one}) for one in flat]
+    labels = labels_of([result.config for result in results])
     series = [label or space_name(result.config) for label, result in zip(labels, results, strict=True)]
     alike = [(name, result.seed) for name, result in zip(series, results, strict=True)]
     return [
         f"{name} ({result.folder.path.parent.name})" if alike.count((name, result.seed)) > 1 else name
         for name, result in zip(series, results, strict=True)
     ]
+
+
+def labels_of(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return for each configuration what it differs in from the others besides the seed, "" for nothing."""
+    flat = [flat_choices(config) for config in configs]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    differing = [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]
+    # what a group of another name has besides follows from the name
+    named = {key.removesuffix(".name") for key in differing if key.endswith(".name")}
+    shown = [key for key in differing if key.endswith(".name") or key.partition(".")[0] not in named]
+    return [_label({key: one[key] for key in shown if key in one}) for one in flat]
 
 
 def flat_choices(config: Mapping[str, Any]) -> dict[str, Any]:

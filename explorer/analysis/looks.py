@@ -16,7 +16,7 @@ class Look(NamedTuple):
     line: str
 
 
-# Okabe and Ito's colours; where two granularities share one, marker and line tell them apart
+# Okabe and Ito's colours, and two of Tol's; where two granularities share one, marker and line tell them apart
 LOOKS: Mapping[str, Look] = {
     "element": Look("#0072B2", "o", "-"),
     "vector": Look("#56B4E9", "v", "-"),
@@ -25,11 +25,11 @@ LOOKS: Mapping[str, Look] = {
     "tile": Look("#009E73", "s", "--"),
     "tile_vector": Look("#E69F00", "^", "--"),
     "block": Look("#D55E00", "X", "-"),
-    "filter": Look("#666666", "h", "-"),
+    "filter": Look("#882255", "h", "-"),
     "layer": Look("#000000", "*", ":"),
-    "mixed": Look("#999999", "o", "-."),
+    "mixed": Look("#332288", "o", "-."),
 }
-"""The look of every granularity."""
+"""The look of every granularity; none is grey, which is for what is near chance."""
 
 # whose looks series take in turn: first the colours that differ most
 _DISTINCT = ("element", "block", "tile_element", "tile_vector", "kernel", "vector", "filter", "mixed")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from explorer.analysis.multirun_folder import BUDGETS, MultirunFolder, error_column
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.composing import swept
-from explorer.runs.config import RunConfig
+from explorer.runs.config import RESULTS, RunConfig
+from explorer.runs.report import with_page
+from explorer.runs.run import execute
 from explorer.utils.console import console
 from spaces import PruningError
 
-__all__ = ["check_launcher", "plan", "reported"]
+__all__ = ["check_launcher", "execute_where_it_is", "plan", "reported"]
 
 _LAUNCHERS = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
@@ -41,6 +44,45 @@ def check_launcher(overrides: Sequence[str]) -> None:
             raise PruningError(f"hydra/launcher: {name!r}, allowed are basic, {', '.join(_LAUNCHERS)}")
         if name in _LAUNCHERS and not _there(_LAUNCHERS[name]):
             raise PruningError(f"hydra/launcher: {name!r} needs pip install 'pruning-spaces[multirun]'")
+
+
+def execute_where_it_is(config: RunConfig, *, finish: Callable[[Path], None] | None = None) -> Path:
+    """Make a run, or what is left of it, and return its folder: among a multirun's jobs where it was one of them.
+
+    Its page is written last.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    finish
+        Called with the folder before the page is written.
+    """
+    root = _home(config)
+    job = nullcontext() if root == RESULTS else reported(MultirunFolder(root), config)
+    with with_page(root / config.name):
+        with job:
+            folder = execute(config, root)
+        if finish is not None:
+            finish(folder)
+    return folder
+
+
+def _home(config: RunConfig) -> Path:
+    """Return the folder that holds a run's folder: that of a multirun of which it was a job, where there is one.
+
+    A job's folder is named as that of the same run alone; where several multiruns have it, the one that ended last
+    counts.
+    """
+    if (RESULTS / config.name).exists():
+        return RESULTS
+    jobs = [RunFolder(path.parent) for path in RESULTS.glob(f"*/{config.name}/config.yaml")]
+    jobs = [job for job in jobs if MultirunFolder(job.path.parent).there]
+    if not jobs:
+        return RESULTS
+    found = max(jobs, key=lambda job: job.written or 0).path.parent
+    console.print(f"the same run is a job of {found}", soft_wrap=True)
+    return found
 
 
 def plan(folder: MultirunFolder, configs: Sequence[RunConfig], overrides: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from explorer.utils.console import console
 from explorer.utils.files import atomic, unwritable
 from spaces import PruningError
 
-__all__ = ["reported", "show_report", "write_report"]
+__all__ = ["show_report", "with_page", "write_report"]
 
 # drawing takes a second to import, so it is imported inside
 
@@ -80,7 +80,7 @@ def _write(target: Path, page: str) -> None:
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
+def with_page(path: Path) -> Iterator[None]:
     """Write the page of a folder after the work in it, also where it was interrupted, see `show_report`."""
     try:
         yield

@@ -22,8 +22,8 @@ SYMBOLS: Mapping[str, str] = {
 DASHES: Mapping[str, str] = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashdot"}
 """Bokeh's names of matplotlib's lines."""
 
-# black and dark grey are seen on white only
-_ON_SCREEN = {"#000000": "#8C8C8C", "#666666": "#7F7F8F", "#0072B2": "#1F8FD0"}
+# dark colours are seen on white only
+_ON_SCREEN = {"#000000": "#8C8C8C", "#0072B2": "#1F8FD0", "#882255": "#C2528B", "#332288": "#7A6AD8"}
 # what Bokeh would read as a formula, for which it asks the network
 _FORMULA = re.compile(r"\$\$|\\[()\[\]]")
 

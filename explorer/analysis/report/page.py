@@ -19,7 +19,7 @@ from explorer.analysis.report.frontier import frontier_figure
 from explorer.analysis.report.made import how_made
 from explorer.analysis.report.payload import group_payload
 from explorer.analysis.report.populations import population_section
-from explorer.analysis.report.shared import RUN_COLUMNS, run_rows, shared_figures
+from explorer.analysis.report.shared import RETRAINED_COLUMNS, RUN_COLUMNS, retrained_rows, run_rows, shared_figures
 from explorer.analysis.studies import LeftOut, StudyResult, groups_of, series_of
 
 __all__ = ["report_page"]
@@ -61,6 +61,8 @@ def report_page(
                 "costs": payload["costs"],
                 "run_columns": RUN_COLUMNS,
                 "run_rows": run_rows(members, series),
+                "retrained_columns": RETRAINED_COLUMNS,
+                "retrained": retrained_rows(members, series),
                 "shared": shared,
                 "details": [detail | {"id": f"d{number}"} for number, detail in enumerate(details)],
                 "failed": sum(int(one.summary["failed"]) for one in members),

@@ -126,9 +126,10 @@ def _trials(result: StudyResult) -> pd.DataFrame:
     columns["top"] = table["trial"].isin(result.finished["trial"])
     columns["front"] = table["trial"].isin(result.front["trial"])
     columns["row"] = pd.Series(np.arange(len(table)), index=table.index)
-    measured = [name for name in _MEASURED if name in result.front]
-    merged = pd.DataFrame(columns).drop(columns=[m for m in measured if m in columns])
-    return merged.merge(result.front[["trial", *measured]], on="trial", how="left")
+    # where latency was an objective or a limit every trial has one
+    columns |= {name: table[name] for name in _MEASURED if name in table}
+    measured = [name for name in _MEASURED if name in result.front and name not in columns]
+    return pd.DataFrame(columns).merge(result.front[["trial", *measured]], on="trial", how="left")
 
 
 def _costs(results: Sequence[StudyResult], points: pd.DataFrame) -> list[dict[str, Any]]:
@@ -170,7 +171,7 @@ def _baselines(results: Sequence[StudyResult]) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "run": run,
-                    "name": f"{row['allocation']} of {row['family']}, {row['target']} {row['asked']}",
+                    "name": f"{row['allocation']} allocation ({row['family']}), {row['target']} {row['asked']}",
                     "error": plain_number(row["error"]),
                     "error_se": plain_number(row.get("error_se")),
                     **costs,

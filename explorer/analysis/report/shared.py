@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from bokeh.embed import json_item
 
 from explorer.analysis.looks import looks_of
@@ -12,13 +13,19 @@ from explorer.analysis.multirun_folder import BUDGETS
 from explorer.analysis.report.curves import attainment_drawing, hypervolume_drawing
 from explorer.analysis.studies import StudyResult, attainment, hypervolume_bands, hypervolume_curve
 
-__all__ = ["RUN_COLUMNS", "run_rows", "shared_figures"]
+__all__ = ["RETRAINED_COLUMNS", "RUN_COLUMNS", "retrained_rows", "run_rows", "shared_figures"]
 
 RUN_COLUMNS = (
     "series", "seed", "trials", "failed", "hypervolume", "over uniform ratios",
     *(f"error at {budget:.0%} FLOPs" for budget in BUDGETS), "dense error", "on test", "ended",
 )  # fmt: skip
 """Headings of the table of runs."""
+
+
+RETRAINED_COLUMNS = (
+    "run", "point", "trainings", "test error", "± s.d.", "validation", "± s.d.", "of FLOPs", "of parameters", "",
+)  # fmt: skip
+"""Headings of the table of retrained points."""
 
 
 def run_rows(results: Sequence[StudyResult], series: Sequence[str]) -> list[list[str]]:
@@ -43,6 +50,22 @@ def run_rows(results: Sequence[StudyResult], series: Sequence[str]) -> list[list
                 str(summary["ended"]),
             ]
         )
+    return rows
+
+
+def retrained_rows(results: Sequence[StudyResult], series: Sequence[str]) -> list[list[str]]:
+    """Return a row of text for each point that was retrained at the end, under `RETRAINED_COLUMNS`."""
+    rows = []
+    for result, name in zip(results, series, strict=True):
+        table = result.folder.final()
+        for _, row in (pd.DataFrame() if table is None else table).iterrows():
+            error, failed = result.error, not row["n"]
+            keys = ("test_error", "test_error_sd", "error", "error_sd")
+            errors = [error.text(float(row.get(key, float("nan")))) for key in keys]
+            costs = [f"{row[key]:.3f}" if pd.notna(row.get(key)) else "" for key in ("flops_ratio", "params_ratio")]
+            where = f"{name}, seed {result.seed}" if len(results) > 1 else name
+            reason = f"failed: {row['reason']}" if failed else ""
+            rows.append([where, str(row["point"]), str(row["n"]), *errors, *costs, reason])
     return rows
 
 

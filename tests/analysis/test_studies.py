@@ -63,6 +63,14 @@ def test_every_job_of_a_multirun_is_read_and_those_that_differ_are_called_by_it(
     assert len(again) == 6, "a folder that is given twice is read once"
 
 
+def test_a_folder_of_everything_is_all_runs_and_jobs_in_it(tmp_path):
+    write_study(tmp_path / "alone")
+    write_study(tmp_path / "sweep" / "job", seed=1)
+    (tmp_path / "sweep" / "jobs.csv").touch()
+    (tmp_path / "other").mkdir()
+    assert [result.name for result in read_results([tmp_path])[0]] == ["alone", "job"]
+
+
 def test_series_are_called_by_what_differs_besides_seeds(tmp_path):
     runs = [
         write_study(tmp_path / "a", "sampler=tpe", seed=0),

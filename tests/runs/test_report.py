@@ -11,6 +11,7 @@ import pytest
 
 from explorer.analysis.report import command_of, overrides_of
 from explorer.runs.composing import compose
+from tests.support.quick_runs import QUICK
 from tests.support.study_folders import write_study
 
 
@@ -39,6 +40,22 @@ def test_what_is_left_out_of_a_multirun_is_said(explore, folder):
     assert code == 0
     assert "left out: the run in 'half/b' has not ended once" in out
     assert "has not ended once" in (folder / "half" / "report.html").read_text()
+
+
+def test_runs_and_multiruns_leave_a_page_and_say_where(explore, folder):
+    quick = ["sampler=random", *QUICK, "trials=4", "ladder=2"]
+    code, out, err = explore("run", *quick, "name=paged")
+    assert (code, out.splitlines()[-1]) == (0, "report: results/paged/report.html"), err
+    page = folder / "results" / "paged" / "report.html"
+    before = page.stat().st_mtime_ns
+    code, out, _ = explore("run", *quick, "name=paged")
+    assert (code, out.splitlines()[-1]) == (0, "report: results/paged/report.html")
+    assert page.stat().st_mtime_ns == before, "a page that shows all is only named"
+    code, out, err = explore("run", "-m", *quick, "name=several", "seed=0,1")
+    assert (code, out.splitlines()[-1]) == (0, "report: results/several/report.html"), err
+    # the page of all jobs is enough
+    assert [path.parent.name for path in (folder / "results" / "several").rglob("report.html")] == ["several"]
+    assert "2 runs, 8 trials" in (folder / "results" / "several" / "report.html").read_text()
 
 
 BAD = {

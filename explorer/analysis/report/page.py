@@ -24,6 +24,9 @@ from explorer.analysis.studies import LeftOut, StudyResult, groups_of, series_of
 
 __all__ = ["report_page"]
 
+# in the order in which they need each other
+_SCRIPTS = ("text", "figures", "frontier", "panel", "trials", "group", "main")
+
 
 def report_page(
     results: Sequence[StudyResult],
@@ -88,7 +91,7 @@ def report_page(
         comparison=comparison,
         made=made,
         css=_file("page.css"),
-        js=_file("page.js"),
+        js=Markup("\n".join(_file(f"{name}.js") for name in _SCRIPTS)),
         bokeh=_bokeh(),
         data=_json(data),
     )
@@ -102,7 +105,7 @@ def _template() -> Any:
 
 @cache
 def _file(name: str) -> str:
-    return resources.files("explorer.analysis.report").joinpath(name).read_text()
+    return resources.files("explorer.analysis.report").joinpath("web", name).read_text(encoding="utf-8")
 
 
 @cache

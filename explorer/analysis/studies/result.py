@@ -142,6 +142,8 @@ def read_study(folder: RunFolder) -> StudyResult:
 def read_results(paths: Sequence[Path]) -> tuple[list[StudyResult], list[LeftOut]]:
     """Return the results of runs' and multiruns' folders, each once, and what of the multiruns could not be read.
 
+    A folder that holds runs and multiruns, such as ``results``, is all of them.
+
     Raises
     ------
     PruningError
@@ -155,7 +157,9 @@ def read_results(paths: Sequence[Path]) -> tuple[list[StudyResult], list[LeftOut
         if (path / "config.yaml").exists() or (path / "summary.json").exists():
             results.setdefault(path.resolve(), read_study(RunFolder(path)))
             continue
-        jobs = MultirunFolder(path).begun()
+        # of a folder of everything the multiruns in it too
+        inner = [folder for sub in sorted(path.iterdir()) if (folder := MultirunFolder(sub)).there]
+        jobs = [job for folder in (MultirunFolder(path), *inner) for job in folder.begun()]
         if not jobs:
             raise PruningError(f"folder: {str(path)!r} holds neither a run nor the runs of a multirun")
         missed: list[LeftOut] = []

@@ -239,6 +239,10 @@ class RunFolder:
         """Write the proxies of a population's recipes."""
         self._write_table("proxies", table)
 
+    def write_sensitivity(self, table: pd.DataFrame) -> None:
+        """Write how much each choice alone changes predictions."""
+        self._write_table("sensitivity", table)
+
     def write_final(self, table: pd.DataFrame) -> None:
         """Write the retrained points."""
         self._write_table("final", table)

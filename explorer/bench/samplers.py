@@ -16,7 +16,7 @@ import torch
 from explorer.analysis.plots import save
 from explorer.analysis.plots.samplers import median_curves, samplers_figure
 from explorer.bench.measured import Measured
-from explorer.bench.resnet20 import resnet20
+from explorer.bench.published import published
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
 from explorer.problem import Problem
@@ -137,7 +137,8 @@ def _ask(seed: int) -> Measured:
     network = trace(MODELS["resnet56"](), torch.zeros(1, 3, 32, 32), name="resnet56")
     space = PruningSpace.from_config(network, named_space("filter"))
     rng = np.random.default_rng(seed)
-    features = Features(tuple(np.sort(rng.random(len(axis.choices))) ** 2 for axis in space.axes), 0)
+    changes = tuple(np.sort(rng.random(len(axis.choices))) ** 2 for axis in space.axes)
+    features = Features(changes, tuple(np.ones(len(table), dtype=bool) for table in changes), 0)
     rows = space.sample(_ASKED, rng)
     errors = 0.9 * (1 - np.exp(-np.exp(features(rows)[:, 0] - 2))) * np.exp(0.05 * rng.normal(size=_ASKED))
     observed = Observations(
@@ -162,7 +163,7 @@ def _ask(seed: int) -> Measured:
 
 def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     """Return the problem of a space, its evaluations kept, and what stands for it in names of files."""
-    model = [] if space == "digits" else resnet20("samplers", options)
+    model = [] if space == "digits" else published("samplers", options)
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
     run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()

@@ -17,6 +17,7 @@ from explorer.analysis.plots import (
     ratios_figure,
     rungs_figure,
     save,
+    sensitivity_figure,
 )
 from explorer.analysis.studies import (
     StudyResult,
@@ -42,8 +43,8 @@ def write_plots(results: Sequence[StudyResult], folder: Path) -> list[Path]:
         The runs.
     folder
         Gets ``frontiers``, ``hypervolume`` and ``attainment``, and for every series ``importance-SERIES``,
-        ``ratios-SERIES`` and ``rungs-SERIES``, as far as there is something to show; names of several models, data sets
-        or tasks begin with theirs.
+        ``ratios-SERIES``, ``sensitivity-SERIES`` and ``rungs-SERIES``, as far as there is something to show; names of
+        several models, data sets or tasks begin with theirs.
     """
     groups = groups_of(results)
     paths = []
@@ -79,6 +80,8 @@ def _series_figures(name: str, runs: Sequence[StudyResult]) -> Iterator[tuple[st
         yield f"importance-{_word(name)}", importance_figure(found.table, title=name)
     if space is not None and len(ratios := frontier_ratios(best.front, space)):
         yield f"ratios-{_word(name)}", ratios_figure(ratios, title=name)
+    if (table := best.folder.sensitivity()) is not None:
+        yield f"sensitivity-{_word(name)}", sensitivity_figure(table, title=name)
     if len(pairs := rung_pairs(best.trials)):
         yield f"rungs-{_word(name)}", rungs_figure(pairs, error=best.error, title=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from explorer.analysis.report import report_page
@@ -192,6 +193,7 @@ def test_the_series_whose_axes_are_shown_is_chosen(opened):
     opened.wait(
         "return [...document.querySelectorAll('.detail:not([hidden]) .figure')].every((one) => one.children.length)"
     )
+    assert "Sensitivity: " in opened.text(".detail:not([hidden])")
     assert "Kendall's tau" in opened.text(".detail:not([hidden])")
     assert opened.complaints() == []
 
@@ -220,4 +222,34 @@ def test_a_page_of_a_study_in_which_all_failed_is_drawn(browser, tmp_path):
     browser.open(page)
     scrolled(browser)
     assert browser.text(".best") == "No sub-network has this cost measured."
+    assert browser.complaints() == []
+
+
+def test_populations_baselines_and_retrained_points_are_shown_where_there_are_some(browser, tmp_path):
+    folder = write_study(tmp_path / "a")
+    costs = {f"{cost}{kind}": 0.5 for cost in ("flops", "params", "bytes") for kind in ("", "_ratio")}
+    baseline = {"baseline": "uniform", "allocation": "uniform", "family": "channels", "target": "flops", "asked": "0.5"}
+    folder.write_baselines(pd.DataFrame([{**baseline, "state": "COMPLETE", "error": 0.2, "error_se": 0.01, **costs}]))
+    point = {"point": "trial-0001", "n": 2, "epochs": 1, "weights": "w", "reason": None, **costs}
+    errors = {"test_error": 0.125, "test_error_sd": 0.01, "error": 0.1, "error_sd": 0.01}
+    folder.write_final(
+        pd.DataFrame([{**point, **errors}, {**point, "point": "trial-0002", "n": 0, "reason": "NaN loss"}])
+    )
+    (folder.path / "population").mkdir()
+    steps = pd.DataFrame({"population": ["p", "p", "q"], "error": [0.1, 0.2, 0.3], "share": [0.5, 1, 1]})
+    table = pd.concat([steps.assign(normalised=kind, low=0.1, high=1.0) for kind in (False, True)])
+    table.to_csv(folder.path / "population" / "edf.csv", index=False)
+    pd.DataFrame({"words": ["p is better"]}).to_csv(folder.path / "population" / "comparisons.csv", index=False)
+    page = tmp_path / "report.html"
+    page.write_text(report_page(*read_results([folder.path]), folders=[folder.path]))
+    browser.open(page)
+    scrolled(browser)
+    assert browser.column("baselines", "error") == ["20.00 ± 1.00"]
+    assert browser.column("baselines", "name") == ["uniform allocation (channels), flops 0.5"]
+    assert "trial-0001" in browser.text(".group")
+    assert "12.50" in browser.text(".group")
+    assert "failed: NaN loss" in browser.text(".group")
+    assert browser.text(".population h2") == "Populations: p, q"
+    assert "p is better" in browser.text(".population")
+    assert len(browser.texts(".population .figure")) == 2
     assert browser.complaints() == []

@@ -167,7 +167,14 @@ def test_what_a_recipe_keeps_layer_by_layer():
     assert table["share"].tolist()[:3] == [1, 0.5, 1]
 
 
-@pytest.mark.parametrize("plain", [MIXED, {"channels": MIXED["channels"]}])
+TIED = {
+    "channels": [{"match": "*", "choices": [{"granularity": "filter", "ratios": [1, 0.6, 0.3]}]}],
+    "tie": ["l[01]"],
+    "divisor": 8,
+}
+
+
+@pytest.mark.parametrize("plain", [MIXED, {"channels": MIXED["channels"]}, TIED])
 def test_widths_of_many_recipes_are_those_of_each(plain):
     network = network_of()
     space = PruningSpace.from_config(network, plain)

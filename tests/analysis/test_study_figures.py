@@ -18,10 +18,17 @@ from explorer.analysis.plots import (
     save,
     study_figure,
 )
-from explorer.analysis.studies import attainment, composition, hypervolume_bands, hypervolume_curve, read_study
+from explorer.analysis.studies import (
+    StudyResult,
+    attainment,
+    composition,
+    hypervolume_bands,
+    hypervolume_curve,
+    read_study,
+)
 from explorer.search.metrics import METRICS
 from spaces import ChannelUnit, Network, PruningError, Recipe
-from tests.support.study_folders import network_of, write_study
+from tests.support.study_folders import made_up_sensitivity, network_of, write_study
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +37,16 @@ def studies(tmp_path_factory):
     return [read_study(write_study(root / str(seed), seed=seed, rungs=2)) for seed in range(2)]
 
 
+def drawn(name: str, one: StudyResult, trials: pd.DataFrame) -> Figure:
+    return study_figure(
+        name, trials, one.space, one.scale, dense=one.dense, sensitivity=lambda: made_up_sensitivity(one.space)
+    )
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_of_a_study_is_drawn_and_saved(tmp_path, name):
     one = read_study(write_study(tmp_path / "study", trials=90, rungs=2))
-    figure = study_figure(name, one.trials, one.space, one.scale, dense=one.dense)
+    figure = drawn(name, one, one.trials)
     assert all(path.stat().st_size > 1000 for path in save(figure, tmp_path / name))
 
 
@@ -45,7 +58,7 @@ def test_a_study_that_has_nothing_to_show_says_so(studies):
         ("rungs", "two of them"),
     ):
         with pytest.raises(PruningError, match=words):
-            study_figure(name, one.trials.iloc[:0], one.space, one.scale, dense=one.dense)
+            drawn(name, one, one.trials.iloc[:0])
 
 
 def lines(figure: Figure) -> dict[str, np.ndarray]:

@@ -103,7 +103,7 @@ def test_the_figures_are_written_for_papers(explore, folder):
     assert code == 0
     plots = folder / "drawn" / "plots"
     names = {"frontiers", "hypervolume", "attainment", "importance-filter", "ratios-filter", "rungs-filter"}
-    names |= {"importance-tile", "ratios-tile"}
+    names |= {"importance-tile", "ratios-tile", "sensitivity-filter", "sensitivity-tile"}
     assert {path.name for path in plots.iterdir()} == {f"{n}.{kind}" for n in names for kind in ("png", "svg", "pdf")}
     assert all(f"plot: drawn/plots/{name}.png" in out for name in names)
 

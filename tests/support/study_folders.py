@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from explorer.analysis.run_folder import RunFolder
+from explorer.analysis.sensitivity import sensitivity_table
 from explorer.analysis.tables import Scale, frontier_table, trials_table
 from explorer.runs.composing import compose
 from explorer.search.history import Record
@@ -23,6 +25,12 @@ REFERENCE = {"error": 0.9, "flops": 1.0}
 def network_of(name: str = "chain", layers: int = 6):
     """Return a chain of layers whose widths are large enough for every granularity."""
     return chain([32] * (layers - 1) + [10], positions=4, name=name)
+
+
+def made_up_sensitivity(space: PruningSpace) -> pd.DataFrame:
+    """Return a sensitivity table in which every choice changes the predictions by the square of what it removes."""
+    changes = [(1 - np.asarray(axis.ratios)) ** 2 for axis in space.axes]
+    return sensitivity_table(space, changes, [np.ones(len(change), dtype=bool) for change in changes])
 
 
 def write_study(
@@ -92,6 +100,7 @@ def write_study(
     folder.write_network(network)
     folder.write_trials(table)
     folder.write_frontier(front)
+    folder.write_sensitivity(made_up_sensitivity(space))
     for _, row in front.iterrows():
         folder.write_recipe(folder.point(row["trial"]), space.recipe(records[int(row["trial"])].row), "made up")
     uniform = table[table["source"] == "ladder"]

@@ -23,6 +23,7 @@ from explorer.analysis.plots.optima import (
 )
 from explorer.analysis.plots.pareto import BASELINES, COLOURS, draw_pareto, pareto_data, pareto_figure
 from explorer.analysis.plots.populations import population_figures
+from explorer.analysis.plots.sensitivity import draw_sensitivity, sensitivity_data, sensitivity_figure
 from explorer.analysis.plots.studies import (
     attainment_figure,
     composition_figure,
@@ -67,6 +68,7 @@ __all__ = [
     "draw_profile",
     "draw_ratios",
     "draw_rungs",
+    "draw_sensitivity",
     "edf_data",
     "edf_figure",
     "hypervolume_figure",
@@ -85,5 +87,7 @@ __all__ = [
     "ratios_figure",
     "rungs_figure",
     "save",
+    "sensitivity_data",
+    "sensitivity_figure",
     "study_figure",
 ]

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from explorer.analysis.plots.pareto import Bounds, pareto_figure
+from explorer.analysis.plots.sensitivity import sensitivity_figure
 from explorer.analysis.plots.studies import hypervolume_figure, importance_figure, ratios_figure, rungs_figure
 from explorer.analysis.studies import (
     axis_importance,
@@ -30,6 +31,7 @@ def study_figure(
     scale: Scale,
     *,
     dense: Mapping[str, float],
+    sensitivity: Callable[[], pd.DataFrame],
     x: str = "flops",
     bounds: Bounds = (),
 ) -> Figure:
@@ -45,6 +47,8 @@ def study_figure(
         The study's space, and its objectives.
     dense
         The dense network's metrics.
+    sensitivity
+        Measures how much each choice alone changes the predictions, see `explorer.analysis.sensitivity`.
     x
         The cost of the frontier's figure, a key of `METRICS`.
     bounds
@@ -60,6 +64,8 @@ def study_figure(
         if x not in costs:
             raise unknown("x", x, costs)
         return pareto_figure(trials, dense, scale, x=x, bounds=bounds)
+    if figure == "sensitivity":
+        return sensitivity_figure(sensitivity())
     if figure not in _MADE:
         raise unknown("figure", figure, FIGURES)
     return _MADE[figure](trials, space, scale)
@@ -96,5 +102,5 @@ _MADE: Mapping[str, Callable[[pd.DataFrame, PruningSpace, Scale], Figure]] = {
     "ratios": _ratios,
     "rungs": _rungs,
 }
-FIGURES = ("frontier", *_MADE)
+FIGURES = ("frontier", *_MADE, "sensitivity")
 """Names of the figures of one study."""

@@ -102,10 +102,11 @@ def _recipes(result: StudyResult) -> dict[str, Any]:
         return {"recipes": [None] * len(table), "kept": [], "patterns": {}, "files": {}}
     kept = widths(space, rows)
     patterns = {}
-    for i, axis in enumerate(space.axes):
-        if axis.part == "weights":
-            names = ["" if choice is None else str(choice) for choice in axis.choices]
-            patterns[axis.name] = {"names": names, "ratios": list(axis.ratios), "chosen": rows[:, i].tolist()}
+    for place, axis in enumerate(space.axes):
+        # of tied weights each has a pattern of its own
+        for member in axis.addressed if axis.part == "weights" else ():
+            names = ["" if choice is None else str(choice) for choice in member.choices]
+            patterns[member.name] = {"names": names, "chosen": rows[:, place].tolist()}
     recipes = [recipe_text(space.recipe(row)) if fits else None for row, fits in zip(rows, known, strict=True)]
     files = {
         int(trial): shlex.quote(str(result.folder.recipe_file(result.folder.point(trial))))

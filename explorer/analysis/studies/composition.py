@@ -71,20 +71,25 @@ def _entries(dim: Dim) -> tuple[int, dict[str, int]]:
 
 def widths(space: PruningSpace, rows: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
     """Return the kept outputs of every layer, (n, layers), as `composition` has them, for (n, axes) rows."""
-    network, place = space.network, {axis.key: i for i, axis in enumerate(space.axes)}
-    ratios = [np.asarray(axis.ratios)[rows[:, i]] for i, axis in enumerate(space.axes)]
+    network = space.network
+    # of tied units each has a ratio of its own
+    ratios = {
+        member.key: np.asarray(member.ratios)[rows[:, place]]
+        for place, axis in enumerate(space.axes)
+        for member in axis.addressed
+    }
     out = np.zeros((len(rows), len(network.layers)), dtype=np.int64)
     for column, layer in enumerate(network.layers):
         dim = network.tensor[layer.weight].dims[0]
         constant, entries = _entries(dim)
         width = np.full(len(rows), constant, dtype=float)
         for unit, count in entries.items():
-            i = place.get(("channels", unit))
-            width += np.rint(count * ratios[i]) if i is not None else count
+            ratio = ratios.get(("channels", unit))
+            width += count if ratio is None else np.rint(count * ratio)
         width //= dim.groups
         for block in network.blocks:
-            if block.holds(layer.name) and ("blocks", block.name) in place:
-                width *= ratios[place["blocks", block.name]]
+            if block.holds(layer.name) and ("blocks", block.name) in ratios:
+                width *= ratios["blocks", block.name]
         out[:, column] = width
     return out
 

@@ -324,9 +324,8 @@ class Study:
         Parameters
         ----------
         figure
-            ``frontier`` (error over a cost), ``hypervolume`` (over the trials), ``importance`` (which axes decide the
-            error), ``ratios`` (what the recipes of the frontier keep), ``rungs`` (errors at two rungs) or
-            ``sensitivity`` (what each choice alone changes, measured now where it was not).
+            ``frontier`` (error over a cost), ``hypervolume``, ``importance`` (of axes), ``ratios`` (on the frontier),
+            ``rungs`` or ``sensitivity`` (measured now where it was not).
         x
             The cost of the frontier's figure, a key of `METRICS`.
 

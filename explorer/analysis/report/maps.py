@@ -64,7 +64,8 @@ def sensitivity_drawing(table: pd.DataFrame) -> Figure:
         Columns ``layer``, ``granularity``, ``ratio`` and ``change``, as ``sensitivity.csv`` has them, a granularity.
     """
     layers = _short(list(dict.fromkeys(table["layer"].astype(str))))
-    ratios = [f"{ratio:.3g}" for ratio in sorted(set(table["ratio"]), reverse=True)]
+    # ratios that layers realise a little differently share a column
+    ratios = list(dict.fromkeys(f"{ratio:.3g}" for ratio in sorted(set(table["ratio"]), reverse=True)))
     figure = base_figure(
         "ratio kept", "", height=_AROUND + _ROW * len(layers), name="sensitivity", x_range=ratios,
         y_range=list(reversed(list(layers.values()))),

@@ -41,6 +41,7 @@ from explorer.study import Study
 from explorer.utils.checks import checked_number
 from explorer.utils.conf import chosen, defaults, named_section, run_section
 from explorer.utils.fingerprints import fingerprint
+from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import device_of
 from explorer.utils.settings import parsed
 from explorer.utils.space_section import named_space
@@ -49,6 +50,7 @@ from spaces import Budget, PruningError, PruningSpace
 __all__ = ["explore"]
 
 
+@known_keywords
 def explore(
     model: nn.Module | Callable[[], nn.Module] | str,
     train: Iterable[Any],
@@ -102,7 +104,7 @@ def explore(
     objectives
         Keys of `explorer.search.metrics.OBJECTIVES`, minimised.
     trials, timeout
-        Recipes to evaluate, and minutes after which no further evaluation begins.
+        Recipes to evaluate, and minutes after which no further evaluation begins and trainings end after their epoch.
     sampler, options
         A key of `explorer.search.samplers.SAMPLERS`, an Optuna sampler, or a function that makes one of a ``seed`` and
         the options; and these options.
@@ -190,7 +192,8 @@ def explore(
     check_reach(problem.space, told.baselines)
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
-        warnings.warn(doubt, stacklevel=2)
+        # of who called, past the check of keywords
+        warnings.warn(doubt, stacklevel=3)
     name = _identity(module, problem, told, plan, budget, train)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))

@@ -20,7 +20,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
   explore run [key=value ...]       explore a space; -m for a multirun, --help for all keys
   explore population [key=value ..] recipes of a regime drawn at random: distributions, optima, refined spaces; -m
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
-  explore inspect FOLDER            the same of a run that is there, and what it found
+  explore inspect FOLDER            the same of a run that is there, and what it found; of a multirun its jobs
   explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --recipe FILE
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
   explore --version
@@ -95,10 +95,9 @@ def _run(arguments: list[str]) -> int:
 
     if asked_of_hydra(arguments):
         return launched("run", arguments)
-    from explorer.runs.config import RESULTS
-    from explorer.runs.run import execute
+    from explorer.runs.multirun import execute_where_it_is
 
-    execute(single(arguments), RESULTS)
+    execute_where_it_is(single(arguments))
     return 0
 
 
@@ -108,11 +107,10 @@ def _population(arguments: list[str]) -> int:
     if asked_of_hydra(arguments):
         return launched("population", arguments)
     from explorer.analysis.run_folder import RunFolder
-    from explorer.runs.config import RESULTS
+    from explorer.runs.multirun import execute_where_it_is
     from explorer.runs.population import write_populations
-    from explorer.runs.run import execute
 
-    folder = execute(single(arguments, "population"), RESULTS)
+    folder = execute_where_it_is(single(arguments, "population"))
     write_populations([RunFolder(folder)], folder)
     return 0
 
@@ -123,9 +121,13 @@ def _inspect(arguments: list[str]) -> int:
     # Hydra knows no flags of ours
     as_json, rest = "--json" in arguments, [argument for argument in arguments if argument != "--json"]
     if len(rest) == 1 and "=" not in rest[0] and not rest[0].startswith("-"):
+        from explorer.analysis.multirun_folder import MultirunFolder
         from explorer.analysis.run_folder import RunFolder
-        from explorer.runs.inspection import inspect_run
+        from explorer.runs.inspection import inspect_multirun, inspect_run
 
+        if (multirun := MultirunFolder(Path(rest[0]))).there:
+            inspect_multirun(multirun, as_json=as_json)
+            return 0
         inspect_run(RunFolder(Path(rest[0])), as_json=as_json)
         return 0
     if asked_of_hydra(rest, "--json"):
@@ -161,7 +163,11 @@ def _export(arguments: list[str]) -> int:
         raise PruningError(f"recipe: it is given, and so is --{next(iter(budget))}, allowed is one of them")
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
+    from explorer.analysis.multirun_folder import MultirunFolder
     from explorer.analysis.run_folder import RunFolder
+
+    if (multirun := MultirunFolder(given.folder)).there:
+        raise multirun.refused()
     from explorer.runs.export import export_run
     from explorer.utils.console import console
 

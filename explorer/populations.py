@@ -18,7 +18,8 @@ from explorer.search.drawing import Drawing
 from explorer.study import Study
 from explorer.utils.checks import checked_number
 from explorer.utils.conf import chosen, primary
-from spaces import Budget, PruningError, PruningSpace, Refinement, refine
+from explorer.utils.keywords import keywords_of
+from spaces import Budget, PruningError, PruningSpace, Refinement, refine, unknown
 
 __all__ = ["Populations", "population"]
 
@@ -129,6 +130,10 @@ def population(
     for key in _REFUSED:
         if key in settings:
             raise PruningError(f"{key}: {settings[key]!r}, a population has none: all of its n recipes are drawn")
+    known = dict.fromkeys([*keywords_of(population), *keywords_of(explore)])
+    for key in settings:
+        if key == "space" or key not in known:
+            raise unknown("population", key, [name for name in known if name not in ("space", *_REFUSED)])
     base = primary("population")
     n = base["n"] if n is None else n
     checked_number("n", n, least=2)

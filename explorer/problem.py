@@ -36,6 +36,7 @@ from explorer.search.plan import Plan
 from explorer.search.rungs import doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
+from explorer.utils.console import steps
 from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
 
 __all__ = ["Problem", "refuse_empty"]
@@ -146,6 +147,7 @@ class Problem:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
+        steps.info("scoring what can be pruned by %s", criterion.name)
         scores = cached_scores(module, space.network, criterion, batches=data, task=task, folder=cache)
         inherited = Inherited.of(
             module,
@@ -160,6 +162,7 @@ class Problem:
             reconstruction=reconstruction,
         )
         scale = Scale(objectives, task.reference, error_metric(task.label, task.scale))
+        steps.info("measuring the dense network")
         made, dense = evaluator(inherited), inherited.meter.dense()
         task.check_direction(dense)
         if isinstance(made, Finetuned):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -30,7 +31,9 @@ from explorer.pruning.surgery.skeleton import copied
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.utils.checks import checked_number
-from explorer.utils.modules import device_of
+from explorer.utils.fingerprints import fingerprint
+from explorer.utils.keywords import known_keywords
+from explorer.utils.modules import device_of, tensors_of
 from spaces import PruningError, Recipe, unknown
 
 __all__ = ["Candidate", "Study"]
@@ -44,6 +47,17 @@ class Candidate:
     metrics: Mapping[str, Any]
     evaluator: Inherited | Finetuned
     factory: str | None = None
+    # the modules that were built and are still there, and what their tensors were then
+    _built: WeakKeyDictionary[nn.Module, str] = field(
+        init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what was built stays with the process that did
+        return vars(self) | {"_built": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_built": WeakKeyDictionary()})
 
     def __repr__(self) -> str:
         cost, error = self.metrics["flops_ratio"], self.metrics["error"]
@@ -51,9 +65,9 @@ class Candidate:
 
     def build(self) -> nn.Module:
         """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""
-        # of a frozen dataclass: `save` says then that what was trained since is given as a module
-        vars(self)["_built"] = True
-        return self._masked()[0]
+        module = self._masked()[0]
+        self._built[module] = fingerprint(tensors_of(module))
+        return module
 
     def executed(self) -> Executed:
         """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
@@ -62,6 +76,7 @@ class Candidate:
     def _masked(self) -> tuple[nn.Module, Masks]:
         return self.evaluator.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluator.rungs) - 1)))
 
+    @known_keywords
     def save(self, folder: str | Path, *, module: nn.Module | None = None) -> None:
         """Export the sub-network so that `explorer.load` gives it back: as it was measured, or a module trained since.
 
@@ -80,6 +95,11 @@ class Candidate:
         PruningError
             If the folder can't be written, or the module is not this recipe's.
 
+        Warns
+        -----
+        UserWarning
+            If no module is given, and one that `build` returned has other weights or statistics since.
+
         Examples
         --------
         ``small = best.build()``, training of ``small``, ``best.save("small", module=small)``.
@@ -95,10 +115,12 @@ class Candidate:
             check_same(module, written, network, masks)
             written = copied(module).to(device_of(meter.model)).eval()
             metrics |= meter.measured(written)
-        elif vars(self).get("_built"):
+        elif any(fingerprint(tensors_of(built)) != before for built, before in self._built.items()):
             warnings.warn(
-                "the sub-network is written as it was measured; save(folder, module=...) writes one trained since",
-                stacklevel=2,
+                "a module that build() returned was changed since, and the sub-network is written as it was measured; "
+                "save(folder, module=...) writes one trained since",
+                # past the check of keywords
+                stacklevel=3,
             )
         facts = {"metrics": metrics}
         save(
@@ -155,6 +177,7 @@ class Study:
         """Hypervolume of the trials: absolute error times cost relative to dense."""
         return self.problem.scale.hypervolume(self.trials)
 
+    @known_keywords
     def frontier_at(self, rung: int) -> pd.DataFrame:
         """Return the frontier of the networks as they were at a lower rung, where errors are those of less training."""
         return frontier_table(self.trials, self.problem.scale, rung)
@@ -277,6 +300,7 @@ class Study:
             finetuned, recipes, test, seeds=asked.seeds, epochs=asked.epochs, folder=folder, on_training=on_training
         )
 
+    @known_keywords
     def plot(self, x: str = "flops") -> Figure:
         """Return the figure of error over the cost `x`, a key of `METRICS`."""
         costs = [key for key, metric in METRICS.items() if metric.cost]

@@ -13,6 +13,7 @@ import pandas as pd
 from filelock import FileLock
 
 from explorer.analysis.run_folder import RunFolder
+from explorer.search.metrics import Metric
 from explorer.utils.files import atomic, unwritable
 from spaces import PruningError
 
@@ -64,6 +65,32 @@ class MultirunFolder:
         """Return the folders of the jobs that ended at least once."""
         return [RunFolder(path.parent) for path in sorted(self.path.glob("*/summary.json"))]
 
+    @property
+    def there(self) -> bool:
+        """Whether the folder is a multirun's."""
+        return self.jobs_file.is_file()
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Return the rows of the table of jobs by job; none where it is not there or damaged."""
+        try:
+            stored = pd.read_csv(self.jobs_file, dtype=str, keep_default_na=False)[_COLUMNS]
+            stored["seconds"].astype(float)
+        except (OSError, ValueError, KeyError):
+            # rows are made again from the jobs' folders
+            return {}
+        return {row["job"]: row for row in stored.to_dict("records")}
+
+    def errors(self) -> dict[str, Metric]:
+        """Return how the errors of each job that ended are shown."""
+        summaries = {job.name: job.summary() for job in self.ended()}
+        return {name: Metric("error", **found["error"]) for name, found in summaries.items() if found is not None}
+
+    def refused(self) -> PruningError:
+        """Return what is wrong with a multirun's folder where a run's is asked for; it names those of its jobs."""
+        names = [job.name for job in self.ended()]
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return PruningError(f"folder: {str(self.path)!r} is a multirun's, allowed is that of a job: {listed or 'none'}")
+
     @contextmanager
     def jobs(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Give the rows of the table of jobs by job, and write them if they were changed; one process at a time.
@@ -81,7 +108,7 @@ class MultirunFolder:
             reason = unwritable(error, self.path.parent)
             raise PruningError(f"name: the folder {str(self.path)!r} can't be written: {reason}") from None
         try:
-            rows = self._rows()
+            rows = self.rows()
             before = json.dumps(rows)
             yield rows
             if json.dumps(rows) != before:
@@ -94,12 +121,3 @@ class MultirunFolder:
         """Write the frontiers of all jobs."""
         with atomic(self.frontiers_file) as temporary:
             table.to_csv(temporary, index=False)
-
-    def _rows(self) -> dict[str, dict[str, Any]]:
-        try:
-            stored = pd.read_csv(self.jobs_file, dtype=str, keep_default_na=False)[_COLUMNS]
-            stored["seconds"].astype(float)
-        except (OSError, ValueError, KeyError):
-            # not there or damaged: rows are made again from the jobs' folders
-            return {}
-        return {row["job"]: row for row in stored.to_dict("records")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from explorer.search.frontier import hypervolume
 from explorer.search.metrics import METRICS, Metric
 from spaces import COSTS, Budget, PruningError, unknown
 
-__all__ = ["LIMITS", "best_within", "checked_limits", "chosen_trials", "telling"]
+__all__ = ["LIMITS", "best_within", "checked_limits", "chosen_trials", "ends_first", "telling"]
 
 _LATENCIES = {"latency_ms": "latency_ms", "latency": "latency_ratio"}
 LIMITS = (*COSTS, *_LATENCIES, "error")
@@ -52,6 +53,25 @@ def best_within(
             raise PruningError(f"{key}: no frontier point is within {asked}, {nearest}")
     chosen = front[inside]
     return chosen.iloc[0] if "error" in given else chosen.loc[chosen["error"].idxmin()]
+
+
+def ends_first(n: int) -> list[int]:
+    """Return the places 0 to n - 1 so that however many of them are taken, they are spread over all.
+
+    Both ends come first, then the middle of the widest gap that is left, and so on.
+
+    Examples
+    --------
+    >>> ends_first(6)
+    [0, 5, 2, 3, 1, 4]
+    """
+    order = [0, n - 1][: min(n, 2)]
+    while len(order) < n:
+        taken = sorted(order)
+        # of equal gaps the first
+        low, high = max(pairwise(taken), key=lambda gap: gap[1] - gap[0])
+        order.append((low + high) // 2)
+    return order
 
 
 def checked_limits(limits: Mapping[str, Any], key: str = "limit") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from explorer.analysis.multirun_folder import BUDGETS, error_column
-from explorer.search.metrics import Metric
+from explorer.search.metrics import METRICS, Metric
 
 __all__ = ["baselines_view", "export_line", "final_line", "final_view", "frontier_view", "jobs_view"]
 
@@ -102,14 +102,25 @@ def final_view(table: pd.DataFrame, error: Metric) -> Table:
     return view
 
 
-def jobs_view(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return a multirun's jobs as a table to print, errors as they are measured."""
+def jobs_view(rows: Iterable[Mapping[str, Any]], errors: Mapping[str, Metric]) -> Table:
+    """Return a multirun's jobs as a table to print.
+
+    Parameters
+    ----------
+    rows
+        Of the table of jobs.
+    errors
+        How the errors of each job are shown, see `MultirunFolder.errors`.
+    """
     table = Table(title="jobs", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
-    headers = ["job", "choices", "state", "trials", "hypervolume", *(f"error at {b}" for b in BUDGETS), "seconds"]
+    labels = {error.label.removeprefix("validation ") for error in errors.values()}
+    label = labels.pop() if len(labels) == 1 else "error"
+    headers = ["job", "choices", "state", "trials", "hypervolume", *(f"{label} at {b}" for b in BUDGETS), "seconds"]
     for i, header in enumerate(headers):
         table.add_column(header, justify="left" if i < 3 else "right")
     for place, row in enumerate(rows, 1):
-        best = [f"{float(row[key]):.4f}" if row.get(key, "") != "" else "" for key in map(error_column, BUDGETS)]
+        error = errors.get(row["job"], METRICS["error"])
+        best = [error.text(float(row[key])) if row.get(key, "") != "" else "" for key in map(error_column, BUDGETS)]
         volume = f"{float(row['hypervolume']):.4f}" if row.get("hypervolume", "") != "" else ""
         cells = [row["choices"], row["state"], row.get("trials", ""), volume, *best, row["seconds"]]
         table.add_row(str(place), *map(str, cells))

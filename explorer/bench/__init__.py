@@ -10,6 +10,7 @@ from explorer.bench.costs import costs
 from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
+from explorer.bench.frontiers import frontiers
 from explorer.bench.measured import Measured, show, write
 from explorer.bench.rungs_and_racing import PROBLEMS, racing, rungs
 from explorer.bench.samplers import SPACES, samplers
@@ -34,6 +35,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "criteria": criteria,
     "evaluate": evaluate,
     "executors": executors,
+    "frontiers": frontiers,
     "racing": racing,
     "rungs": rungs,
     "samplers": samplers,
@@ -43,7 +45,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
 # not among all: they need libraries or files that nothing else needs, or many minutes
-_BY_NAME = ("criteria", "executors", "racing", "rungs", "samplers", "zoo")
+_BY_NAME = ("criteria", "executors", "frontiers", "racing", "rungs", "samplers", "zoo")
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -96,7 +98,10 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("seeds", "calibration_batches", "images", "test_images"):
         optional = name.endswith("images")
         checked_number(f"criteria.{name}", config["criteria"][name], least=1, optional=optional)
-    for group in ("build", "criteria", "sparse"):
+    for name in ("seeds", "trials", "epochs", "images"):
+        least, optional = int(name != "epochs"), name == "images"
+        checked_number(f"frontiers.{name}", config["frontiers"][name], least=least, optional=optional)
+    for group in ("build", "criteria", "frontiers", "sparse"):
         for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
             checked_ratio(f"{group}.ratios", ratio)
     for name in ("seeds", "trials", "images", "calibration_batches"):

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from explorer.bench.measured import Measured
-from explorer.bench.resnet20 import resnet20
+from explorer.bench.published import published
 from explorer.data import Batch
 from explorer.evaluation.budgets import LatencyLimit
 from explorer.problem import Problem
@@ -60,7 +60,7 @@ def criteria(config: dict[str, Any]) -> list[Measured]:
         If data or weights are not given or not there.
     """
     options = config["criteria"]
-    run = RunConfig.composed([*resnet20("criteria", options), "device=cpu"])
+    run = RunConfig.composed([*published("criteria", options), "device=cpu"])
     setup = Setup(run)
     module = setup.dense()
     network = trace(module, setup.example("cpu"), name="resnet20")

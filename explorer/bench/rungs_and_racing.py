@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from explorer.bench.measured import Measured
-from explorer.bench.resnet20 import resnet20
+from explorer.bench.published import published
 from explorer.problem import Problem
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
@@ -103,7 +103,7 @@ def _setup(config: Mapping[str, Any], name: str, overrides: Sequence[str], seed:
     if name == "digits":
         run = RunConfig.composed([*_DIGITS, *overrides, f"seed={seed}", "device=cpu"])
         return Setup(run)
-    run = RunConfig.composed([*resnet20(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
+    run = RunConfig.composed([*published(key, config[key]), *overrides, f"seed={seed}", "device=cpu"])
     setup = Setup(run)
     if setup.config.evaluator.trains:
         setup.data = replace(setup.data, train=setup.data.train.subset(range(_IMAGES)))

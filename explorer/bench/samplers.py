@@ -16,7 +16,7 @@ import torch
 from explorer.analysis.plots import save
 from explorer.analysis.plots.samplers import median_curves, samplers_figure
 from explorer.bench.measured import Measured
-from explorer.bench.resnet20 import resnet20
+from explorer.bench.published import published
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
 from explorer.problem import Problem
@@ -162,7 +162,7 @@ def _ask(seed: int) -> Measured:
 
 def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     """Return the problem of a space, its evaluations kept, and what stands for it in names of files."""
-    model = [] if space == "digits" else resnet20("samplers", options)
+    model = [] if space == "digits" else published("samplers", options)
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
     run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()

@@ -16,6 +16,7 @@ from explorer.data import Batch, head, moved, size_of
 from explorer.data.accumulators import accumulator_of
 from explorer.data.attempts import attempted, described
 from explorer.data.racing import Race
+from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import device_of, modes_restored, run
 from spaces import PruningError, first_line
 
@@ -299,6 +300,11 @@ class Task:
         )
 
 
+# the dataclass makes it
+Task.__init__ = known_keywords(Task.__init__)  # type: ignore[method-assign]
+
+
+@known_keywords
 def classification(classes: int) -> Task:
     """Return the task of telling so many classes apart: cross-entropy, and the share of inputs classified wrongly."""
     return Task(unit="%", trivial=1 - 1 / classes, trivial_loss=math.log(classes), classes=classes)

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from explorer.data import Batch, head, size_of
 from explorer.evaluation.evaluator import Inherited
+from explorer.utils.console import steps
 from explorer.utils.modules import device_of
 from spaces import Axis, PruningSpace, first_line
 
@@ -79,6 +80,7 @@ def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Bat
     batches
         Training batches on the evaluator's device; the first inputs of the first are used.
     """
+    steps.info("trying each choice alone, by which recipes are told apart before they are evaluated")
     inputs = head(batches[0][0], min(_INPUTS, size_of(batches[0][1])))
     count = min(_INPUTS, size_of(batches[0][1]))
     one = sum(size_of(targets) for _, targets in [*inherited.calibration, *inherited.meter.validation])

@@ -29,7 +29,7 @@ from explorer.evaluation.training import (
 )
 from explorer.pruning.patterns import Masks, put_on
 from explorer.pruning.surgery.skeleton import copied
-from explorer.search.jobs import Job
+from explorer.search.jobs import Job, OutOfTimeError
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.modules import device_of
 from spaces import PruningError, Recipe, unknown
@@ -129,6 +129,8 @@ class Finetuned:
         ------
         OverBudgetError
             If its latency exceeds the limit.
+        OutOfTimeError
+            If the job's time is over before the last epoch; the state after the epoch in hand is kept.
         PruningError
             If the loss or an output is not finite, the model raises, or memory runs out.
         """
@@ -163,7 +165,7 @@ class Finetuned:
         module, masks = self.inherited.pruned(job.recipe)
         # measured again for the table, but what was within the limit once is not refused for noise
         metrics = self.meter.limits(module, masks, limited=job.limited and job.rung == 0)
-        history = self._fit(module, masks, job.recipe, job.rung)
+        history = self._fit(module, masks, job.recipe, job.rung, job)
         metrics |= self.meter.realised(job.recipe, masks) | self.meter.measured(module, job.bar)
         metrics["epochs"] = len(history)
         if history:
@@ -177,8 +179,11 @@ class Finetuned:
         module, masks = self.inherited.pruned(recipe)
         return module, masks, self._fit(module, masks, recipe, range(len(self.rungs))[rung])
 
-    def _fit(self, module: nn.Module, masks: Masks, recipe: Recipe, rung: int) -> list[Epoch]:
-        """Bring a pruned module into the state after a rung; return what its epochs did."""
+    def _fit(self, module: nn.Module, masks: Masks, recipe: Recipe, rung: int, job: Job | None = None) -> list[Epoch]:
+        """Bring a pruned module into the state after a rung; return what its epochs did.
+
+        A `job` whose time is over ends it between epochs.
+        """
         name, last = self._kept_as(recipe), rung == len(self.rungs) - 1
         facts = self.checkpoints.weights(name, module) if last and self.rungs[rung] else None
         if facts is not None:
@@ -193,12 +198,12 @@ class Finetuned:
             with seeded(seed_of(self._drawn(recipe), "weights"), device_of(module)):
                 _draw(module)
             put_on(module, self.meter.network, masks)
-        history = self._train(module, recipe, rung)
+        history = self._train(module, recipe, rung, job)
         if last:
             self.checkpoints.keep_weights(name, module, {"history": [astuple(epoch) for epoch in history]})
         return history
 
-    def _train(self, module: nn.Module, recipe: Recipe, rung: int) -> list[Epoch]:
+    def _train(self, module: nn.Module, recipe: Recipe, rung: int, job: Job | None) -> list[Epoch]:
         """Train the network that a recipe starts with through its stretches up to a rung."""
         meter, device = self.meter, device_of(module)
         name, drawn = self._kept_as(recipe), self._drawn(recipe)
@@ -220,6 +225,8 @@ class Finetuned:
                 self.checkpoints.keep_state(name, kept)
                 if self.on_epoch is not None:
                     self.on_epoch(history[-1])
+                if job is not None and job.late and number < self.rungs[rung]:
+                    raise OutOfTimeError
         except PruningError as error:
             # trained again it would end the same way; more memory may be free then
             if not is_out_of_memory(error):

@@ -20,12 +20,14 @@ from explorer.pruning.sparse import execute
 from explorer.pruning.sparse.encoding import decode, encode
 from explorer.pruning.surgery import Surgeon
 from explorer.utils.files import atomic
+from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import tensors_of
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, first_line
 
 __all__ = ["load", "save"]
 
 
+@known_keywords
 def save(
     module: nn.Module,
     recipe: Recipe,
@@ -104,6 +106,7 @@ def save(
         raise PruningError(f"out: {str(folder)!r} can't be written ({error.strerror})") from None
 
 
+@known_keywords
 def load(
     folder: str | Path,
     *,
@@ -154,8 +157,9 @@ def load(
     if model is None and factory is None:
         if not trust:
             raise PruningError(
-                f"folder: {str(folder)!r} holds a program, and reading one may run code of who wrote it; if you trust "
-                "them, say load(folder, trust=True), else give the model itself: load(folder, model=...)"
+                f"folder: {str(folder)!r} holds a program, as its model was given as an instance: load(folder, "
+                "model=Net()), of the model's class, is a module to train; load(folder, trust=True) is that program, "
+                "for inference alone, and reading it may run code of who wrote it"
             )
         return load_program(folder / "program.pt2")
     if model is None:

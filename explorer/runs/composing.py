@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from explorer.utils.conf import GROUPS, conf, defaults, options_of, primary
+from explorer.utils.conf import GROUPS, chosen, conf, defaults, options_of, primary
 from spaces import PruningError, unknown
 
 __all__ = ["Composed", "compose", "several_values", "swept"]
@@ -42,6 +43,10 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    for override in overrides:
+        # a key that is taken away has no value
+        if not override.startswith("~") and "=" not in override:
+            raise _no_override(override, config)
     if folder is not None and not folder.is_dir():
         raise PruningError(f"--config-dir: {str(folder)!r} is no folder that is there")
     extra = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
@@ -64,6 +69,17 @@ def compose(overrides: Sequence[str], *, config: str = "run", folder: Path | Non
         raise _readable(error, config) from None
 
 
+def _no_override(word: str, config: str) -> PruningError:
+    """Return what is wrong with a word that is no ``key=value``."""
+    base = primary(config)
+    usual: dict[str, Any] = {key: value for key, value in base.items() if isinstance(value, int)}
+    usual |= {group: chosen(group) for group in (GROUPS if "defaults" in base else ())}
+    meant = (difflib.get_close_matches(word, usual, n=1, cutoff=0.5) or ["seed"])[0]
+    # a URL may hold a password
+    shown = word.partition("://")[0]
+    return PruningError(f"{shown!r}: a word without a value, allowed is key=value, such as {meant}={usual[meant]}")
+
+
 def several_values(overrides: Sequence[str]) -> PruningError:
     """Return what is wrong with a run of one job whose key has several values."""
     key = swept(overrides)[0]
@@ -83,8 +99,16 @@ def swept(overrides: Sequence[str]) -> list[str]:
 
 def _readable(error: Exception, config: str) -> PruningError:
     """Turn what Hydra says into one line with the nearest spelling."""
+    from hydra.errors import OverrideParseException
     from omegaconf.errors import MissingMandatoryValue
 
+    if isinstance(error, OverrideParseException):
+        # the value may hold a password
+        key = str(error.override).partition("=")[0]
+        return PruningError(
+            f"{key}: its value can't be read, allowed is key=value; brackets are closed, and a value with commas or "
+            "blanks is quoted itself"
+        )
     if isinstance(error, MissingMandatoryValue):
         return PruningError(f"{error.full_key}: not given, and needed by this choice")
     text = "\n".join(str(part) for part in (error, error.__cause__) if part is not None)

@@ -232,7 +232,7 @@ class RunConfig:
             asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),
-            given["device"],
+            _checked_device(given["device"]),
             _proxies(given),
         )
 
@@ -281,6 +281,13 @@ def _drawing(given: Composed, evaluator: EvaluatorSettings) -> Drawing | None:
         return None
     Drawing.check_protocol(len(evaluator.rungs), racing=evaluator.racing)
     return Drawing.of(given)
+
+
+def _checked_device(name: Any) -> str:
+    """Return the device's name; whether it is here only torch can tell."""
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d+)?", str(name)):
+        raise PruningError(f"device: {name!r}, allowed are auto, cpu, cuda, cuda:1 ...")
+    return str(name)
 
 
 def _proxies(given: Composed) -> bool:

@@ -132,8 +132,7 @@ def _multirun(
     finally:
         if folder.path.is_dir():
             gather(folder)
-            with folder.jobs() as rows:
-                console.print(jobs_view(rows.values()))
+            console.print(jobs_view(folder.rows().values(), folder.errors()))
             console.print(f"jobs: {folder.jobs_file}", soft_wrap=True)
             if command == "population":
                 from explorer.runs.population import write_populations

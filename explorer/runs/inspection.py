@@ -8,8 +8,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from explorer.analysis.facts import network_facts, space_facts
+from explorer.analysis.multirun_folder import MultirunFolder
 from explorer.analysis.network_views import block_view, fixed_view, layer_view, percent, unit_view
 from explorer.analysis.run_folder import RunFolder
+from explorer.analysis.views import jobs_view
 from explorer.evaluation.budgets import split_budget
 from explorer.runs.config import RunConfig
 from explorer.runs.outcome import show_outcome
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a run is inspected without them
 
-__all__ = ["inspect_model", "inspect_run"]
+__all__ = ["inspect_model", "inspect_multirun", "inspect_run"]
 
 Facts = Mapping[str, Any]
 
@@ -98,7 +100,18 @@ def inspect_run(folder: RunFolder, *, as_json: bool = False) -> None:
     _print_network(facts)
     _print_space(facts)
     if summary is not None:
-        show_outcome(folder)
+        show_outcome(folder, drawn="regime" in config)
+
+
+def inspect_multirun(folder: MultirunFolder, *, as_json: bool = False) -> None:
+    """Print the jobs of a multirun and where the folders of its runs are; as one line of JSON the rows of its table."""
+    rows = list(folder.rows().values())
+    if as_json:
+        print(json.dumps(rows))
+        return
+    console.print(jobs_view(rows, folder.errors()))
+    for place, row in enumerate(rows, 1):
+        console.print(f"job {place}: {folder.job(row['job'])}", soft_wrap=True, highlight=False)
 
 
 def _measured(setup: Setup, model: Any) -> dict[str, Any]:

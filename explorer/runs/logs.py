@@ -10,7 +10,9 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["early_log", "interruptible", "logging_to"]
+from explorer.utils.console import console, steps
+
+__all__ = ["early_log", "interruptible", "logging_to", "steps_shown"]
 
 log = logging.getLogger("explorer")
 
@@ -25,6 +27,22 @@ def early_log() -> Iterator[MemoryHandler]:
         yield handler
     finally:
         log.removeHandler(handler)
+
+
+class _Shown(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(f"{record.getMessage()} ...", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def steps_shown() -> Iterator[None]:
+    """Print what is being done before the search begins, as it is logged; see `explorer.utils.console.steps`."""
+    handler = _Shown()
+    steps.addHandler(handler)
+    try:
+        yield
+    finally:
+        steps.removeHandler(handler)
 
 
 @contextmanager

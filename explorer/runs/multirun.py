@@ -6,16 +6,18 @@ import importlib.util
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from explorer.analysis.multirun_folder import BUDGETS, MultirunFolder, error_column
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.composing import swept
-from explorer.runs.config import RunConfig
+from explorer.runs.config import RESULTS, RunConfig
+from explorer.runs.run import execute
 from explorer.utils.console import console
 from spaces import PruningError
 
-__all__ = ["check_launcher", "plan", "reported"]
+__all__ = ["check_launcher", "execute_where_it_is", "plan", "reported"]
 
 _LAUNCHERS = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
@@ -41,6 +43,32 @@ def check_launcher(overrides: Sequence[str]) -> None:
             raise PruningError(f"hydra/launcher: {name!r}, allowed are basic, {', '.join(_LAUNCHERS)}")
         if name in _LAUNCHERS and not _there(_LAUNCHERS[name]):
             raise PruningError(f"hydra/launcher: {name!r} needs pip install 'pruning-spaces[multirun]'")
+
+
+def execute_where_it_is(config: RunConfig) -> Path:
+    """Make a run, or what is left of it, and return its folder: among a multirun's jobs where it was one of them."""
+    root = _home(config)
+    if root == RESULTS:
+        return execute(config, root)
+    with reported(MultirunFolder(root), config):
+        return execute(config, root)
+
+
+def _home(config: RunConfig) -> Path:
+    """Return the folder that holds a run's folder: that of a multirun of which it was a job, where there is one.
+
+    A job's folder is named as that of the same run alone; where several multiruns have it, the one that ended last
+    counts.
+    """
+    if (RESULTS / config.name).exists():
+        return RESULTS
+    jobs = [RunFolder(path.parent) for path in RESULTS.glob(f"*/{config.name}/config.yaml")]
+    jobs = [job for job in jobs if MultirunFolder(job.path.parent).there]
+    if not jobs:
+        return RESULTS
+    found = max(jobs, key=lambda job: job.written or 0).path.parent
+    console.print(f"the same run is a job of {found}", soft_wrap=True)
+    return found
 
 
 def plan(folder: MultirunFolder, configs: Sequence[RunConfig], overrides: Sequence[str]) -> None:

@@ -179,13 +179,16 @@ def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:
     return panels
 
 
-def show_outcome(folder: RunFolder) -> None:
-    """Print the tables of a run, its hypervolume, why it ended, its plots, and last how good what was asked for is."""
+def show_outcome(folder: RunFolder, *, drawn: bool = False) -> None:
+    """Print the tables of a run, its hypervolume, why it ended, its plots, and last how good what was asked for is.
+
+    Of a population, whose recipes were `drawn` without looking at errors, there is no frontier to show.
+    """
     front, summary = folder.frontier(), folder.summary()
     if front is None or summary is None:
         return
     error = Metric("error", **summary["error"])
-    if len(front):
+    if len(front) and not drawn:
         console.print(frontier_view(front, summary["dense"], error))
     if (baselines := folder.baselines()) is not None:
         console.print(baselines_view(baselines, error))
@@ -200,7 +203,8 @@ def show_outcome(folder: RunFolder) -> None:
     failed = f", {summary['failed']} failed" if summary["failed"] else ""
     volume, uniform = summary["hypervolume"], summary["hypervolume_ladder"]
     beside = f" ({volume / uniform:.2f} times that of the uniform ratios)" if uniform else ""
-    console.print(f"{summary['trials']} trials{failed}, hypervolume {volume:.4f}{beside}{dense}")
+    reached = "" if drawn else f", hypervolume {volume:.4f}{beside}"
+    console.print(f"{summary['trials']} {'recipes' if drawn else 'trials'}{failed}{reached}{dense}")
     again = ", the same command continues" if summary["ended"] in ("interrupted", "timeout") else ""
     why = {"stuck": ": no further recipe inside the limits was found", "exhausted": ": every recipe was evaluated"}
     console.print(f"ended: {summary['ended']}{why.get(summary['ended'], '')}{again}", highlight=False)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from explorer.analysis.populations import PROXY, Analysis, Population, analyse, findings, structure_bands
+from explorer.analysis.populations import PROXY, TITLES, Analysis, Population, analyse, findings, structure_bands
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.identity import model_name
 from explorer.search.metrics import METRICS, Metric
 from explorer.utils.console import console
 from explorer.utils.files import atomic
-from explorer.utils.space_section import space_of
 from spaces import Budget, PruningError, PruningSpace, Refinement, dense_costs, refine
 
 __all__ = ["population_of", "write_populations"]
@@ -125,7 +124,8 @@ def _refined(folder: RunFolder, target: Path, analysis: Analysis, name: str) -> 
     config, network = folder.config(), folder.network()
     if config is None or network is None:
         return None
-    space = PruningSpace.from_config(network, space_of(config["space"]))
+    # resolved, as it was then
+    space = PruningSpace.from_config(network, config["identity"]["space"])
     regime = config["regime"]
     budget = Budget() if regime["flops"] is None else Budget.regime(regime["flops"], regime["tol"])
     bands = structure_bands(analysis.tables["bands"], name, [axis.label for axis in space.axes])
@@ -142,10 +142,13 @@ def _refined(folder: RunFolder, target: Path, analysis: Analysis, name: str) -> 
 
 def _told(analysis: Analysis) -> list[str]:
     """Return the sentences that are printed."""
-    tables = analysis.tables
-    sentences = [
-        str(line) for name in ("conjectures", "comparisons") if name in tables for line in tables[name]["words"]
-    ]
+    tables, asked = analysis.tables, dict[str, list[str]]()
+    if "conjectures" in tables:
+        for row in tables["conjectures"].to_dict("records"):
+            # too few recipes are one answer to several questions
+            asked.setdefault(str(row["words"]), []).append(TITLES[row["conjecture"]])
+    sentences = [f"{' '.join(dict.fromkeys(questions))} {words}" for words, questions in asked.items()]
+    sentences += map(str, tables["comparisons"]["words"] if "comparisons" in tables else [])
     return sentences + [f"{what}: {why}" for what, why in analysis.skipped]
 
 

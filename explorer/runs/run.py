@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from explorer.analysis.run_folder import RunFolder
+from explorer.analysis.selection import ends_first
 from explorer.runs.baselines import evaluate_baselines, missing_baselines
 from explorer.runs.config import RunConfig
 from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
-from explorer.runs.logs import early_log, interruptible, logging_to
+from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
 from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
@@ -77,14 +78,14 @@ def execute(config: RunConfig, root: Path) -> Path:
     whole = whole and not missing_proxies(folder, asked=config.proxies)
     if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
-        show_outcome(folder)
+        show_outcome(folder, drawn=config.plan.drawing is not None)
         return folder.path
     check_installed(config.executor)
     if folder.there:
         # before anything long is loaded
         with folder.lock():
             pass
-    with early_log() as early:
+    with early_log() as early, steps_shown():
         return _Run(config, folder).drive(early, finished=finished)
 
 
@@ -127,6 +128,7 @@ class _Run:
             self._write_config()
             search = self.problem.search(study, plan, executor=executor, shared=self.storage is not None)
             self._say(plan, len(search.records))
+            ended = ""
             try:
                 ended = "finished" if finished else self._search(search, plan)
                 # at the timeout no further evaluation begins
@@ -135,8 +137,9 @@ class _Run:
                     self._final(Study(self.problem, search.records))
                     self._proxies(Study(self.problem, search.records))
             finally:
-                if search.records:
-                    show_outcome(self.folder)
+                # one without any says that the same command goes on
+                if search.records or ended == "timeout":
+                    show_outcome(self.folder, drawn=plan.drawing is not None)
         return self.folder.path
 
     def _plan(self) -> Plan:
@@ -231,15 +234,16 @@ class _Run:
 
     def _remark(self, records: list[Record]) -> str:
         from explorer.search.frontier import hypervolume
+        from explorer.search.rungs import at_highest
 
-        inputs = [record.metrics.get("validation_inputs", 0.0) for record in records]
-        # as the frontier, of what saw all of them
-        pairs = zip(records, inputs, strict=True)
-        values = [record.values for record, seen in pairs if record.values is not None and seen == max(inputs)]
-        volume = hypervolume(values, self.problem.scale.reference)
+        here = at_highest(records)
+        volume = hypervolume(
+            [record.values for record in here if record.values is not None], self.problem.scale.reference
+        )
+        rung = f" of rung {here[0].rung}" if here and len(self.problem.evaluator.rungs) > 1 else ""
         # none where all so far were over a limit on the latency
         failed = f", failed: {records[-1].reason}" if records and records[-1].values is None else ""
-        return f"hypervolume {volume:.4f}{failed}"
+        return f"hypervolume{rung} {volume:.4f}{failed}"
 
     def _write_config(self) -> None:
         import torch
@@ -289,14 +293,14 @@ class _Run:
         return f"{self.config.title}, {len(study.records)} trials"
 
     def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
-        """Return the frontier with the latencies of its points, cheapest first, as far as the seconds for them go."""
+        """Return the frontier with the latencies of its points, its ends first, as far as the seconds for them go."""
         seconds = self.config.latency_seconds
-        if seconds == 0:
+        if seconds == 0 or not len(front):
             return front
         load, cores, begin = os.getloadavg()[0], os.cpu_count() or 1, time.monotonic()
-        measured: list[dict[str, float]] = []
+        measured, order = list[dict[str, float]](), ends_first(len(front))
         with progress("latency of the frontier", len(front)) as show:
-            for trial in front["trial"]:
+            for trial in front["trial"].iloc[order]:
                 if seconds is not None and time.monotonic() - begin > seconds:
                     break
                 measured.append(self.problem.timings(self.problem.space.recipe(study.records[trial].row)))
@@ -306,13 +310,14 @@ class _Run:
         )
         if len(measured) < len(front):
             console.print(
-                f"latency: {len(measured)} of {len(front)} points, for more: latency.seconds={2 * (seconds or 0):g}"
+                f"latency: {len(measured)} of {len(front)} points, spread over the frontier; for more: "
+                f"latency.seconds={2 * (seconds or 0):g}"
             )
         if load > cores:
             console.print(
                 f"latency: measured at a load of {load:.1f} on {cores} cores; times are longer than on a quiet machine"
             )
-        columns = pd.DataFrame(measured, index=front.index[: len(measured)])
+        columns = pd.DataFrame(measured, index=front.index[order[: len(measured)]])
         # where latency was an objective or a budget, what it was then stays
         return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
 

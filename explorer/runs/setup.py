@@ -28,6 +28,7 @@ from explorer.runs.identity import HUB, code_of
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
+from explorer.utils.console import steps
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import accepted, called, locate
 from spaces import Budget, PruningError, PruningSpace, first_line
@@ -184,6 +185,7 @@ class Setup:
 
     def _train(self, model: nn.Module) -> None:
         training = self.config.training
+        steps.info("training the dense network for %d epochs, once", training.epochs)
         images = self.shuffled(training.batch_size, training.seed)
         train(
             model.to(self.device),
@@ -222,6 +224,7 @@ class Setup:
         """
         config, evaluator = self.config, self.config.evaluator
         criterion, model = config.criterion.located(), self.untrained()
+        steps.info("tracing %s and checking its units", config.model.factory.name)
         network = trace(model, self.example("cpu"), name=config.model.factory.name)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)

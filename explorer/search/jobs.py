@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from spaces import PruningError, Recipe, first_line
 
-__all__ = ["Evaluate", "Executor", "Job", "OverBudgetError", "Result", "attempt", "reason_of"]
+__all__ = ["Evaluate", "Executor", "Job", "OutOfTimeError", "OverBudgetError", "Result", "attempt", "reason_of"]
 
 # torch is not imported here: workers of evaluators that need none start in a moment
 
@@ -30,6 +31,9 @@ class Job:
         evaluator may stop measuring once it is sure that this will not be.
     limited
         Whether a limit on the latency holds.
+    deadline
+        The time of day, as `time.time` tells it to every machine, after which an evaluator that can go on later stops;
+        None without a limit.
     """
 
     number: int
@@ -37,6 +41,12 @@ class Job:
     rung: int = 0
     bar: float | None = None
     limited: bool = True
+    deadline: float | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether its time is over."""
+        return self.deadline is not None and time.time() > self.deadline
 
 
 @dataclass(frozen=True)
@@ -51,11 +61,18 @@ class Result:
         Why it failed, in one line.
     excess
         By which share a measured latency is over the budget; nothing else was measured then.
+    stopped
+        Whether its time was over before it ended. It counts as never begun.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     reason: str | None = None
     excess: float | None = None
+    stopped: bool = False
+
+
+class OutOfTimeError(Exception):
+    """The time was over before an evaluation ended; what it did so far may be kept."""
 
 
 class OverBudgetError(PruningError):
@@ -91,6 +108,8 @@ def attempt(evaluate: Evaluate, job: Job) -> Result:
     """Return the result of an evaluation: its metrics, or the reason why it failed."""
     try:
         return Result(dict(evaluate(job)))
+    except OutOfTimeError:
+        return Result(stopped=True)
     except OverBudgetError as over:
         return Result(excess=over.excess)
     except Exception as error:

@@ -19,7 +19,7 @@ from explorer.search.samplers.domains import Recipes
 from explorer.search.trials import Claim
 from spaces import COSTS
 
-__all__ = ["Agreement", "agreement", "best_first", "doubt", "failed_rung", "promotable"]
+__all__ = ["Agreement", "agreement", "at_highest", "best_first", "doubt", "failed_rung", "promotable"]
 
 Row = npt.NDArray[np.int16]
 
@@ -112,6 +112,15 @@ def failed_rung(records: Sequence[Record], least: int = 1) -> str | None:
         if len(failed) >= least and all(record.rung < rung for record in records):
             return f"rung {rung}: all of {len(failed)} evaluations failed: {failed[-1].removeprefix(f'rung {rung}: ')}"
     return None
+
+
+def at_highest(records: Sequence[Record]) -> list[Record]:
+    """Return the records of the frontier's rung: the highest that any ended well, those that saw all inputs there."""
+    ended = [record for record in records if record.values is not None]
+    highest = max((record.rung for record in ended), default=0)
+    here = [record for record in ended if record.rung == highest]
+    inputs = [record.metrics.get("validation_inputs", np.inf) for record in here]
+    return [record for record, seen in zip(here, inputs, strict=True) if seen == max(inputs)]
 
 
 def agreement(records: Sequence[Record]) -> dict[str, Agreement]:

@@ -126,6 +126,8 @@ class Search:
         self._unseen = Unseen(space, self.limits)
         self._trials = Trials(study, Parameters(space), shared=shared)
         self._pending: dict[int, _Pending] = {}
+        # of evaluations, as the time of day
+        self._deadline: float | None = None
         # claims of rungs above the first: those a trial has or had
         self._promoted: set[Claim] = set()
         if all(axis.can_be_dense for axis in space.axes):
@@ -149,7 +151,8 @@ class Search:
         trials
             Recorded recipes, those of earlier runs and of other drivers included.
         timeout
-            Minutes after which no further evaluation begins.
+            Minutes after which no further evaluation begins, and trainings end after the epoch in hand; that recipe is
+            evaluated again by the search that continues this one.
         on_record
             Called with all records after each evaluation.
 
@@ -166,6 +169,7 @@ class Search:
             recipes are over the limit on the latency: the first fifty, or all there are.
         """
         deadline = None if timeout is None else time.monotonic() + 60 * timeout
+        self._deadline = None if timeout is None else time.time() + 60 * timeout
         try:
             with self._trials.driven():
                 ended = None
@@ -192,7 +196,7 @@ class Search:
                 self._end(job, result)
             # what is shown may raise or be interrupted, and all results are kept by then
             if on_record is not None:
-                for _ in done:
+                for _ in (result for _, result in done if not result.stopped):
                     on_record(self.records)
             return None
         if self._trials.running:
@@ -310,11 +314,15 @@ class Search:
                 return
         self._pending[number] = pending
         bar = self._history.bar(self._ratios(pending.row), pending.rung)
-        self._executor.submit(Job(number, self.space.recipe(pending.row), pending.rung, bar))
+        self._executor.submit(Job(number, self.space.recipe(pending.row), pending.rung, bar, deadline=self._deadline))
 
     def _end(self, job: Job, result: Result) -> None:
-        """Tell the outcome of an evaluation."""
-        self._finish(job.number, self._outcome(self._pending.pop(job.number), result))
+        """Tell the outcome of an evaluation, if it has one."""
+        pending = self._pending.pop(job.number)
+        if result.stopped:
+            self._trials.abandon(job.number)
+        else:
+            self._finish(job.number, self._outcome(pending, result))
 
     def _outcome(self, pending: _Pending, result: Result) -> Proposal:
         """Return the proposal that an evaluation's result makes of a pending one."""

@@ -26,6 +26,7 @@ from explorer.tracing.verification.fixing import with_fixed
 from explorer.tracing.verification.sifting import Item
 from explorer.tracing.verification.verify import verified
 from explorer.utils.borrowing import left_as_it_was, surroundings_as_they_were
+from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import run, without_fused_layers, without_fused_recurrence
 from spaces import Network, PruningError, first_line
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 _OPAQUE = {"OptimizedModule": "compiled", "ScriptModule": "scripted", "_StatefulGraphModule": "exported"}
 
 
+@known_keywords
 @torch.inference_mode(False)
 def trace(
     model: nn.Module,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["complain", "console", "progress"]
+__all__ = ["complain", "console", "progress", "steps"]
 
 # seconds between two lines where there is no bar
 _PAUSE = 30.0
+steps = logging.getLogger("explorer.steps")
+"""Told of each step of work that has no bar; the command prints it, in Python it is only logged."""
 # a file or a pipe has no width of its own, and wrapped tables are hard to read there
 console = Console(width=None if sys.stdout.isatty() else 120)
 

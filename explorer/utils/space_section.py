@@ -1,4 +1,4 @@
-"""The section ``space`` of a configuration: a choice of conf/space, or a file."""
+"""The section ``space`` of a configuration: a choice of conf/space, a file, or what a user's function returns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from explorer.utils.conf import conf, options_of
+from explorer.utils.instantiate import called, locate
 from spaces import PruningError, first_line, unknown
 
 __all__ = ["named_space", "space_of"]
@@ -28,22 +29,31 @@ def named_space(name: str) -> Mapping[str, Any]:
     """
     if name.endswith((".yaml", ".yml")):
         return space_of({"path": name})
-    names = [option for option in options_of("space") if option != "file"]
+    names = [option for option in options_of("space") if option not in ("file", "custom")]
     if name not in names:
         raise unknown("space", name, names)
     return space_of({"path": conf() / "space" / f"{name}.yaml"})
 
 
 def space_of(section: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the space's own keys: those of the section, or of the file it names.
+    """Return the space's own keys: those of the section, of the file it names, or of what its function returns.
 
     Raises
     ------
     PruningError
-        If the file is not there, is no YAML mapping, or refers to anything but its own keys.
+        If the file is not there, is no YAML mapping, or refers to anything but its own keys; if the function can't be
+        imported, raises, or returns anything else.
     """
     space = section
-    if "path" in section:
+    if "_target_" in section:
+        arguments = {key: value for key, value in section.items() if key not in ("name", "_target_")}
+        space = called("space", locate("space._target_", section["_target_"]), arguments)
+        if not isinstance(space, Mapping):
+            raise PruningError(
+                f"space._target_: {section['_target_']!r} returns a {type(space).__name__}, needed is a mapping with "
+                "channels, weights or blocks"
+            )
+    elif "path" in section:
         path = Path(str(section["path"]))
         try:
             space = yaml.safe_load(path.read_text())

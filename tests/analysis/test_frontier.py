@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from matplotlib.colors import to_rgb
 
-from explorer.analysis.plots import draw_pareto, pareto_data, pareto_figure, save
-from explorer.analysis.selection import best_within
+from explorer.analysis.plots import comparison_figure, draw_pareto, pareto_data, pareto_figure, save
+from explorer.analysis.plots.granularities import LOOKS
+from explorer.analysis.selection import best_within, ends_first
 from explorer.analysis.tables import Scale, frontier_table, trials_table
 from explorer.search.frontier import hypervolume, non_dominated
 from explorer.search.history import Record
@@ -102,6 +104,49 @@ def test_the_plot_shows_every_finished_trial_the_front_and_dense(tmp_path):
     assert labels == {"explored", "uniform ratios", "frontier (± 1 s.e.)", "dense network"}
     assert {path.suffix for path in save(figure, tmp_path / "pareto")} == {".png", ".svg", ".pdf"}
     assert all(path.stat().st_size > 1000 for path in tmp_path.iterdir())
+
+
+def test_a_legend_names_only_what_is_seen():
+    trials, scale = make_trials()
+    # the dominated ones taken away: all that was explored lies on the frontier
+    figure = pareto_figure(trials.iloc[:4], {"error": 0.02, "flops": 232.0}, scale, x="flops")
+    labels = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+    assert labels == {"uniform ratios", "frontier (± 1 s.e.)", "dense network"}
+
+
+def test_a_figure_says_that_points_have_no_latency():
+    table = pd.DataFrame({"flops_ratio": [0.2, 0.6, 0.8], "error": [0.5, 0.2, 0.1], "granularity": "filter"})
+    table["latency_batch_ratio"] = [0.5, np.nan, 0.9]
+    captions = [comparison_figure(part, 0.05)._supxlabel for part in (table, table.dropna())]
+    assert captions[0].get_text() == "Note: latency was measured of 2 of 3 points."
+    assert captions[1] is None
+
+
+def test_markers_of_several_jobs_are_measured_points():
+    jobs = [pd.DataFrame({"flops_ratio": [0.2, 0.6], "error": [0.5 - d, 0.1 + d]}) for d in (0, 0.05)]
+    table = pd.concat([part.assign(job=str(i), granularity="filter") for i, part in enumerate(jobs)])
+    ax = comparison_figure(table, 0.05, trivial=0.9).axes[0]
+    marked = [line for line in ax.lines if line.get_marker() not in ("None", "*") and line.get_markevery() is None]
+    shown = {tuple(point) for line in marked for point in np.round(line.get_xydata(), 6).tolist()}
+    assert shown == {(0.2, 50.0), (0.6, 10.0), (0.2, 45.0), (0.6, 15.0)}
+
+
+def test_no_granularity_has_the_look_of_another_or_of_what_is_near_chance():
+    assert len(set(LOOKS.values())) == len(LOOKS)
+    reds, greens, blues = zip(*(to_rgb(colour) for colour, *_ in LOOKS.values()), strict=True)
+    grey = [max(c) - min(c) < 0.05 for c in zip(reds, greens, blues, strict=True)]
+    assert [name for name, is_grey in zip(LOOKS, grey, strict=True) if is_grey] == ["layer"]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 31])
+def test_however_many_are_taken_they_are_spread_over_all(n):
+    order = ends_first(n)
+    assert sorted(order) == list(range(n))
+    assert set(order[:2]) == {0, n - 1} if n > 1 else True
+    for count in range(3, n):
+        gaps = np.diff(sorted(order[:count]))
+        # no gap is more than twice another, as they are halved; whole numbers round
+        assert gaps.max() <= 2 * gaps.min() + 1
 
 
 def test_a_plot_of_no_trials_still_shows_the_dense_network():

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 import explorer.bench
 from explorer.bench import _BY_NAME, BENCHES, run_bench
 from explorer.bench.build import _bare, _torch_pruning
 from explorer.bench.cases import Case
+from explorer.bench.frontiers import within
 from explorer.bench.measured import Measured
 from explorer.bench.resnet50 import resnet50
 from explorer.bench.sparse import LAYERS, _patterns
+from explorer.models import MODELS
 from explorer.tracing import trace
 from spaces import PruningError, Recipe, dense_costs
 from spaces.granularity import PATTERNS
@@ -119,6 +125,63 @@ def test_without_a_name_all_run_that_need_nothing_else(monkeypatch: pytest.Monke
     assert ran == expected
     assert torch.get_num_threads() == before
     assert sorted(path.stem for path in Path("results/bench").iterdir()) == sorted(expected)
+
+
+def _published(folder: Path) -> list[str]:
+    """Return where a random ResNet-20 lies, and images of noise in the schema of CIFAR-10."""
+    noise = np.random.default_rng(0)
+    data = folder / "data"
+    data.mkdir()
+    for part, count in (("train", 5200), ("test", 20)):
+        rows = []
+        for number in range(count):
+            buffer = io.BytesIO()
+            Image.fromarray(noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, format="png")
+            rows.append({"image": {"bytes": buffer.getvalue(), "path": None}, "label": number % 10})
+        pd.DataFrame(rows).to_parquet(data / f"{part}-00000-of-00001.parquet")
+    torch.manual_seed(0)
+    save_file(MODELS["resnet20"]().state_dict(), folder / "weights.safetensors")
+    return [f"frontiers.data={data}", f"frontiers.weights={folder / 'weights.safetensors'}"]
+
+
+@pytest.mark.slow
+def test_frontiers_are_measured_on_test_and_kept(tmp_path: Path) -> None:
+    given = [
+        *_published(tmp_path),
+        "frontiers.seeds=1",
+        "frontiers.trials=4",
+        "frontiers.epochs=1",
+        "frontiers.images=40",
+    ]
+    given += ["frontiers.ratios=[0.75,0.5]", "frontiers.finetuning.images=64"]
+    assert run_bench(["frontiers", *given]) == 0
+    folder = Path("results") / "bench" / "frontiers"
+    table = pd.read_csv(folder / "frontiers-resnet20.csv")
+    assert list(table["evaluator"].unique()) == ["inherit", "reconstruct", "fine-tuned"]
+    searched = table[table["evaluator"] != "fine-tuned"]
+    assert (searched.groupby("evaluator").size() == 4).all()
+    # test images are for the frontier alone
+    assert searched["test_error"].notna().any()
+    assert searched["test_error"].isna().any()
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("resnet20-*.csv")}
+    assert run_bench(["frontiers", *given]) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("resnet20-*.csv")} == kept
+    assert (folder / "frontiers-resnet20.png").exists()
+
+
+def test_the_best_within_a_share_is_chosen_by_validation() -> None:
+    table = pd.DataFrame(
+        {
+            "evaluator": "inherit",
+            "seed": 0,
+            "flops": [0.4, 0.5, 0.7],
+            "error": [0.3, 0.2, 0.1],
+            "test_error": [0.2, 0.4, 0.3],
+        }
+    )
+    found = within(table, [0.75, 0.5, 0.1])
+    assert found["ratio"].tolist() == [0.75, 0.5]
+    assert found["test_error"].tolist() == [0.3, 0.4]
 
 
 @pytest.mark.parametrize(

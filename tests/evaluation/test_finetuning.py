@@ -28,7 +28,7 @@ from explorer.pruning.criteria import Scores, score
 from explorer.pruning.patterns import gemm_of
 from explorer.runs.composing import compose
 from explorer.runs.config import RunConfig
-from explorer.search.jobs import Job
+from explorer.search.jobs import Job, OutOfTimeError
 from explorer.tracing import trace
 from explorer.utils.space_section import named_space
 from spaces import Network, Pattern, PruningError, PruningSpace, Recipe
@@ -118,6 +118,19 @@ def test_interrupted_and_promoted_candidates_end_as_others(evaluator, batches, s
     assert [facts(climbing(Job(0, recipe, rung))) for rung in range(3)] == expected
     # what is asked for below the state's rung is trained again
     assert facts(replace(climbing, folder=tmp_path / "climbing")(Job(0, recipe, 0))) == expected[0]
+
+
+def test_a_training_whose_time_is_over_stops_between_epochs_and_goes_on_later(evaluator, batches, tmp_path) -> None:
+    recipe, seen = mixed(evaluator.meter.network), list[int]()
+    straight = tuned(evaluator, batches)
+    stopped = replace(straight, folder=tmp_path, on_epoch=lambda epoch: seen.append(epoch.number))
+    for epochs in ([1], [1, 2]):
+        with pytest.raises(OutOfTimeError):
+            stopped(Job(0, recipe, 2, deadline=0.0))
+        assert seen == epochs
+    # after the last epoch there is nothing to stop
+    assert facts(stopped(Job(0, recipe, 2, deadline=0.0))) == facts(straight(Job(0, recipe, 2)))
+    assert seen == [1, 2, 3]
 
 
 def test_rung_zero_is_inheritance(evaluator, batches, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from pathlib import Path
 
@@ -65,11 +66,21 @@ def test_a_trained_module_is_saved_and_comes_back(best: Candidate, batch, tmp_pa
     assert metrics["error"] < best.metrics["error"]
 
 
-def test_saving_after_building_warns_that_it_is_as_measured(best: Candidate, batch, tmp_path: Path) -> None:
+def test_saving_after_a_built_module_changed_warns_that_it_is_as_measured(
+    best: Candidate, batch, tmp_path: Path
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         best.save(tmp_path / "before")
-    fitted(best.build(), batch)
+        small = best.build()
+        with torch.no_grad():
+            small(batch[0])
+        best.save(tmp_path / "before")
+        pickle.loads(pickle.dumps(best)).save(tmp_path / "before")
+        # of one that is gone nothing is lost
+        fitted(best.build(), batch)
+        best.save(tmp_path / "before")
+    fitted(small, batch)
     with pytest.warns(UserWarning, match=r"as it was measured; save\(folder, module="):
         best.save(tmp_path / "after")
     metrics = json.loads((tmp_path / "after" / "model.json").read_text())["metrics"]

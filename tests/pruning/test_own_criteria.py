@@ -38,6 +38,11 @@ def sensitivity(subject: Subject) -> dict[str, Tensor]:
     return {name: gradient.abs() for name, gradient in zip(subject.weights, gradients, strict=True)}
 
 
+def raised(subject: Subject, power: float, *, scale: float = 1.0) -> dict[str, Tensor]:
+    """Powers of magnitudes: a criterion with arguments."""
+    return {name: scale * weight.abs() ** power for name, weight in subject.weights.items()}
+
+
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -53,6 +58,17 @@ def test_a_function_scores_weights_and_channels(given: Any) -> None:
             torch.testing.assert_close(found.weights[name], weight.detach().abs() ** 3)
     other = score(model, network, {"name": cubed, "norm": "l2"}, batches=[(X, Y)], task=classification(2))
     assert not torch.equal(found.channels["0"], other.channels["0"])
+
+
+@pytest.mark.parametrize("name", [raised, f"{__name__}.raised"])
+def test_further_options_are_the_function_s_arguments(name: Any) -> None:
+    model = net()
+    network = trace(model, X[:1])
+    given = {"name": name, "power": 3, "norm": "l2"}
+    found = score(model, network, given, batches=[(X, Y)], task=classification(2))
+    same = score(model, network, {"name": cubed, "norm": "l2"}, batches=[(X, Y)], task=classification(2))
+    torch.testing.assert_close(found.channels, same.channels)
+    torch.testing.assert_close(found.weights, same.weights)
 
 
 @pytest.mark.parametrize("criterion", [cubed, sensitivity, lambda subject: dict(cubed(subject))])
@@ -89,6 +105,27 @@ def test_the_command_takes_an_import_path(explore, folder: Path) -> None:
     assert not (folder / "results" / "other").exists()
 
 
+def test_the_command_gives_a_criterion_its_arguments(explore, folder: Path) -> None:
+    code = "def power(subject, n):\n    return {name: weight.abs() ** n for name, weight in subject.weights.items()}\n"
+    (folder / "powers.py").write_text(code)
+    keys = [*QUICK, "trials=2", "ladder=0", "criterion=custom", "criterion._target_=powers.power"]
+    done, _, err = explore("run", *keys, "+criterion.n=2", "name=power")
+    assert done == 0, err
+    assert yaml.safe_load((folder / "results" / "power" / "config.yaml").read_text())["criterion"]["n"] == 2
+    # another argument is another run
+    done, _, err = explore("run", *keys, "+criterion.n=3", "name=power")
+    assert (done, err.count("\n")) == (2, 1)
+    assert "criterion.n: 2 there, 3 here" in err
+    for added, message in (
+        ("+criterion.bathces=2", "criterion: 'bathces' is unknown, did you mean 'batches'?"),
+        ("criterion.batches=2", "criterion: missing a required argument: 'n' of power(subject, n)"),
+    ):
+        done, _, err = explore("run", *keys, added, "name=other")
+        assert (done, err.count("\n")) == (2, 1)
+        assert message in err
+    assert not (folder / "results" / "other").exists()
+
+
 def _raises(subject: Subject) -> None:
     raise KeyError("no such thing\nand more")
 
@@ -105,6 +142,9 @@ MISTAKES = [
     ("tests.nowhere.function", "criterion: 'tests.nowhere.function' can't be imported"),
     (f"{__name__}.X", f"criterion: '{__name__}.X' is a Tensor, allowed is a class or function"),
     ({"name": cubed, "batch": 3}, "criterion: 'batch' is unknown, did you mean 'batches'?"),
+    ({"name": raised, "powr": 3}, "criterion: 'powr' is unknown, did you mean 'power'?"),
+    ({"name": raised, "batchs": 3}, "criterion: 'batchs' is unknown, did you mean 'batches'?"),
+    (raised, "criterion: missing a required argument: 'power' of raised(subject"),
     ({"name": "l3"}, "criterion: 'l3' is unknown"),
 ]
 

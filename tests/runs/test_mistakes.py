@@ -59,6 +59,15 @@ MISTAKES = {
     "reserved name": (["run", "name=reference"], "name: 'reference'"),
     "objective": (["run", "objectives=[error,flop]"], "did you mean 'flops'"),
     "device": (["run", "device=gpu"], "device: 'gpu'"),
+    "word without a value": (
+        ["run", "trials"],
+        "'trials': a word without a value, allowed is key=value, such as trials=64",
+    ),
+    "group without a value": (["run", "modl"], "'modl': a word without a value, allowed is key=value, such as model="),
+    "open bracket": (["run", "space.ratios=[1,.5"], "space.ratios: its value can't be read, allowed is key=value"),
+    "nothing after a comma": (["run", "seed=1,"], "seed: its value can't be read, allowed is key=value"),
+    "folder for a key": (["run", "results/mine"], "'results/mine': a word without a value, allowed is key=value"),
+    "baseline family": (["run", "baseline_family=tiel"], "baseline_family: 'tiel' is unknown, did you mean 'tile'?"),
     "space file": (["run", "space=file", "space.path=nowhere.yaml"], "space.path: 'nowhere.yaml' can't be read"),
     "words for a number": (
         ["run", "evaluator.batch_size=abc"],
@@ -163,3 +172,19 @@ def test_memory_that_runs_out_is_one_line_also_where_python_says_nothing(error, 
 
     with pytest.raises(PruningError, match=f"^out of memory: {line}$"):
         within_memory(work)
+
+
+# keys that are no part of what a run is: a finished one is answered whatever they are
+CIRCUMSTANCES = [
+    "device=gpu", "trials=0", "timeout=-1", "latency.seconds=-1", "executor=local executor.workers=0", "final.seeds=0",
+    "baselines=[unifrom]", "baseline_family=tiel", "baseline_targets.flops=[-1]", "storage=rdb storage.url=3",
+    "executor=slurm executor.partition=3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", CIRCUMSTANCES)
+def test_a_wrong_value_is_refused_where_the_run_is_finished_too(explore, keys):
+    small = [*QUICK, "trials=2", "ladder=0", "sampler=random", "name=finished"]
+    assert explore("run", *small)[0] == 0
+    code, out, err = explore("run", *small, *keys.split())
+    assert (code, err.count("\n"), "is finished" in out) == (2, 1, False), err

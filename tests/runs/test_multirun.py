@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -48,6 +50,34 @@ def test_all_launchers_make_the_same_jobs_and_continue_each_others(explore, fold
     assert "job 3 of 3: budget.flops=0.8" in out
     assert "3 of 3 jobs are done; budget.flops=0.8: done, 3 trials" in out
     assert not list((folder / "results").glob(".multirun-*"))
+
+
+def test_the_folder_of_a_multirun_tells_its_jobs_and_answers_for_their_runs(explore, folder):
+    sweep = [*SMALL, "sampler=random", "seed=6,7"]
+    code, out, err = explore("run", "-m", *sweep)
+    assert code == 0, err
+    (root,) = (path for path in (folder / "results").glob("sweep-*") if len(list(path.glob("*-s6-*"))))
+    jobs = [path.parent for path in sorted(root.glob("*/summary.json"))]
+    # errors as everywhere: per cent
+    assert "error (%)" in out
+    code, shown, err = explore("inspect", str(root.relative_to(folder)))
+    assert code == 0, err
+    assert "error (%)" in shown
+    assert all(str(job.relative_to(folder)) in shown for job in jobs)
+    assert [row["choices"] for row in json.loads(explore("inspect", str(root), "--json")[1])] == ["seed=6", "seed=7"]
+    code, _, err = explore("export", str(root))
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"is a multirun's, allowed is that of a job: {jobs[0].name}, {jobs[1].name}" in err
+
+    code, out, err = explore("run", *SMALL, "sampler=random", "seed=7")
+    assert code == 0, err
+    assert f"the same run is a job of {root.relative_to(folder)}" in out
+    assert "is finished" in out
+    assert not (folder / "results" / jobs[1].name).exists()
+    code, out, err = explore("run", *SMALL, "sampler=random", "seed=7", "trials=4")
+    assert code == 0, err
+    assert len(pd.read_csv(jobs[1] / "trials.csv")) == 4
+    assert pd.read_csv(root / "jobs.csv")["trials"].tolist() == [3, 4]
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])

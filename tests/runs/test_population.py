@@ -18,7 +18,7 @@ from explorer.search.drawing import Drawing
 from spaces import Budget, Network, PruningError, PruningSpace
 from tests.support.quick_runs import table
 
-QUICK = ["training.epochs=2", "evaluator.calibration_batches=2", "evaluator.images=200", "space=inner", "n=9"]
+QUICK = ["evaluator=inherit", "training.epochs=2", "evaluator.calibration_batches=2", "evaluator.images=200", "space=inner", "n=9"]
 TABLES = {"recipes", "summary", "edf", "correlations", "bands", "optima", "conjectures"}
 
 
@@ -33,10 +33,16 @@ def test_a_population_is_drawn_evaluated_and_told(explore, folder):
     assert not trials.duplicated([column for column in trials if column.startswith("channels.")]).any()
     assert {path.stem for path in (run / "population").glob("*.csv")} == TABLES
     assert {path.suffix for path in (run / "plots").glob("population-*")} == {".png", ".svg", ".pdf"}
-    assert "undecided: inner 0.5 has 9 recipes, a claim needs 32 at least" in out
+    assert out.count("undecided: inner 0.5 has 9 recipes, a claim needs 32 at least") == 1
+    assert "Is there an optimal FLOPs-to-parameter ratio? Do the winners lie near it? undecided" in out
+    # a sample is no search: no frontier and no hypervolume
+    assert "frontier" not in out
+    assert "hypervolume" not in out
+    assert "9 recipes" in out
     findings = (run / "population" / "findings.md").read_text()
     assert "| inner 0.5 | 9 | 0 |" in findings
     assert "## Refined spaces" in findings
+    assert "no optimal ratio was shown, so the bands may be chance" in findings
     one = population_of(RunFolder(run))
     assert one is not None
     assert (one.name, len(one), one.ratio) == ("one", 9, "rho")
@@ -69,6 +75,9 @@ def test_proxies_are_added_to_a_finished_population(explore, folder):
     assert scores["bn_error"].tolist() == pytest.approx(before["error"].tolist())
     found = pd.read_csv(run / "population" / "proxies.csv").set_index("statistic")
     assert found.loc["bn_error", "spearman"] == pytest.approx(1)
+    findings = (run / "population" / "findings.md").read_text()
+    assert "inner 0.5: bn_error is left out, it is the evaluator's own error here" in findings
+    assert "bn_error +" not in findings
     assert set(found.index) >= {"reconstructed_error", "synflow", "snip", "importance", "flops", "rho"}
     assert list((run / "plots").glob("population-proxies-*.pdf"))
     code, out, _ = explore("population", *QUICK, "name=one", "n=12", "proxies=true")

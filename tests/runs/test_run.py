@@ -72,6 +72,17 @@ def test_the_same_command_answers_a_finished_run_and_more_trials_continue_it(exp
     pd.testing.assert_frame_equal(grown.iloc[:6], first)
 
 
+def test_what_is_done_before_the_first_trial_is_said(explore, folder):
+    steps = ["tracing resnet_digits and checking its units ...", "scoring what can be pruned by l1 ..."]
+    steps += ["measuring the dense network ...", "trying each choice alone, by which recipes are told apart"]
+    code, out, err = explore("run", *QUICK, "name=steps", "trials=2", "ladder=1")
+    assert code == 0, err
+    places = [out.index(step) for step in steps]
+    assert places == sorted(places)
+    assert all(step.removesuffix(" ...") in (folder / "results" / "steps" / "run.log").read_text() for step in steps)
+    assert "tracing" not in explore("run", *QUICK, "name=steps", "trials=2", "ladder=1")[1]
+
+
 def test_the_same_name_with_another_configuration_is_an_error(explore):
     explore("run", *QUICK, "name=taken", "trials=2")
     code, _, err = explore("run", *QUICK, "name=taken", "trials=2", "seed=7")
@@ -289,7 +300,8 @@ def test_every_option_of_every_group_composes(group):
         config = compose([f"{group}={path.stem}", *([needed[path.stem]] if path.stem in needed else [])])[0]
         # a run on another library's model is named by its architecture
         assert config[group]["name"] in (path.stem, "x")
-        if path.stem not in ("file",):
+        # a file and a function are read, to know the space
+        if path.stem != "file" and (group, path.stem) != ("space", "custom"):
             RunConfig.of(config)
 
 

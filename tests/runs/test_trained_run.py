@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,8 @@ import torch
 import explorer
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
+from explorer.evaluation.training import Trainer
+from explorer.search.jobs import Job
 from spaces import PruningError
 from tests.support.quick_runs import QUICK, table
 
@@ -64,6 +68,36 @@ def test_a_run_with_rungs_keeps_every_value_and_exports_what_it_trained(explore,
             assert metrics["final_test_error"] == pytest.approx(retrained["test_error"][1])
             # of the training with the least validation error
             assert min(abs(metrics["test_error"] - retrained[f"test_error_{k}"][1]) for k in (1, 2)) < 1e-9
+
+
+def test_a_timeout_ends_a_training_between_epochs_and_the_same_command_goes_on(explore, folder, monkeypatch):
+    keys = [*QUICK, "trials=3", "ladder=1", "evaluator=finetune", "evaluator.rungs=[2]", "sampler=random"]
+    assert explore("run", *keys, "name=straight")[0] == 0
+    late: list[int] = []
+    with monkeypatch.context() as patch:
+        # the time is over in the first epoch of the second training
+        patch.setattr(Job, "late", property(lambda job: job.number > 0 and not late.append(job.number)))
+        clock = SimpleNamespace(
+            time=time.time,
+            perf_counter=time.perf_counter,
+            sleep=time.sleep,
+            monotonic=lambda: 1e9 if late else 0.0,
+        )
+        patch.setattr("explorer.search.search.time", clock)
+        code, out, err = explore("run", *keys, "name=hurried", "timeout=1")
+    assert code == 0, err
+    assert "ended: timeout, the same command continues" in out
+    run = folder / "results" / "hurried"
+    assert (len(pd.read_csv(run / "trials.csv")), len(list(run.glob("checkpoints/*.state")))) == (1, 1)
+    seen = []
+    epoch = Trainer.epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "epoch", lambda *a, **o: (seen.append(o["number"]), epoch(*a, **o))[1])
+        code, out, err = explore("run", *keys, "name=hurried", "timeout=1000")
+    assert code == 0, err
+    # that of the check, and those that were left
+    assert seen == [1, 2, 1, 2]
+    pd.testing.assert_frame_equal(stable(run), stable(folder / "results" / "straight"))
 
 
 def test_workers_give_the_same_candidates_the_same_values(explore, folder):

@@ -17,7 +17,7 @@ from explorer.search.executors import Inline
 from explorer.search.frontier import hypervolume, non_dominated
 from explorer.search.jobs import Job, Result, attempt
 from explorer.search.ladder import ladder_rows
-from explorer.search.rungs import agreement, best_first, doubt, promotable
+from explorer.search.rungs import agreement, at_highest, best_first, doubt, promotable
 from explorer.search.samplers import Observations, Past
 from explorer.search.search import Search
 from explorer.search.storage import journal, open_study
@@ -239,6 +239,19 @@ def test_the_bar_is_the_least_error_of_what_costs_no_more():
         bars += job.bar is not None
         known[job.rung].append((flops, error_of(job)["error"]))
     assert bars > 5
+
+
+def test_the_hypervolume_on_the_way_is_that_of_the_table():
+    scale, said = Scale(OBJECTIVES, {"error": 0.9}), []
+
+    def say(records) -> None:
+        volume = hypervolume([record.values for record in at_highest(records)], scale.reference)
+        said.append((volume, scale.hypervolume(trials_table(SPACE, records))))
+
+    make_search(Inline(error_of), rungs=3).run(30, on_record=say)
+    assert all(ours == pytest.approx(theirs) for ours, theirs in said)
+    assert len({ours for ours, _ in said}) > 3
+    assert at_highest([]) == []
 
 
 @pytest.mark.parametrize("rungs", [1, 2])

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from explorer.search.executors import Inline
-from explorer.search.jobs import Job, OverBudgetError
+from explorer.search.jobs import Job, OutOfTimeError, OverBudgetError
 from explorer.search.ladder import ladder_rows
 from explorer.search.proposal import Proposal
 from explorer.search.search import Search
@@ -213,6 +213,31 @@ def test_timeout_ends_before_the_next_evaluation():
     search = make_search(Evaluate())
     assert search.run(50, timeout=0) == "timeout"
     assert search.records == []
+
+
+@pytest.mark.parametrize("sampler", ["random", "frontier"])
+@pytest.mark.parametrize("stop", [0, 6])
+def test_an_evaluation_that_ran_out_of_time_is_made_again_and_changes_nothing(monkeypatch, sampler, stop):
+    straight = make_search(Evaluate(), sampler=sampler)
+    straight.run(10)
+    evaluate, clock = Evaluate(), [0.0]
+    monkeypatch.setattr("explorer.search.search.time.monotonic", lambda: clock[0])
+
+    def hurried(job: Job) -> dict[str, float]:
+        if len(evaluate.asked) == stop and not clock[0]:
+            assert job.deadline is not None
+            clock[0] = 61.0
+            raise OutOfTimeError
+        return evaluate(job)
+
+    study, shown = open_study(None, "test", OBJECTIVES), list[int]()
+    search = make_search(hurried, study=study, sampler=sampler)
+    assert search.run(10, timeout=1, on_record=lambda records: shown.append(len(records))) == "timeout"
+    assert shown == list(range(1, stop + 1))
+    again = make_search(hurried, study=study, sampler=sampler)
+    assert again.run(10) == "trials"
+    assert [r.row.tolist() for r in again.records] == [r.row.tolist() for r in straight.records]
+    assert [r.values for r in again.records] == [r.values for r in straight.records]
 
 
 def test_a_latency_over_budget_costs_no_accuracy_and_is_not_asked_again():

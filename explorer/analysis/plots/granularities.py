@@ -17,7 +17,7 @@ from explorer.search.metrics import METRICS, Metric
 
 __all__ = ["LOOKS", "comparison_data", "comparison_figure", "draw_comparison"]
 
-# Okabe and Ito's colours; where two granularities share one, marker and line tell them apart
+# Okabe and Ito's colours, and two of Tol's; where two granularities share one, marker and line tell them apart
 LOOKS: Mapping[str, tuple[str, str, str]] = {
     "element": ("#0072B2", "o", "-"),
     "vector": ("#56B4E9", "v", "-"),
@@ -26,11 +26,11 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "tile": ("#009E73", "s", "--"),
     "tile_vector": ("#E69F00", "^", "--"),
     "block": ("#D55E00", "X", "-"),
-    "filter": ("#666666", "h", "-"),
+    "filter": ("#882255", "h", "-"),
     "layer": ("#000000", "*", ":"),
-    "mixed": ("#999999", "o", "-."),
+    "mixed": ("#332288", "o", "-."),
 }
-"""Colour, marker and line of every granularity."""
+"""Colour, marker and line of every granularity; none is grey, which is for what is near chance."""
 # whose looks other names take in turn
 _DISTINCT = ("element", "block", "tile_element", "tile_vector", "kernel", "vector", "layer", "mixed")
 
@@ -67,6 +67,8 @@ def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
 def draw_comparison(data: pd.DataFrame, ax: Axes, *, trivial: float | None = None) -> Axes:
     """Draw the points of one cost: a stair for every series of every job, of several jobs thin with their median.
 
+    Markers are measured points; a median's corners are none, and have no marker but in the legend.
+
     Points near the error `trivial` of a predictor that knows nothing are grey.
     """
     others = cycle(look for name, look in LOOKS.items() if name in _DISTINCT)
@@ -82,13 +84,14 @@ def draw_comparison(data: pd.DataFrame, ax: Axes, *, trivial: float | None = Non
             corners = stair(job)
             if len(jobs) > 1:
                 ax.plot(corners["x"], corners["y"], line, lw=0.6, alpha=0.45, **look)
+                ax.plot(job["x"], job["y"], marker, color=colour, ms=3, alpha=0.45, mew=0)
             else:
                 ax.plot(corners["x"], corners["y"], line, lw=1, alpha=0.9, **look)
                 ax.plot(job["x"], job["y"], marker, color=colour, ms=5, label=name)
         if len(jobs) > 1:
             middle = median_stair(jobs)
             label = f"{name} (median of {len(jobs)})"
-            ax.plot(middle["x"], middle["y"], line, marker=marker, ms=4, lw=1.6, label=label, **look)
+            ax.plot(middle["x"], middle["y"], line, marker=marker, ms=4, markevery=[], lw=1.6, label=label, **look)
     return ax
 
 
@@ -139,5 +142,11 @@ def comparison_figure(
         figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
         if title:
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-        captioned(figure, doubts)
+        captioned(figure, [*doubts, *_unmeasured(points)])
     return figure
+
+
+def _unmeasured(points: pd.DataFrame) -> list[str]:
+    """Return a sentence where the latency of some points was not measured, so that its panel lacks them."""
+    measured = points["latency_batch_ratio"].notna() if "latency_batch_ratio" in points else pd.Series(dtype=bool)
+    return [] if measured.all() else [f"latency was measured of {measured.sum()} of {len(measured)} points"]

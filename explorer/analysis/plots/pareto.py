@@ -96,7 +96,10 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
     """Draw what `pareto_data` prepared: points, and a stair through those of the ladder and of the frontier alike."""
     good, kinds = data[~data["chance"]], data["kind"]
     look: dict[str, Any]
-    explored = good[good["kind"] == "search"]
+    front, explored = good[good["kind"] == "frontier"], good[good["kind"] == "search"]
+    # those on the frontier are hidden below it, and a legend would name what nobody sees
+    seen = pd.MultiIndex.from_frame(explored[["x", "y"]]).isin(pd.MultiIndex.from_frame(front[["x", "y"]]))
+    explored = explored[~seen]
     if len(explored):
         ax.scatter(explored["x"], explored["y"], s=18, color=COLOURS["search"], alpha=0.6, lw=0, label="explored")
     poor = data[data["chance"] & kinds.isin(["search", "ladder", "frontier"])]
@@ -109,10 +112,9 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
     label: str | None = "uniform ratios"
     for _, ladder in good[good["kind"] == "ladder"].groupby("granularity"):
         _draw_stair(ladder, ax, COLOURS["ladder"], lw=1)
-        ax.plot(ladder["x"], ladder["y"], "s", ms=4, color=COLOURS["ladder"], label=label)
+        ax.plot(ladder["x"], ladder["y"], "s", ms=4, color=COLOURS["ladder"], label=label, zorder=3)
         # a legend needs it once
         label = None
-    front = good[good["kind"] == "frontier"]
     if len(front):
         _draw_stair(front, ax, COLOURS["frontier"], lw=1.6)
         ax.errorbar(

@@ -6,7 +6,7 @@ from explorer.analysis.populations.comparison import compare, superiority
 from explorer.analysis.populations.conjectures import ANSWERS, conjecture_table
 from explorer.analysis.populations.correlation import rank_correlations
 from explorer.analysis.populations.edf import edf, edf_table, evaluations_table, flops_bins, summary_table
-from explorer.analysis.populations.findings import findings
+from explorer.analysis.populations.findings import TITLES, findings
 from explorer.analysis.populations.optimum import Optimum, common_optimum_p, fit_optimum, optimum_table
 from explorer.analysis.populations.population import (
     LEAST,
@@ -23,6 +23,7 @@ __all__ = [
     "LEAST",
     "LEVEL",
     "PROXY",
+    "TITLES",
     "Analysis",
     "Optimum",
     "Population",

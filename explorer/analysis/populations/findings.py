@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
-from explorer.analysis.populations.analysis import Analysis
+from explorer.analysis.populations.analysis import PROXY, Analysis
 from explorer.analysis.populations.population import LEAST
 from explorer.search.metrics import METRICS, Metric
 from spaces import Refinement
 
-__all__ = ["findings"]
+__all__ = ["TITLES", "findings"]
 
-_TITLES = {
+TITLES = {
     "optimum": "Is there an optimal FLOPs-to-parameter ratio?",
     "winners": "Do the winners lie near it?",
     "regime": "Does it move with the regime?",
     "network": "Does it depend on the network?",
 }
+"""The questions of `explorer.analysis.populations.conjectures`, as they are asked."""
 
 
 def findings(
@@ -43,16 +45,24 @@ def findings(
         lines += ["## How long a random search takes", "", *_evaluations(tables["evaluations"], error), ""]
     if "conjectures" in tables:
         for name, rows in tables["conjectures"].groupby("conjecture", sort=False):
-            lines += [f"## {_TITLES[str(name)]}", "", *(f"- {words}" for words in rows["words"]), ""]
+            lines += [f"## {TITLES[str(name)]}", "", *(f"- {words}" for words in rows["words"]), ""]
     lines += ["## What goes with a small error", ""]
     lines += [_correlated(name, rows) for name, rows in tables["correlations"].groupby("population", sort=False)]
     lines += [""]
     if "proxies" in tables:
         lines += ["## Which cheap scores rank as the evaluator does", ""]
-        lines += [_correlated(name, rows) for name, rows in tables["proxies"].groupby("population", sort=False)]
+        for name, rows in tables["proxies"].groupby("population", sort=False):
+            itself = _the_error_itself(analysis, name)
+            lines += [_correlated(name, rows[~rows["statistic"].isin(itself)])]
+            lines += [f"- {name}: {proxy} is left out, it is the evaluator's own error here" for proxy in itself]
         lines += [""]
     if refined:
-        lines += ["## Refined spaces", "", *(_refined(name, one) for name, one in refined.items()), ""]
+        lines += [
+            "## Refined spaces",
+            "",
+            *(_refined(name, one, _shown(tables, name)) for name, one in refined.items()),
+        ]
+        lines += [""]
     lines += [f"- not told: {what}: {why}" for what, why in analysis.skipped]
     lines += [
         "P-values are corrected for all questions of their kind (Holm); intervals are of 95 %. Each population has one",
@@ -94,12 +104,30 @@ def _correlated(name: str, rows: pd.DataFrame) -> str:
     return f"- {name}: {'; '.join(told) if told else 'nothing surely'} (Spearman, with error)"
 
 
-def _refined(name: str, found: Refinement) -> str:
+def _the_error_itself(analysis: Analysis, name: str) -> list[str]:
+    """Return the proxies of a population that are what its evaluator measured, and so tell nothing."""
+    one = next(one for one in analysis.populations if one.name == name)
+    columns = [str(column) for column in one.table if str(column).startswith(PROXY)]
+    return [column.removeprefix(PROXY) for column in columns if np.array_equal(one.table[column], one.errors)]
+
+
+def _shown(tables: Mapping[str, pd.DataFrame], name: str) -> bool:
+    """Tell whether an optimal ratio was shown in a population."""
+    if "conjectures" not in tables:
+        return False
+    asked = tables["conjectures"]
+    return bool(
+        ((asked["conjecture"] == "optimum") & (asked["about"] == name) & (asked["answer"] == "supported")).any()
+    )
+
+
+def _refined(name: str, found: Refinement, shown: bool) -> str:
     exact, by = (
         "exactly" if found.before.exact and found.after.exact else "about",
         ", ".join(found.narrowed) or "nothing",
     )
     return (
         f"- {name}: {exact} {found.share:.3g} of the recipes of the regime, narrowed in {by}; "
-        "a fresh sample of it (draw=1) tells whether it is better"
+        + ("" if shown else "no optimal ratio was shown, so the bands may be chance; ")
+        + "a fresh sample of it (draw=1) tells whether it is better"
     )

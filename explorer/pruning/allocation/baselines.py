@@ -10,7 +10,7 @@ from typing import Any
 from explorer.pruning.allocation.axes import allocated_family
 from explorer.pruning.allocation.table import ALLOCATIONS, allocation
 from explorer.pruning.allocation.targets import TARGETS, check_target, checked_target
-from spaces import PruningError, PruningSpace
+from spaces import PATTERNS, PruningError, PruningSpace, unknown
 
 __all__ = ["Baseline", "asked_baselines", "check_reach"]
 
@@ -57,6 +57,9 @@ def asked_baselines(names: Any, targets: Mapping[str, Any], family: Any) -> tupl
         raise PruningError("baseline_targets: every list is empty, needed is a target such as flops: [0.5]")
     if family is not None and not isinstance(family, str):
         raise PruningError(f"baseline_family: {family!r}, allowed is the name of a granularity or channels")
+    allowed = ("channels", *PATTERNS)
+    if family is not None and family.partition("(")[0] not in allowed:
+        raise unknown("baseline_family", family, allowed)
     asked_of = [(metric, value) for metric in TARGETS for value in targets[metric]]
     return tuple(dict.fromkeys(Baseline(name, family, *target) for name in names for target in asked_of))
 

@@ -27,7 +27,7 @@ def weights(subject: Subject) -> Named:
     name = getattr(function, "__name__", type(function).__name__)
     try:
         with subject.borrowed():
-            given = function(subject)
+            given = function(subject, **subject.options.arguments)
             found = list(given.items() if isinstance(given, Mapping) else given)
     except PruningError:
         raise

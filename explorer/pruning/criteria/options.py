@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from explorer.pruning.criteria.catalogue import CRITERIA, CUSTOM, Criterion
-from explorer.utils.instantiate import locate
+from explorer.utils.instantiate import check_arguments, locate
 from spaces import PruningError, PruningSpace, unknown
 
 __all__ = ["Options", "seeded"]
@@ -42,6 +42,8 @@ class Options:
     function
         Of ``custom``, or its import path: from a `Subject` to the name of every weight in ``subject.weights`` and
         scores of its shape, numbers of 0 or more.
+    arguments
+        What else that function is given, by name.
     """
 
     name: str = "l1"
@@ -50,14 +52,15 @@ class Options:
     reduction: str = "sum"
     batches: int = 10
     seed: int = 0
-    function: Callable[[Any], Any] | str | None = None
+    function: Callable[..., Any] | str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, criterion: str | Mapping[str, Any] | Callable[[Any], Any] | Options) -> Options:
         """Return the options of a criterion given by its name, or as a mapping with ``name`` and others.
 
         A function of the user's is given itself or by its import path, in place of a name or as ``name``; a file of
-        conf/ has the path as ``_target_``.
+        conf/ has the path as ``_target_``. Options that custom criteria do not have are the function's arguments.
 
         Raises
         ------
@@ -81,6 +84,10 @@ class Options:
         elif not isinstance(name, str) or name not in CRITERIA:
             raise unknown("criterion", name, (*CRITERIA, CUSTOM.name))
         row = CUSTOM if function is not None else CRITERIA[given["name"]]
+        arguments = {}
+        for key in [] if function is None else list(given):
+            if key != "name" and key not in row.options:
+                arguments[key] = given.pop(key)
         for key, value in given.items():
             if key != "name" and key not in row.options:
                 raise unknown("criterion", key, row.options)
@@ -89,7 +96,7 @@ class Options:
             least = _NUMBERS.get(key)
             if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise PruningError(f"criterion.{key}: {value!r}, allowed is a whole number >= {least}")
-        return cls(**{"norm": row.norm, "function": function, **given})
+        return cls(**{"norm": row.norm, "function": function, "arguments": arguments, **given})
 
     def located(self) -> Options:
         """Return the options with the function itself in place of its import path.
@@ -97,11 +104,19 @@ class Options:
         Raises
         ------
         PruningError
-            If it can't be imported.
+            If it can't be imported, or does not take the arguments.
         """
-        if not isinstance(self.function, str):
+        if self.function is None:
             return self
-        return replace(self, function=locate("criterion", self.function))
+        function = locate("criterion", self.function) if isinstance(self.function, str) else self.function
+        check_arguments(
+            "criterion",
+            function,
+            self.arguments,
+            first=["the subject"],
+            others=[name for name in self.row.options if name != "_target_"],
+        )
+        return replace(self, function=function)
 
     @property
     def row(self) -> Criterion:

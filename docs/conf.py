@@ -18,6 +18,12 @@ exclude_patterns = ["docs/_build", ".venv", ".git", ".*_cache", "explorer", "spa
 html_theme = "furo"
 html_title = "pruning-spaces"
 html_show_sphinx = False
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["page.css"]
+
+# blocks without a language are commands
+highlight_language = "text"
 
 # anchors of headings, to which other pages link
 myst_heading_anchors = 3

@@ -379,7 +379,7 @@ def _identity(
 ) -> str:
     """Return a study's name: a hash of all that its values depend on."""
     space, task = problem.space, problem.meter.task
-    axes = [(axis.label, axis.choices) for axis in space.axes]
+    axes = [(one.label, one.choices) for axis in space.axes for one in (axis, *axis.members)]
     parts: list[Any] = [module, space.network.identity, axes, space.constraints]
     parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
     parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, problem.pruner.scores]

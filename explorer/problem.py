@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 from torch import nn
 
+from explorer.analysis.sensitivity import sensitivity_table
 from explorer.analysis.tables import Scale
 from explorer.data import Batch, head
 from explorer.data.task import Task
@@ -193,6 +195,7 @@ class Problem:
             family=family,
             quadratic=self.criterion.row.quadratic,
             timings=lambda recipe: self.timings(recipe, batch=False),
+            changes=lambda: self.features.changes,
         )
 
     def _no_better_than_chance(self) -> str | None:
@@ -226,6 +229,16 @@ class Problem:
     def features(self) -> Features:
         """What is known of the recipes before any is evaluated."""
         return features_of(self.inherited, self.space, self.inherited.calibration)
+
+    @property
+    def sensitivity(self) -> pd.DataFrame:
+        """How much each choice alone changes the predictions, see `explorer.analysis.sensitivity`."""
+        return sensitivity_table(self.space, self.features.changes, self.features.measured)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the features were measured, as a sampler or a baseline asked for them."""
+        return "features" in vars(self)
 
     def search(
         self, study: optuna.Study, plan: Plan, *, executor: Executor | None = None, shared: bool = True
@@ -288,7 +301,8 @@ def _blamed(key: str) -> Iterator[None]:
 def refuse_empty(space: PruningSpace, limits: Budget) -> None:
     """Raise a PruningError if no recipe of `space` but the dense network is inside its constraints and `limits`."""
     if all(axis.ratios == (1,) for axis in space.axes):
-        raise PruningError("space: its choices keep everything, nothing is left to explore")
+        why = f" at space.divisor={space.divisor}" if space.divisor > 1 else ""
+        raise PruningError(f"space: its choices keep everything{why}, nothing is left to explore")
     rng = np.random.default_rng(0)
     try:
         # few draws and a local search tell at once in nearly every case

@@ -177,6 +177,14 @@ class Study:
         """Hypervolume of the trials: absolute error times cost relative to dense."""
         return self.problem.scale.hypervolume(self.trials)
 
+    @property
+    def sensitivity(self) -> pd.DataFrame:
+        """One row a choice of the space: how much it alone changes the predictions, measured now where it was not.
+
+        The columns are those of `explorer.analysis.sensitivity.sensitivity_table`.
+        """
+        return self.problem.sensitivity
+
     @known_keywords
     def frontier_at(self, rung: int) -> pd.DataFrame:
         """Return the frontier of the networks as they were at a lower rung, where errors are those of less training."""
@@ -227,9 +235,10 @@ class Study:
         Parameters
         ----------
         allocation
-            ``uniform``, ``global``, ``lamp`` or ``erk``: see `explorer.allocations`.
+            ``uniform``, ``global``, ``lamp``, ``erk``, ``threshold`` or ``knapsack``: see
+            `explorer.pruning.allocation`.
         family
-            In a space of several what is allocated: ``channels``, or a granularity.
+            In a space of several what is allocated: ``channels``, or a granularity; ``knapsack`` takes all by default.
         target
             One of FLOPs, parameters, bytes or latency, see `explorer.pruning.allocation.allocate`. What of it was asked
             and achieved is in the candidate's metrics.

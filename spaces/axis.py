@@ -10,35 +10,71 @@ from itertools import pairwise
 from spaces.granularity import Pattern, kept_steps, rounded
 from spaces.units import ChannelUnit
 
-__all__ = ["Axis", "Choice"]
+__all__ = ["Axis", "Choice", "realised"]
 
 Choice = float | int | Pattern | None
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The choices for one channel unit, weight or block, what keeps most first.
+    """The choices for one channel unit, weight or block, or for several that are tied, what keeps most first.
 
     Parameters
     ----------
     part
         ``channels``, ``weights`` or ``blocks``.
     name
-        The unit, layer or block.
+        The unit, layer or block, or the glob that ties several.
     choices
         Channels: ratios that are realised, descending. Weights: patterns, kind by kind with descending ratios, and
-        before them None where the dense weight is a choice. Blocks: 1 (kept), 0 (dropped).
+        before them None where the dense weight is a choice. Blocks: 1 (kept), 0 (dropped). Of tied ones what was asked
+        for, where that is not realised alike in all of them.
+    members
+        Of an axis that ties several units or weights the axis of each, with as many choices: those at one place are
+        made together.
     """
 
     part: str
     name: str
     choices: tuple[Choice, ...]
+    members: tuple[Axis, ...] = ()
 
     @classmethod
-    def of(cls, unit: ChannelUnit, ratios: Sequence[float]) -> Axis:
+    def of(cls, unit: ChannelUnit, ratios: Sequence[float], divisor: int = 1) -> Axis:
         """Return the axis of `ratios` on a channel unit; ratios that give the same width are merged."""
-        kept = {kept_steps(ratio, unit.steps) for ratio in ratios}
-        return cls("channels", unit.name, tuple(rounded(steps / unit.steps) for steps in sorted(kept, reverse=True)))
+        return cls("channels", unit.name, tuple(sorted({realised(unit, r, divisor) for r in ratios}, reverse=True)))
+
+    @classmethod
+    def tied(cls, part: str, glob: str, asked: Sequence[Choice], members: Mapping[str, Sequence[Choice]]) -> Axis:
+        """Return the axis of several units or weights that share their choice.
+
+        What is asked for twice is one choice only where all of them realise the same: the axis has every choice that
+        tells any two of them apart.
+
+        Parameters
+        ----------
+        part, glob
+            Part and name of the axis.
+        asked
+            What the space offers them, what keeps most first.
+        members
+            By name what each realises of each of `asked`.
+        """
+        made: dict[tuple[Choice, ...], Choice] = {}
+        for choice, together in zip(asked, zip(*members.values(), strict=True), strict=True):
+            made.setdefault(together, together[0] if len(set(together)) == 1 else choice)
+        axes = zip(members, zip(*made, strict=True), strict=True)
+        return cls(part, glob, tuple(made.values()), tuple(cls(part, name, choices) for name, choices in axes))
+
+    @property
+    def addressed(self) -> tuple[Axis, ...]:
+        """The axis of every unit, weight or block that a choice is made for: `members`, or the axis itself."""
+        return self.members or (self,)
+
+    def only(self, kept: Sequence[int]) -> Axis:
+        """Return the axis with some of its choices, by their places."""
+        members = tuple(one.only(kept) for one in self.members)
+        return Axis(self.part, self.name, tuple(self.choices[i] for i in kept), members)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -99,3 +135,11 @@ class Axis:
                 if choice not in members:
                     near[choice].add(self.nearest(ratio, family))
         return tuple(tuple(sorted(found)) for found in near)
+
+
+def realised(unit: ChannelUnit, ratio: float, divisor: int = 1) -> float:
+    """Return the ratio of the width that a ratio gives a unit: of whole steps, and among `ChannelUnit.widths`."""
+    steps = unit.steps
+    if divisor == 1:
+        return rounded(kept_steps(ratio, steps) / steps)
+    return rounded(min(unit.widths(divisor), key=lambda width: (abs(width - ratio * steps), -width)) / steps)

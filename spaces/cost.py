@@ -70,10 +70,12 @@ class CostModel:
 
     def __init__(self, network: Network, axes: Sequence[Axis]) -> None:
         self._inputs = network.inputs
-        self._place = {axis.key: place for place, axis in enumerate(axes)}
-        self._values = [_values(network, axis) for axis in axes]
+        singles = [(place, one) for place, axis in enumerate(axes) for one in axis.addressed]
+        self._place = {one.key: place for place, one in singles}
+        self._values = {one.key: _values(network, one) for _, one in singles}
+        self._sizes = [len(axis.choices) for axis in axes]
         self.dtype = np.float64 if _dense_flops(network) < 2**53 else np.int64
-        patterned = {network.layer[axis.name].weight: axis for axis in axes if axis.part == "weights"}
+        patterned = {network.layer[one.name].weight: one for _, one in singles if one.part == "weights"}
         terms = _terms(network, self._place.keys(), patterned.keys())
         widths = sorted({width for term in terms for width in term.widths}, key=repr)
         self._tables = [
@@ -89,7 +91,7 @@ class CostModel:
         constant = [term.coefficients for term in terms if not term.widths]
         self._constant = np.array(constant, dtype=np.int64).reshape(-1, len(COSTS)).sum(0)
         self._masked = [
-            _Masked(network, network.layer[axis.name], axis, self._place, self._values) for axis in patterned.values()
+            _Masked(network, network.layer[one.name], one, self._place, self._values) for one in patterned.values()
         ]
 
     def __call__(self, rows: npt.NDArray) -> dict[str, Ints]:
@@ -124,7 +126,7 @@ class CostModel:
 
         Keys are places of axes, ascending; a table has a dimension for each of them. The constant has none.
         """
-        which, sizes = COSTS.index(metric), [len(values) for values in self._values]
+        which, sizes = COSTS.index(metric), self._sizes
         out: dict[tuple[int, ...], Ints] = {(): np.array(self._constant[which])}
         for factors, coefficient in zip(self._factors, self._coefficients[which], strict=True):
             scope = tuple(sorted({axis for i in factors for axis, _ in self._tables[i][1]}))
@@ -147,7 +149,7 @@ class CostModel:
         return out
 
     def _steps(self, key: Key) -> npt.NDArray:
-        return np.asarray(self._values[self._place[key]], dtype=self.dtype)
+        return np.asarray(self._values[key], dtype=self.dtype)
 
     def _width(self, block: npt.NDArray, constant: int, parts: list[tuple[int, npt.NDArray]]) -> npt.NDArray:
         axis, table = parts[0]
@@ -163,19 +165,21 @@ class _Masked:
     """What the weight of one layer costs, by the choices of all axes that it depends on."""
 
     def __init__(
-        self, network: Network, layer: Layer, axis: Axis, place: Mapping[Key, int], values: Sequence[Sequence[Any]]
+        self, network: Network, layer: Layer, axis: Axis, place: Mapping[Key, int], values: Mapping[Key, Sequence[Any]]
     ) -> None:
         tensor = network.tensor[layer.weight]
         self._gemm = Gemm.of(network, layer)
         self._widths = [_width(network, dim, place.keys()) for dim in tensor.dims]
         self._alive = _alive(network, tensor.name, place.keys())
         keys = [axis.key, *(key for width in (*self._widths, *self._alive) for key, _ in width.per_step)]
-        self._keys = list(dict.fromkeys(keys))
-        self._axes = [place[key] for key in self._keys]
-        self._choices = [values[i] for i in self._axes]
+        # several keys of one axis, where it ties them
+        self._axes = list(dict.fromkeys(place[key] for key in keys))
+        self._patterns = values[axis.key]
+        self._steps = {key: (self._axes.index(place[key]), values[key]) for key in keys if key != axis.key}
         self._itemsize = tensor.itemsize
         self._positions = layer.positions
-        shape = [len(choices) for choices in self._choices]
+        shape = [len(values[next(key for key in keys if place[key] == i)]) for i in self._axes]
+        self._shape = shape
         self._strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
         self._table: Ints | None = None
         if prod(shape) <= _TABLE:
@@ -196,15 +200,11 @@ class _Masked:
         scope = tuple(int(self._axes[i]) for i in order)
         if self._table is None:
             return scope, None
-        return scope, self._table[which].reshape([len(choices) for choices in self._choices]).transpose(order)
+        return scope, self._table[which].reshape(self._shape).transpose(order)
 
     def _costs(self, chosen: npt.NDArray) -> Ints:
-        """Return the (costs, n) costs of the (keys, n) choices of the axes the layer depends on."""
-        known = {
-            key: np.asarray(values, dtype=np.int64)[chosen[i]]
-            for i, (key, values) in enumerate(zip(self._keys, self._choices, strict=True))
-            if i
-        }
+        """Return the (costs, n) costs of the (axes, n) choices of the axes the layer depends on, its own first."""
+        known = {key: np.asarray(values, dtype=np.int64)[chosen[i]] for key, (i, values) in self._steps.items()}
 
         def evaluated(width: Width) -> Any:
             return width.constant + sum(each * known[key] for key, each in width.per_step)
@@ -213,7 +213,7 @@ class _Masked:
         lengths = [np.broadcast_to(evaluated(width), count) for width in self._widths]
         alive = prod((evaluated(width) for width in self._alive), start=np.ones(count, dtype=np.int64))
         out = np.empty((len(COSTS), count), dtype=np.int64)
-        for choice, pattern in enumerate(self._choices[0]):
+        for choice, pattern in enumerate(self._patterns):
             mine = np.flatnonzero(chosen[0] == choice)
             sizes = self._gemm.matrices([length[mine] for length in lengths[:2]])
             if pattern is None:

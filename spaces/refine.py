@@ -94,7 +94,7 @@ def refine(
         low, high = bands[RHO]
         scale = 10**_DIGITS
         limits = limits & Budget(((RHO, math.floor(low * scale) / scale, math.ceil(high * scale) / scale),))
-    refined = PruningSpace(space.network, axes, Budget(tuple(_joined(limits, space.dense))))
+    refined = PruningSpace(space.network, axes, Budget(tuple(_joined(limits, space.dense))), divisor=space.divisor)
     lost = {old.label for old, new in zip(space.axes, axes, strict=True) if len(new.choices) < len(old.choices)}
     narrowed = [name for name in bands if name == RHO or name in lost]
     before, after = count_inside(space, rng, budget=budget), count_inside(refined, rng)
@@ -107,7 +107,12 @@ def space_file_of(space: PruningSpace) -> dict[str, Any]:
     """Return the space file of a space, an entry for every axis: `PruningSpace.from_config` gives its axes again."""
     out: dict[str, Any] = {}
     for axis in space.axes:
-        out.setdefault(axis.part, []).append({"match": _literal(axis.name), "choices": _choices(axis)})
+        for one in axis.addressed:
+            out.setdefault(axis.part, []).append({"match": _literal(one.name), "choices": _choices(axis)})
+    if space.divisor > 1:
+        out["divisor"] = space.divisor
+    if ties := list(dict.fromkeys(axis.name for axis in space.axes if axis.members)):
+        out["tie"] = ties
     bounds = _joined(space.constraints, space.dense)
     return out | ({"constraints": {metric: [low, high] for metric, low, high in bounds}} if bounds else {})
 
@@ -117,7 +122,7 @@ def _narrowed(axis: Axis, low: float, high: float) -> Axis:
     away = [max(low - ratio, ratio - high, 0.0) for ratio in axis.ratios]
     # a ratio that was written down and read again may differ in its last digit
     kept = [i for i, distance in enumerate(away) if distance <= 1e-9] or [int(np.argmin(away))]
-    return Axis(axis.part, axis.name, tuple(axis.choices[i] for i in kept))
+    return axis.only(kept)
 
 
 def _joined(limits: Budget, dense: Mapping[str, float]) -> list[tuple[str, float, float]]:

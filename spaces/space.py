@@ -43,6 +43,8 @@ class PruningSpace:
         Costs that members of the space respect. `size`, `unrank` and `enumerate` are of the whole product.
     skipped
         (name or glob, reason) of whatever the space file matched in vain.
+    divisor
+        Of which the widths that the axes offer are multiples, wherever a unit allows.
 
     Examples
     --------
@@ -61,6 +63,7 @@ class PruningSpace:
     axes: tuple[Axis, ...]
     constraints: Budget = field(default_factory=Budget)
     skipped: tuple[tuple[str, str], ...] = ()
+    divisor: int = 1
 
     @classmethod
     def from_config(cls, network: Network, config: Mapping[str, Any]) -> PruningSpace:
@@ -72,17 +75,19 @@ class PruningSpace:
             The network.
         config
             ``channels``, ``weights``, ``blocks`` (ordered lists of ``{match, choices}``, at least one of them) and
-            optionally ``constraints`` (a budget).
+            optionally ``divisor`` (of kept channels), ``tie`` (one glob or several, each of which makes what it matches
+            share one choice) and ``constraints`` (a budget).
 
         Raises
         ------
         PruningError
             If a key or granularity is unknown, a parameter or ratio is out of range, the globs of a list match
-            nothing, or two writers of a unit are given different choices.
+            nothing, two writers of a unit or what is tied are given different choices, or a tie lies in several
+            blocks that can be dropped.
         """
         file = SpaceFile.parse(config)
         axes, skipped = bind(network, file)
-        return cls(network, axes, file.constraints, skipped)
+        return cls(network, axes, file.constraints, skipped, file.divisor)
 
     @staticmethod
     def check(config: Mapping[str, Any]) -> None:
@@ -151,8 +156,9 @@ class PruningSpace:
         rows = np.asarray(row)[None]
         hidden = {place for block in self.tree.blocks if block.dropped(rows)[0] for place in block.inner}
         for place, (axis, i) in enumerate(zip(self.axes, np.asarray(row).tolist(), strict=True)):
-            if place not in hidden and axis.choices[i] is not None:
-                chosen[axis.part][axis.name] = axis.choices[i]
+            for one in axis.addressed if place not in hidden else ():
+                if one.choices[i] is not None:
+                    chosen[axis.part][one.name] = one.choices[i]
         dropped = [name for name, kept in chosen["blocks"].items() if not kept]
         return Recipe.of(chosen["channels"], chosen["weights"], dropped)
 
@@ -179,14 +185,17 @@ class PruningSpace:
             for place in block.inner
         }
         for i, axis in enumerate(self.axes):
-            choice = given.pop(axis.key, default[axis.part])
+            together = tuple(given.pop(one.key, default[axis.part]) for one in axis.addressed)
             if i in hidden:
                 continue
-            if choice not in axis.choices:
-                kept = choice if isinstance(choice, Pattern) else f"kept {choice}"
+            choices = list(zip(*(one.choices for one in axis.addressed), strict=True))
+            if together not in choices:
+                kept = [choice if isinstance(choice, Pattern) else f"kept {choice}" for choice in together]
+                named = ", ".join(f"{one.name} {what}" for one, what in zip(axis.addressed, kept, strict=True))
+                tied = f" of {axis.name}, which are tied," if axis.members else ""
                 allowed = ", ".join(f"{one}" for one in axis.choices)
-                raise PruningError(f"recipe: {axis.name} {kept} is no choice of the space, allowed is {allowed}")
-            row[i] = axis.choices.index(choice)
+                raise PruningError(f"recipe: {named}{tied} is no choice of the space, allowed is {allowed}")
+            row[i] = choices.index(together)
         if given:
             raise PruningError(f"recipe: the space leaves {next(iter(given))[1]} dense")
         return row

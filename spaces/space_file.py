@@ -19,6 +19,9 @@ from spaces.granularity import (
 
 __all__ = ["PARTS", "Entry", "SpaceFile"]
 
+# keys of a space file besides its lists
+_KEYS = ("constraints", "divisor", "tie")
+
 PARTS = ("channels", "weights", "blocks")
 """The lists of a space file, in the order in which axes stand."""
 
@@ -38,11 +41,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class SpaceFile:
-    """The entries of each of `PARTS`, and the constraints."""
+    """The entries of each of `PARTS`, the divisor of kept channels, the globs that tie, and the constraints."""
 
     channels: tuple[Entry, ...] = ()
     weights: tuple[Entry, ...] = ()
     blocks: tuple[Entry, ...] = ()
+    divisor: int = 1
+    tie: tuple[str, ...] = ()
     constraints: Budget = field(default_factory=Budget)
 
     @classmethod
@@ -55,19 +60,39 @@ class SpaceFile:
             If a key or granularity is unknown, a parameter or ratio is out of range, or nothing is offered.
         """
         if not isinstance(config, Mapping):
-            raise PruningError(f"space: expected a mapping with {', '.join(PARTS)}, constraints; got {config!r}")
+            raise PruningError(f"space: expected a mapping with {', '.join((*PARTS, *_KEYS))}; got {config!r}")
         for key in config:
-            if key not in (*PARTS, "constraints"):
-                raise unknown("space", key, [*PARTS, "constraints"])
+            if key not in (*PARTS, *_KEYS):
+                raise unknown("space", key, [*PARTS, *_KEYS])
         parts = {part: _entries(part, config[part]) for part in PARTS if config.get(part)}
         if not parts:
             raise PruningError(f"space: nothing to choose, expected a list in {', '.join(PARTS)}")
-        return cls(**parts, constraints=Budget.parse(config.get("constraints") or {}, "space.constraints"))
+        return cls(
+            **parts,
+            divisor=_divisor(config.get("divisor")),
+            tie=_globs(config.get("tie")),
+            constraints=Budget.parse(config.get("constraints") or {}, "space.constraints"),
+        )
 
     def first(self, part: str, name: str) -> int | None:
         """Return the place of the first entry of a list whose glob matches `name`."""
         entries: tuple[Entry, ...] = getattr(self, part)
         return next((i for i, entry in enumerate(entries) if fnmatch.fnmatchcase(name, entry.match)), None)
+
+
+def _divisor(given: Any) -> int:
+    if given is None:
+        return 1
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise PruningError(f"space.divisor: {given!r}, allowed is a whole number >= 1 such as 8, or null")
+    return given
+
+
+def _globs(given: Any) -> tuple[str, ...]:
+    listed = [] if given is None else [given] if isinstance(given, str) else given
+    if not isinstance(listed, Sequence) or not all(isinstance(glob, str) and glob for glob in listed):
+        raise PruningError(f"space.tie: {given!r}, allowed is a glob such as 'layers.*.mlp', a list of them, or null")
+    return tuple(dict.fromkeys(listed))
 
 
 def _entries(part: str, listed: Any) -> tuple[Entry, ...]:

@@ -6,7 +6,7 @@ the product of what is inside it. Blocks may hold blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from spaces.axis import Axis
 from spaces.network import Network
 
-__all__ = ["Tree"]
+__all__ = ["Tree", "home"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Tree:
         blocks = {axis.name: place for place, axis in enumerate(axes) if axis.part == "blocks"}
         inside: dict[str | None, list[int]] = {}
         for place, axis in enumerate(axes):
-            inside.setdefault(_home(network, axis, blocks), []).append(place)
+            # tied axes have one home, see `spaces.binding`
+            inside.setdefault(home(network, axis.addressed[0], blocks), []).append(place)
 
         def grow(block: str | None) -> Tree:
             parts = tuple(
@@ -122,7 +123,7 @@ class Tree:
         return np.array([choice == 0 for choice in self.choices])[rows[:, self.axis]]
 
 
-def _home(network: Network, axis: Axis, blocks: dict[str, int]) -> str | None:
+def home(network: Network, axis: Axis, blocks: Collection[str]) -> str | None:
     """Return the innermost block with an axis without which this axis decides nothing."""
     if axis.part == "channels":
         around = [name for name in network.enclosing[axis.name] if name in blocks]

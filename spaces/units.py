@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import floor, lcm
 
 __all__ = ["BlockUnit", "ChannelUnit", "FixedBlock", "FixedChannels"]
 
@@ -46,6 +47,27 @@ class ChannelUnit:
     def steps(self) -> int:
         """Number of different widths, 1 to ``channels / step``."""
         return self.channels // self.step
+
+    def widths(self, divisor: int = 1) -> tuple[int, ...]:
+        """Return the widths that may be kept, in steps, ascending: those that a divisor divides, and the whole unit.
+
+        Where its step and the divisor have no common multiple inside the unit, the steps nearest to the divisor's
+        multiples are taken; a unit of fewer channels than the divisor stays whole.
+
+        Examples
+        --------
+        >>> ChannelUnit("conv", 20).widths(8)
+        (8, 16, 20)
+        >>> ChannelUnit("heads of 12", 72, tied=12).widths(8)  # 24, 48 and 72 channels
+        (2, 4, 6)
+        >>> ChannelUnit("heads of 12", 72, tied=12).widths(32)  # 36, 60 and 72: next to 32 and 64
+        (3, 5, 6)
+        """
+        common = lcm(self.step, divisor) // self.step
+        if common < self.steps:
+            return tuple(dict.fromkeys([*range(common, self.steps + 1, common), self.steps]))
+        near = {max(1, floor(width / self.step + 0.5)) for width in range(divisor, self.channels + 1, divisor)}
+        return tuple(sorted(near | {self.steps}))
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,12 @@ def network_facts(network: Network) -> dict[str, Any]:
 def space_facts(space: PruningSpace, budget: Budget) -> dict[str, Any]:
     """Return a space's axes, skipped entries, its size and the number of its recipes inside a budget.
 
+    An axis that ties several units or layers has those as ``members``, with as many choices each.
+
     Sizes are decimal texts, since they are beyond what most readers of JSON take for a number.
     """
     facts: dict[str, Any] = {
-        "axes": [{"part": axis.part, "name": axis.name, "choices": _choices(axis)} for axis in space.axes],
+        "axes": [_axis(axis) for axis in space.axes],
         "skipped": [{"name": name, "reason": reason} for name, reason in space.skipped],
         "size": str(space.size),
         "inside": None,
@@ -110,6 +112,13 @@ def _lengths(network: Network, tensor: str) -> list[int]:
 
 def _flops(network: Network, weight: str, positions: int) -> int:
     return positions * int(np.prod(_lengths(network, weight))) // network.inputs
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    plain: dict[str, Any] = {"part": axis.part, "name": axis.name, "choices": _choices(axis)}
+    if axis.members:
+        plain["members"] = [{"name": one.name, "choices": _choices(one)} for one in axis.members]
+    return plain
 
 
 def _choices(axis: Axis) -> list[Any]:

@@ -41,6 +41,7 @@ _TABLES: Mapping[str, Sequence[str]] = {
     "frontier": ("trial", "error", "error_se", "flops", "flops_ratio", "params", "params_ratio", "bytes"),
     "baselines": ("baseline", "allocation", "family", "target", "asked", "state"),
     "proxies": ("trial", "vanilla_error", "bn_error", "importance", "change", "synflow", "snip"),
+    "sensitivity": ("axis", "layer", "granularity", "ratio", "change", "measured", "flops", "params"),
     "final": ("point", "n", "epochs", "test_error", "test_error_sd", "weights", "reason"),
 }
 
@@ -173,6 +174,10 @@ class RunFolder:
         """Return the proxies of a population's recipes, see `explorer.evaluation.proxies`."""
         return self._table("proxies")
 
+    def sensitivity(self) -> pd.DataFrame | None:
+        """Return how much each choice alone changes predictions, see `explorer.analysis.sensitivity`."""
+        return self._table("sensitivity")
+
     def final(self) -> pd.DataFrame | None:
         """Return the retrained points, the dense network first."""
         return self._table("final")
@@ -228,6 +233,10 @@ class RunFolder:
     def write_proxies(self, table: pd.DataFrame) -> None:
         """Write the proxies of a population's recipes."""
         self._write_table("proxies", table)
+
+    def write_sensitivity(self, table: pd.DataFrame) -> None:
+        """Write how much each choice alone changes predictions."""
+        self._write_table("sensitivity", table)
 
     def write_final(self, table: pd.DataFrame) -> None:
         """Write the retrained points."""

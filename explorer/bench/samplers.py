@@ -137,7 +137,8 @@ def _ask(seed: int) -> Measured:
     network = trace(MODELS["resnet56"](), torch.zeros(1, 3, 32, 32), name="resnet56")
     space = PruningSpace.from_config(network, named_space("filter"))
     rng = np.random.default_rng(seed)
-    features = Features(tuple(np.sort(rng.random(len(axis.choices))) ** 2 for axis in space.axes), 0)
+    changes = tuple(np.sort(rng.random(len(axis.choices))) ** 2 for axis in space.axes)
+    features = Features(changes, tuple(np.ones(len(table), dtype=bool) for table in changes), 0)
     rows = space.sample(_ASKED, rng)
     errors = 0.9 * (1 - np.exp(-np.exp(features(rows)[:, 0] - 2))) * np.exp(0.05 * rng.normal(size=_ASKED))
     observed = Observations(

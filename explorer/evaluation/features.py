@@ -49,11 +49,14 @@ class Features:
     changes
         For each axis and choice the mean squared change of the predictions relative to their variance, 0 where nothing
         is removed.
+    measured
+        For each axis and choice whether its change was measured: that of others was interpolated.
     inputs
         How many inputs went through a network to measure them.
     """
 
     changes: tuple[Floats, ...]
+    measured: tuple[npt.NDArray[np.bool_], ...]
     inputs: int
 
     def __call__(self, rows: npt.NDArray[np.int16]) -> Floats:
@@ -99,6 +102,10 @@ def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Bat
                 change = _change(before, _predictions(inherited, space, row, inputs))
                 known[_Choice(place, kind, choice, 1 - space.axes[place].ratios[choice])] = change
     changes = [np.zeros(len(axis.choices)) for axis in space.axes]
+    # what removes nothing changes nothing
+    measured = [np.array(axis.ratios) == 1 for axis in space.axes]
+    for one_of in known:
+        measured[one_of.axis][one_of.number] = True
     for one_of, change in _interpolated(choices, known).items():
         changes[one_of.axis][one_of.number] = change
     for place, _, members in families:
@@ -107,7 +114,7 @@ def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Bat
         "features: %d of %d choices tried on %d training inputs each, %.2g evaluations' worth of inputs",
         len(known), len(choices), count, len(known) * count / one,
     )  # fmt: skip
-    return Features(tuple(changes), len(known) * count)
+    return Features(tuple(changes), tuple(measured), len(known) * count)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def supernet(
         fit(shared)
         return shared
     folder, data = cache
-    axes = [[axis.label, *map(str, axis.choices)] for axis in space.axes]
+    axes = [[one.label, *map(str, one.choices)] for axis in space.axes for one in (axis, *axis.members)]
     key = {
         "supernet": {"epochs": epochs, "samples": samples, "seed": seed, "settings": asdict(chosen)},
         "space": [axes, str(space.constraints), str(limits)],

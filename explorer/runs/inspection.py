@@ -138,7 +138,9 @@ def _print_network(facts: Facts) -> None:
 
 
 def _print_space(facts: Facts) -> None:
-    axes = {(axis["part"], axis["name"]): axis["choices"] for axis in facts["axes"]}
+    axes = {
+        (axis["part"], one["name"]): one["choices"] for axis in facts["axes"] for one in axis.get("members", [axis])
+    }
     if facts["units"]:
         console.print(unit_view(facts, axes))
     console.print(layer_view(facts, axes))
@@ -146,11 +148,16 @@ def _print_space(facts: Facts) -> None:
         console.print(block_view(facts, axes))
     if facts["fixed"] or facts["fixed_blocks"]:
         console.print(fixed_view(facts))
+    for axis in facts["axes"]:
+        if "members" in axis:
+            names = ", ".join(one["name"] for one in axis["members"])
+            choices = f"{len(axis['choices'])} choices of {axis['part']}"
+            console.print(f"tied by {axis['name']}: {choices} for all of {names}", soft_wrap=True)
     for entry in facts["skipped"]:
         console.print(f"skipped by the space: {entry['name']} ({entry['reason']})")
     size, inside = int(facts["size"]), facts["inside"]
     about = f" (about {Decimal(size):.3e})" if size >= 10**15 else ""
-    console.print(f"size of the space: {size:,} recipes on {len(axes)} axes{about}", soft_wrap=True)
+    console.print(f"size of the space: {size:,} recipes on {len(facts['axes'])} axes{about}", soft_wrap=True)
     if inside is not None and inside["exact"]:
         console.print(f"inside the budget: exactly {int(inside['recipes']):,}")
     elif inside is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["seen_validation", "show_outcome", "write_outcome", "write_pareto"]
+__all__ = ["seen_validation", "show_outcome", "write_outcome", "write_pareto", "write_sensitivity"]
 
 # standard errors by which two errors surely differ
 _SURE = 4
@@ -64,6 +64,7 @@ def write_outcome(
     folder.write_frontier(front)
     _write_recipes(folder, study, front)
     _write_plots(folder, study, front, title, doubts)
+    write_sensitivity(folder, study)
     summary = {
         "trials": len(trials),
         "points": len(front),
@@ -155,6 +156,18 @@ def write_pareto(folder: RunFolder, study: Study, *, title: str, doubts: Sequenc
             doubts=doubts,
         )
         save(figure, folder.plot(f"pareto-{cost}"))
+
+
+def write_sensitivity(folder: RunFolder, study: Study) -> None:
+    """Write the table of how much each choice alone changes predictions, and draw it, where that was measured."""
+    # a function of what the run is: once written it stays
+    if not study.problem.has_features or folder.sensitivity() is not None:
+        return
+    from explorer.analysis.plots import save, sensitivity_figure
+
+    title = f"{study.problem.space.network.name}: change by each choice alone"
+    save(sensitivity_figure(study.sensitivity, title=title), folder.plot("sensitivity"))
+    folder.write_sensitivity(study.sensitivity)
 
 
 def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:

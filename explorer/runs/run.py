@@ -25,7 +25,7 @@ from explorer.runs.config import RunConfig
 from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
-from explorer.runs.outcome import show_outcome, write_outcome, write_pareto
+from explorer.runs.outcome import show_outcome, write_outcome, write_pareto, write_sensitivity
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
@@ -211,6 +211,7 @@ class _Run:
                 evaluate_baselines(self.folder, asked, self.problem)
             finally:
                 write_pareto(self.folder, study, title=self._title(study), doubts=self._doubts())
+                write_sensitivity(self.folder, study)
 
     def _proxies(self, study: Study) -> None:
         """Score a population's recipes cheaply."""

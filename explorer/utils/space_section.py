@@ -38,6 +38,8 @@ def named_space(name: str) -> Mapping[str, Any]:
 def space_of(section: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the space's own keys: those of the section, of the file it names, or of what its function returns.
 
+    A divisor or a tie beside the file's path takes the place of the file's.
+
     Raises
     ------
     PruningError
@@ -64,7 +66,8 @@ def space_of(section: Mapping[str, Any]) -> Mapping[str, Any]:
             raise PruningError(f"space.path: {str(path)!r} is no YAML ({first_line(error)})") from None
         if not isinstance(space, Mapping):
             raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels, weights or blocks")
-        space = _resolved(space, space, path)
+        beside = {key: section[key] for key in ("divisor", "tie") if section.get(key) is not None}
+        space = {**_resolved(space, space, path), **beside}
     return {key: value for key, value in space.items() if key not in _KNOBS}
 
 

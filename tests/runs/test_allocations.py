@@ -28,6 +28,7 @@ from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.evaluator import Inherited
 from explorer.pruning.allocation import (
     ALLOCATIONS,
+    CHOOSERS,
     Allocated,
     FreeAxis,
     FreeSpace,
@@ -529,7 +530,7 @@ def test_a_pareto_plot_shows_baselines_that_have_what_it_shows():
         {"state": ["COMPLETE", "FAIL"], "allocation": ["lamp", "erk"], "flops": [4e5, np.nan], "error": [0.3, np.nan]}
     )
     scale, dense = Scale(["error", "flops"], {"error": 0.9}), {"flops": 1e6, "error": 0.1}
-    assert set(BASELINES) == set(ALLOCATIONS)
+    assert set(BASELINES) == {*ALLOCATIONS, *CHOOSERS}
     data = pareto_data(trials, dense, scale, "flops", "error", made)
     assert data[data["kind"] == "lamp"][["x", "y"]].to_numpy()[0] == pytest.approx([0.4, 30])
     assert "erk" not in set(data["kind"])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import explorer
+from explorer.analysis.run_folder import RunFolder
 from explorer.runs.config import RunConfig
 from explorer.runs.setup import Setup
 from tests.support.quick_runs import CLOCKS, QUICK, table
@@ -36,7 +37,13 @@ def test_both_find_the_same_trials(explore, folder, setup, sampler) -> None:
     assert code == 0, err
     study = from_python(setup, sampler=sampler)
     trials = study.trials.drop(columns=study.trials.filter(regex=CLOCKS).columns)
-    pd.testing.assert_frame_equal(trials, table(folder / "results" / f"door-{sampler}"))
+    run = folder / "results" / f"door-{sampler}"
+    pd.testing.assert_frame_equal(trials, table(run))
+    kept = RunFolder(run).sensitivity()
+    # only one of them asks for it
+    assert (kept is not None) == (sampler == "frontier") == study.problem.has_features
+    if kept is not None:
+        pd.testing.assert_frame_equal(study.sensitivity, kept)
 
 
 def test_both_measure_the_same_baselines(explore, folder, setup) -> None:

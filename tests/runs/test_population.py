@@ -18,7 +18,14 @@ from explorer.search.drawing import Drawing
 from spaces import Budget, Network, PruningError, PruningSpace
 from tests.support.quick_runs import table
 
-QUICK = ["evaluator=inherit", "training.epochs=2", "evaluator.calibration_batches=2", "evaluator.images=200", "space=inner", "n=9"]
+QUICK = [
+    "evaluator=inherit",
+    "training.epochs=2",
+    "evaluator.calibration_batches=2",
+    "evaluator.images=200",
+    "space=inner",
+    "n=9",
+]
 TABLES = {"recipes", "summary", "edf", "correlations", "bands", "optima", "conjectures"}
 
 

@@ -30,12 +30,13 @@ def test_a_run_writes_what_it_promises(explore, folder):
     assert code == 0, out
     run = folder / "results" / "whole"
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    plots = {f"plots/pareto-flops.{suffix}" for suffix in ("png", "svg", "pdf")}
+    plots = {f"plots/{name}.{kind}" for name in ("pareto-flops", "sensitivity") for kind in ("png", "svg", "pdf")}
     expected = {
         "config.yaml",
         "trials.parquet",
         "trials.csv",
         "frontier.csv",
+        "sensitivity.csv",
         "study.journal",
         "run.log",
         "network.yaml",

@@ -23,6 +23,7 @@ from explorer.analysis.plots.optima import (
 )
 from explorer.analysis.plots.pareto import BASELINES, COLOURS, draw_pareto, pareto_data, pareto_figure
 from explorer.analysis.plots.populations import population_figures
+from explorer.analysis.plots.sensitivity import draw_sensitivity, sensitivity_data, sensitivity_figure
 from explorer.analysis.plots.style import STYLE, save
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "draw_optimum",
     "draw_pareto",
     "draw_profile",
+    "draw_sensitivity",
     "edf_data",
     "edf_figure",
     "mask_data",
@@ -58,4 +60,6 @@ __all__ = [
     "population_figures",
     "profile_figure",
     "save",
+    "sensitivity_data",
+    "sensitivity_figure",
 ]

@@ -27,6 +27,8 @@ BASELINES: Mapping[str, tuple[str, str]] = {
     "global": ("#D55E00", "D"),
     "lamp": ("#009E73", "v"),
     "erk": ("#666666", "P"),
+    "threshold": ("#F0E442", "s"),
+    "knapsack": ("#000000", "X"),
 }
 """Colour and marker of the baselines, by allocation."""
 

@@ -111,6 +111,8 @@ class FreeAxis:
 class FreeSpace:
     """One family of a space's axes with free ratios; the axes of others keep the most they can.
 
+    Neither the space's divisor nor its ties hold.
+
     Recipes are rows of counts, (n, axes) integer arrays.
 
     Parameters
@@ -140,19 +142,20 @@ class FreeSpace:
         """
         members = space.families[family]
         axes = []
-        for place, kind in members.items():
-            axis = space.axes[place]
-            if axis.part == "channels":
-                made = _channels(space.network, space.network.unit[axis.name], scores)
+        # what is tied is as free as the rest
+        for one, kind in [(one, kind) for place, kind in members.items() for one in space.axes[place].addressed]:
+            if one.part == "channels":
+                made = _channels(space.network, space.network.unit[one.name], scores)
+            elif (pattern := next((c for c in one.choices if isinstance(c, Pattern) and c.kind == kind), None)) is None:
+                continue
             else:
-                pattern = next(c for c in axis.choices if isinstance(c, Pattern) and c.kind == kind)
-                made = _weights(space.network, space.network.layer[axis.name], pattern, scores)
+                made = _weights(space.network, space.network.layer[one.name], pattern, scores)
             if made.most >= made.least:
                 axes.append(replace(made, quadratic=quadratic))
         if not axes:
             raise PruningError(f"space: no unit or weight of its {family} is large enough to be pruned")
-        kept = [(axis, axis.choices[0]) for place, axis in enumerate(space.axes) if place not in members]
-        others = tuple(Axis(a.part, a.name, (choice,)) for a, choice in kept if a.ratios[0] < 1)
+        rest = [one for place, axis in enumerate(space.axes) if place not in members for one in axis.addressed]
+        others = tuple(one.only([0]) for one in rest if one.ratios[0] < 1)
         return cls(space.network, tuple(axes), others)
 
     @cached_property

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.pruning.allocation.axes import allocated_family
-from explorer.pruning.allocation.table import ALLOCATIONS, allocation
+from explorer.pruning.allocation.choices import CHOOSERS
+from explorer.pruning.allocation.table import ALLOCATIONS, check_allocation
 from explorer.pruning.allocation.targets import TARGETS, check_target, checked_target
 from spaces import PATTERNS, PruningError, PruningSpace, unknown
 
@@ -17,7 +17,7 @@ __all__ = ["Baseline", "asked_baselines", "check_reach"]
 
 @dataclass(frozen=True)
 class Baseline:
-    """One allocation at one target; `family` None is the space's only one."""
+    """One allocation at one target; `family` None is the space's only one, and for ``knapsack`` all."""
 
     allocation: str
     family: str | None
@@ -45,9 +45,9 @@ def asked_baselines(names: Any, targets: Mapping[str, Any], family: Any) -> tupl
         If an allocation is unknown, or a target is no amount.
     """
     if not isinstance(names, list | tuple):
-        raise PruningError(f"baselines: {names!r}, allowed is a list of {', '.join(ALLOCATIONS)}")
+        raise PruningError(f"baselines: {names!r}, allowed is a list of {', '.join([*ALLOCATIONS, *CHOOSERS])}")
     for name in names:
-        allocation(name, "baselines")
+        check_allocation(name, "baselines")
     for metric in TARGETS:
         if not isinstance(targets[metric], list | tuple):
             raise PruningError(f"baseline_targets.{metric}: {targets[metric]!r}, allowed is a list such as [0.5]")
@@ -72,5 +72,5 @@ def check_reach(space: PruningSpace, asked: Sequence[Baseline]) -> None:
     PruningError
         If an exact target is out of reach, or the family is unknown or needed.
     """
-    for metric, amount, family in dict.fromkeys((one.metric, one.asked, one.family) for one in asked):
-        check_target(space, {metric: amount}, allocated_family(space, family, "baseline_family"), "baseline_targets")
+    for one in asked:
+        check_target(space, one.allocation, {one.metric: one.asked}, one.family, "baseline_targets")

@@ -12,7 +12,7 @@ from explorer.pruning.allocation.axes import Counts, FreeSpace
 from explorer.pruning.allocation.table import Levels
 from spaces import PruningError
 
-__all__ = ["SLACK", "bracket", "checked_reach", "land"]
+__all__ = ["SLACK", "bracket", "check_between", "checked_reach", "land"]
 
 SLACK = 0.005
 """How far from a target, relative to it, a recipe has landed."""
@@ -39,10 +39,21 @@ def checked_reach(space: FreeSpace, metric: str, asked: Any, target: float, dens
         If they do not; the message tells both.
     """
     least, most = (int(cost) for cost in space.costs(space.ends, metric))
+    check_between(key or metric, asked, target, least, most, dense)
+
+
+def check_between(key: str, asked: Any, target: float, least: int, most: int, dense: int) -> None:
+    """Check that a target lies between two costs.
+
+    Raises
+    ------
+    PruningError
+        If it does not; the message tells both, and their share of `dense`.
+    """
     # relative targets are products of floats: half a unit of an integer cost absorbs their rounding
     if not least - 0.5 <= target <= most + 0.5:
         share = f"{least / dense:.4g} to {most / dense:.4g} of dense"
-        raise PruningError(f"{key or metric}: {asked!r} is out of reach, allowed is {least:,} to {most:,} ({share})")
+        raise PruningError(f"{key}: {asked!r} is out of reach, allowed is {least:,} to {most:,} ({share})")
 
 
 def bracket(space: FreeSpace, levels: Levels, metric: str, target: float) -> tuple[float, Counts, Counts]:

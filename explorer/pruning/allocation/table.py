@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from explorer.pruning.allocation.axes import FreeAxis
+from explorer.pruning.allocation.choices import CHOOSERS
 from spaces import unknown
 
-__all__ = ["ALLOCATIONS", "Allocation", "allocation"]
+__all__ = ["ALLOCATIONS", "Allocation", "check_allocation"]
 
 Floats = npt.NDArray[np.float64]
 Levels = Callable[[Floats], Floats]
@@ -69,20 +70,20 @@ def erk(axes: Sequence[FreeAxis]) -> Levels:
 
 
 ALLOCATIONS: Mapping[str, Allocation] = {"uniform": uniform, "global": global_threshold, "lamp": lamp, "erk": erk}
-"""Allocations by name."""
+"""Allocations of a level over free widths, by name."""
 
 
-def allocation(name: str, key: str = "allocation") -> Allocation:
-    """Return one of `ALLOCATIONS`.
+def check_allocation(name: object, key: str = "allocation") -> None:
+    """Check that one of `ALLOCATIONS` or `CHOOSERS` is named.
 
     Raises
     ------
     PruningError
         If there is none of that name.
     """
-    if not isinstance(name, str) or name not in ALLOCATIONS:
-        raise unknown(key, name, ALLOCATIONS)
-    return ALLOCATIONS[name]
+    names = [*ALLOCATIONS, *CHOOSERS]
+    if name not in names:
+        raise unknown(key, name, names)
 
 
 def _pooled(scores: Sequence[Floats]) -> Levels:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.pruning.allocation.axes import Counts, FreeSpace, allocated_family
-from explorer.pruning.allocation.landing import SLACK, checked_reach, land
-from explorer.pruning.allocation.table import Levels, allocation
+from explorer.pruning.allocation.choices import CHOOSERS, Changes, Offer
+from explorer.pruning.allocation.landing import SLACK, check_between, checked_reach, land
+from explorer.pruning.allocation.table import ALLOCATIONS, Levels, check_allocation
 from explorer.utils.checks import checked_number
 from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
 
@@ -40,13 +41,14 @@ class Allocated:
     Parameters
     ----------
     allocation, family
-        One of `ALLOCATIONS`, and which of the space's families it was spread over.
+        One of `ALLOCATIONS` or `CHOOSERS`, and which of the space's families it was spread over, or ``all``.
     metric, asked
         One of `TARGETS`, and the value as it was given.
     achieved
         What the recipe has of it: relative to dense where `asked` is, else absolute.
     level
-        Of the allocation, before single steps brought the cost nearer.
+        Of the allocation, before single steps brought the cost nearer; of `CHOOSERS` the threshold on the change, or
+        the summed change.
     recipe
         The canonical recipe.
     quartiles
@@ -76,39 +78,50 @@ def allocate(
     family: str | None = None,
     quadratic: bool = False,
     timings: Timings | None = None,
+    changes: Callable[[], Changes] | None = None,
 ) -> Allocated:
     """Return the recipe by which an allocation reaches a target, within half a percent where that can be.
 
-    Every width and every count that a granularity allows is a choice, not only those of the space; n:m vectors keep
-    n/m of their m. Where no recipe is found within half a percent, the nearest is returned and a warning logged.
+    Every width and every count that a granularity allows is a choice, not only those of the space, whose divisor and
+    ties do not hold either; n:m vectors keep n/m of their m. Where no recipe is found within half a percent, the
+    nearest is returned and a warning logged. Those of `CHOOSERS` take choices of the space, and cost no more than the
+    target.
 
     Parameters
     ----------
     space, scores
         The space, and the scores of its network.
     name
-        One of `ALLOCATIONS`.
+        One of `ALLOCATIONS` or `CHOOSERS`.
     target
-        One of `TARGETS` and its value, such as ``{"flops": 0.5}`` (up to 1 relative to dense), ``{"params": "100k"}``
+        One of `TARGETS` (of `spaces.COSTS` for `CHOOSERS`) and its value, such
+        as ``{"flops": 0.5}`` (up to 1 relative to dense), ``{"params": "100k"}``
         or ``{"latency_ms": 2}``. Latency is measured for at most twelve recipes, of which the nearest is taken:
         it is as exact as the measurements, whose quartiles are returned.
     family
-        One of the space's families, as `allocated_family` takes it; blocks are kept.
+        One of the space's families, as `allocated_family` takes it; blocks are kept. None is all of them, blocks too,
+        for ``knapsack``.
     quadratic
         Whether scores go with the square of a weight.
     timings
         Measures a recipe's latency, as `explorer.evaluation.meter.Meter.timings` names it; needed for targets on it.
+    changes
+        Measures how much each choice alone changes the predictions; needed for `CHOOSERS`.
 
     Raises
     ------
     PruningError
         If the allocation, target or family is unknown, or the target is out of reach.
     """
-    spread = allocation(name)
+    check_allocation(name)
     metric, asked = checked_target(target)
+    if name in CHOOSERS:
+        if changes is None:
+            raise PruningError(f"allocation: {name!r} needs changes, allowed without are {', '.join(ALLOCATIONS)}")
+        return _chosen(space, name, metric, asked, family, changes)
     chosen = allocated_family(space, family)
     free = FreeSpace.of(space, chosen, scores, quadratic=quadratic)
-    levels = spread(free.axes)
+    levels = ALLOCATIONS[name](free.axes)
     if metric not in COSTS:
         if timings is None:
             raise PruningError(f"target: {metric!r} has to be measured, allowed without timings are {', '.join(COSTS)}")
@@ -127,6 +140,37 @@ def allocate(
     if abs(achieved - amount) > SLACK * amount:
         log.warning("%s, the nearest to %s that was found", found, asked)
     return found
+
+
+def _chosen(
+    space: PruningSpace, name: str, metric: str, asked: Any, family: str | None, changes: Callable[[], Changes]
+) -> Allocated:
+    """Return the recipe of one of `CHOOSERS`; nothing is measured for what is out of reach."""
+    offer, amount, unit = _offer(space, name, metric, asked, family)
+    offer = replace(offer, changes=changes())
+    level, row = CHOOSERS[name](offer, amount)
+    achieved = int(offer.costs(row[None])[0])
+    recipe = space.recipe(row).canonical(space.network)
+    found = Allocated(name, offer.family or "all", metric, asked, achieved / unit, level, recipe)
+    if achieved < (1 - SLACK) * amount:
+        log.info("%s, the most within %s", found, asked)
+    return found
+
+
+def _offer(
+    space: PruningSpace, name: str, metric: str, asked: Any, family: str | None, key: str | None = None
+) -> tuple[Offer, float, int]:
+    """Return the choices that one of `CHOOSERS` has, the cost that it aims at, and the unit of that."""
+    called = key or metric
+    if metric not in COSTS:
+        raise PruningError(f"{called}: {name!r} aims at a cost that is counted, allowed are {', '.join(COSTS)}")
+    several = len(space.families) > 1 or "blocks" in space.families
+    chosen = None if name == "knapsack" and family is None and several else allocated_family(space, family)
+    offer = Offer(space, (), metric, chosen)
+    amount, unit = _amount(metric, asked, space.dense[metric])
+    least, most = (int(cost) for cost in offer.costs(offer.ends))
+    check_between(called, asked, amount, least, most, space.dense[metric])
+    return offer, amount, unit
 
 
 def checked_target(target: Any, key: str = "target") -> tuple[str, Any]:
@@ -151,16 +195,19 @@ def checked_target(target: Any, key: str = "target") -> tuple[str, Any]:
     return metric, asked
 
 
-def check_target(space: PruningSpace, target: Mapping[str, Any], family: str, key: str) -> None:
-    """Check that allocations of a space's family can reach an exact target, called `key`; a latency is not measured.
+def check_target(space: PruningSpace, name: str, target: Mapping[str, Any], family: str | None, key: str) -> None:
+    """Check that an allocation of a space's family can reach an exact target, called `key`; a latency is not measured.
 
     Raises
     ------
     PruningError
-        If they cannot.
+        If it cannot.
     """
     metric, asked = checked_target(target, key)
-    free = FreeSpace.of(space, family)
+    if name in CHOOSERS:
+        _offer(space, name, metric, asked, family, f"{key}.{metric}")
+        return
+    free = FreeSpace.of(space, allocated_family(space, family, "baseline_family"))
     if metric in COSTS:
         dense = space.dense[metric]
         checked_reach(free, metric, asked, _amount(metric, asked, dense)[0], dense, f"{key}.{metric}")

@@ -1,26 +1,22 @@
 """A model of one's own from training to a frontier and an exported sub-network, on scikit-learn's digits."""
 
+from itertools import pairwise
+
 import torch
 from sklearn.datasets import load_digits
-from torch.utils.data import DataLoader, TensorDataset
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 import explorer
 
 
-class Net(torch.nn.Module):
+class Net(nn.Sequential):
     def __init__(self):
-        super().__init__()
-        sizes = [(1, 16), (16, 32), (32, 32)]
-        self.layers = torch.nn.Sequential(
-            *(
-                torch.nn.Sequential(torch.nn.Conv2d(a, b, 3, padding=1), torch.nn.BatchNorm2d(b), torch.nn.ReLU())
-                for a, b in sizes
-            )
-        )
-        self.classifier = torch.nn.Linear(32, 10)
-
-    def forward(self, x):
-        return self.classifier(self.layers(x).mean((2, 3)))
+        stages = [
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+            for a, b in pairwise([1, 16, 32, 32])
+        ]
+        super().__init__(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
 def train(model, batches, epochs):
@@ -29,7 +25,7 @@ def train(model, batches, epochs):
     for _ in range(epochs):
         for x, y in batches:
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(x), y).backward()
+            nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
     return model.eval()
 
@@ -38,7 +34,7 @@ def main(epochs=8, trials=24):
     torch.manual_seed(0)
     inputs, labels = load_digits(return_X_y=True)
     digits = TensorDataset(torch.as_tensor(inputs).float().view(-1, 1, 8, 8) / 16, torch.as_tensor(labels))
-    fitting, rating = torch.utils.data.random_split(digits, [1400, 397])
+    fitting, rating = random_split(digits, [1400, 397])
     train_loader, val_loader = DataLoader(fitting, 64, shuffle=True), DataLoader(rating, 200)
 
     model = train(Net(), train_loader, epochs)

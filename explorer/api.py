@@ -158,10 +158,11 @@ def explore(
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
     measured = EvaluatorSettings.of(_evaluator(evaluator, calibration_batches))
     trained = run_section("finetuning", finetuning or {}, refused=("batch_size", "images"))
+    start = measured.start(trained["start"])
     told = _Told(
         measured,
-        Settings.of(trained),
-        measured.start(trained["start"]),
+        Settings.of(trained, start=start),
+        start,
         parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
         parsed(FinalSettings, "final", run_section("final", final or {})),
         _criterion(criterion, defaults("run")["seed"] if seed is None else seed, train),

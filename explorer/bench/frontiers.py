@@ -31,6 +31,8 @@ __all__ = ["FINETUNED", "frontiers", "within"]
 FINETUNED = "fine-tuned"
 """What sub-networks are called that were found by `reconstruct` and fine-tuned from there."""
 
+# shares of the FLOPs, the best within each of which is measured on test
+_STEPS = [step / 20 for step in range(1, 21)]
 # what ResNet-20 is to reach: hypervolume after all trials, and test error within shares of the FLOPs
 _VOLUME, _ERRORS = 0.70, {0.75: 0.125, 0.5: 0.16, 0.25: 0.28}
 
@@ -40,8 +42,9 @@ def frontiers(config: dict[str, Any]) -> list[Measured]:
 
     Channels are searched by the default sampler. ``results/bench/frontiers/MODEL-EVALUATOR-KEY-SEED.csv`` has one row
     a trial: ``flops`` and ``params`` relative to dense, ``error`` on validation, ``hypervolume`` so far and, of the
-    frontier, ``test_error``, which chooses nothing; it is not made again. What ``reconstruct`` finds within every share
-    is fine-tuned from there, a file likewise. All of them together, their table and their figure are written beside.
+    best within every twentieth of the FLOPs, ``test_error``, which chooses nothing; it is not made again. What
+    ``reconstruct`` finds within every share is fine-tuned from there, a file likewise. All of them together, their
+    table and their figure are written beside.
 
     Raises
     ------
@@ -140,7 +143,9 @@ class _Searched:
         search.run(plan.trials)
         study = Study(problem, search.records)
         recipes = [problem.space.recipe(record.row) for record in search.records]
-        trials, front = study.trials, set(study.frontier["trial"])
+        trials = study.trials
+        steps = _inside(trials.assign(flops=trials["flops_ratio"]), _STEPS)
+        front = {trials["trial"][inside["error"].idxmin()] for _, inside in steps}
         points = trials[["error", "flops_ratio"]].to_numpy(dtype=float)
         columns = {
             "trial": trials["trial"],

@@ -19,6 +19,7 @@ __all__ = [
     "EVALUATORS",
     "OPTIMIZERS",
     "PRECISIONS",
+    "RATES",
     "STARTS",
     "EvaluatorSettings",
     "FinalSettings",
@@ -39,6 +40,9 @@ PRECISIONS = ("auto", "bfloat16", "float32")
 
 STARTS = ("inherit", "reconstruct", "scratch")
 """What weights a training begins with."""
+
+RATES: Mapping[str, float] = {"inherit": 0.05, "reconstruct": 0.005, "scratch": 0.05}
+"""Learning rates where none is given: what was solved is near a minimum, from which larger steps lead away."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,25 @@ class Settings:
     steps: int | None = None
 
     @classmethod
-    def of(cls, section: Mapping[str, Any], key: str = "finetuning") -> Settings:
+    def of(cls, section: Mapping[str, Any], key: str = "finetuning", *, start: str = "inherit") -> Settings:
         """Return the settings that a section of a configuration gives; what it gives of anything else is left out.
+
+        Parameters
+        ----------
+        section
+            Keys as the class has them; a `learning_rate` of None is that of `RATES`.
+        key
+            The section's, for errors.
+        start
+            What weights the training begins with, one of `STARTS`.
 
         Raises
         ------
         PruningError
             If a value is not one of those allowed.
         """
+        if section.get("learning_rate", 0) is None:
+            section = {**section, "learning_rate": RATES[start]}
         for name, allowed in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if name in section and str(section[name]) not in allowed:
                 raise unknown(f"{key}.{name}", str(section[name]), allowed)

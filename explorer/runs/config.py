@@ -192,6 +192,7 @@ class RunConfig:
         criterion.check(space)
         evaluator = EvaluatorSettings.of(given["evaluator"])
         finetuning = _finetuning(given["finetuning"])
+        start = evaluator.start(finetuning["start"])
         check_executor(given["executor"])
         checked_number("latency.seconds", given["latency"]["seconds"], least=0, whole=False, optional=True)
         path = given["data"].get("path")
@@ -209,9 +210,9 @@ class RunConfig:
             criterion,
             evaluator,
             parsed(TrainingSettings, "training", given["training"]),
-            Settings.of(finetuning),
+            Settings.of(finetuning, start=start),
             finetuning["batch_size"],
-            evaluator.start(finetuning["start"]),
+            start,
             parsed(SupernetSettings, "supernet", given["supernet"]),
             parsed(FinalSettings, "final", given["final"]),
             Plan(

@@ -17,7 +17,7 @@ from explorer.data.digits import load_digits
 from explorer.data.task import classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.settings import EvaluatorSettings, Settings
+from explorer.evaluation.settings import RATES, EvaluatorSettings, Settings
 from explorer.evaluation.supernet import supernet
 from explorer.pruning.criteria import score
 from explorer.pruning.reconstruction import Settings as Reconstruction
@@ -190,3 +190,16 @@ def test_what_trainings_begin_with() -> None:
     assert config.evaluator.reconstruction(config.start) == Reconstruction(positions=4)
     assert RunConfig.composed(["evaluator=finetune"]).evaluator.reconstruction("inherit") is None
     assert np.isclose(config.evaluator.ridge, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        (["evaluator=finetune"], RATES["inherit"]),
+        (["evaluator=finetune", "finetuning.start=reconstruct"], RATES["reconstruct"]),
+        (["evaluator=reconstruct"], RATES["reconstruct"]),
+        (["evaluator=reconstruct", "finetuning.learning_rate=0.02"], 0.02),
+    ],
+)
+def test_the_learning_rate_is_that_of_the_start_where_none_is_given(given: list[str], rate: float) -> None:
+    assert RunConfig.composed(given).finetuning.learning_rate == rate

@@ -42,5 +42,5 @@ $(READY): pyproject.toml constraints.txt
 
 # with the libraries that tests run against
 $(TESTED): $(READY)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,docs,grpc,multirun,rdb,zoo]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,docs,grpc,multirun,onnx,rdb,zoo]"
 	touch $@

@@ -18,10 +18,11 @@ import spaces
 
 if TYPE_CHECKING:
     from explorer.api import explore
+    from explorer.candidate import Candidate
     from explorer.data.task import Task, classification, regression
     from explorer.export.files import load, save
     from explorer.populations import Populations, population
-    from explorer.study import Candidate, Study
+    from explorer.study import Study
     from explorer.tracing import trace
 
 __all__ = [
@@ -45,7 +46,7 @@ if not hasattr(spaces, "PruningSpace"):
 
 # imported when they are asked for, because torch takes seconds
 _HOMES = {
-    "Candidate": "explorer.study",
+    "Candidate": "explorer.candidate",
     "Populations": "explorer.populations",
     "Study": "explorer.study",
     "Task": "explorer.data.task",

@@ -23,7 +23,7 @@ from explorer.data.task import Task
 from explorer.evaluation.budgets import split_budget
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
+from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, LatencySettings, Settings, SupernetSettings
 from explorer.evaluation.supernet import supernet as shared_weights
 from explorer.evaluation.training import identity_of
 from explorer.models.given import import_path, module_of
@@ -78,6 +78,7 @@ def explore(
     baseline_targets: Mapping[str, Sequence[Any]] | None = None,
     baseline_family: str | None = None,
     final: Mapping[str, Any] | None = None,
+    latency: Mapping[str, Any] | None = None,
     test: Iterable[Any] | None = None,
     storage: BaseStorage | None = None,
     folder: str | Path | None = None,
@@ -135,6 +136,8 @@ def explore(
         measured by the same evaluator on the same data.
     baselines, baseline_targets, baseline_family
         Allocations measured beside the search, as in conf/run.yaml; they are the study's ``baselines``.
+    latency
+        How latency is measured, as in the section of conf/run.yaml: ``{"runtime": "onnxruntime"}``.
     final, test
         Which frontier points are retrained at the end, as in the section of conf/run.yaml, and the batches they are
         measured on; they are the study's ``final``. `test` is read then and chooses nothing.
@@ -167,6 +170,7 @@ def explore(
         parsed(FinalSettings, "final", run_section("final", final or {})),
         _criterion(criterion, defaults("run")["seed"] if seed is None else seed, train),
         asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
+        parsed(LatencySettings, "latency", run_section("latency", latency or {}, refused=("seconds",))),
     )
     if told.final.asked and test is None:
         raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
@@ -224,6 +228,7 @@ class _Told:
     final: FinalSettings
     criterion: Options
     baselines: Sequence[Baseline]
+    timing: LatencySettings
 
     def problem(
         self,
@@ -249,6 +254,7 @@ class _Told:
             kept,
             limits=limits,
             latency=latency,
+            runtime=self.timing.runtime,
             objectives=plan.objectives,
             criterion=self.criterion,
             task=labelled(kept) if task is None else task,
@@ -385,6 +391,8 @@ def _identity(
     parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
     parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, problem.pruner.scores]
     parts += [getattr(task, field.name) for field in fields(task)]
+    # what latencies were measured in is another study's, where there are any
+    parts += [problem.meter.latency and told.timing.runtime]
     parts += [problem.inherited.calibration, problem.meter.validation]
     if isinstance(problem.evaluator, Finetuned):
         parts.append(identity_of(problem.evaluator.batches))

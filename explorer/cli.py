@@ -21,7 +21,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
   explore population [key=value ..] recipes of a regime drawn at random: distributions, optima, refined spaces; -m
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
   explore inspect FOLDER            the same of a run that is there, and what it found; of a multirun its jobs
-  explore export FOLDER             write the best sub-network of a run: --flops 0.5, --params 100k, --recipe FILE
+  explore export FOLDER             write a sub-network of a run: --flops 0.5, --knee, --trial N, --int8
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
   explore --version
 
@@ -141,14 +141,19 @@ def _inspect(arguments: list[str]) -> int:
 def _export(arguments: list[str]) -> int:
     from spaces import PruningError
 
-    parser = _Parser(prog="explore export", description="Write the best sub-network of a run.", allow_abbrev=False)
+    parser = _Parser(prog="explore export", description="Write one sub-network of a run.", allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="a run's folder, results/NAME")
     for metric in ("flops", "params", "bytes"):
         parser.add_argument(f"--{metric}", help=f"most {metric}: up to 1 relative to dense, above (or 60M) absolute")
     parser.add_argument("--latency-ms", help="most milliseconds for one input, as the run measured them")
     parser.add_argument("--error", help="most error: the cheapest sub-network that has no more")
+    parser.add_argument("--knee", action="store_true", help="the frontier's knee: furthest below the line of its ends")
+    parser.add_argument("--trial", type=_whole, metavar="N", help="a trial by its number in trials.csv")
     parser.add_argument("--recipe", type=Path, help="a recipe file instead, such as a baseline's in recipes/")
+    parser.add_argument("--rung", type=_whole, metavar="N", help="as it was at a lower rung; 0 is the first")
     parser.add_argument("--out", type=Path, help="where to (default: export/ in the run's folder)")
+    parser.add_argument("--no-onnx", action="store_true", help="leave ONNX out, which is written where it is installed")
+    parser.add_argument("--int8", action="store_true", help="ONNX with 8-bit weights and activations too, measured")
     parser.add_argument(
         "--allow",
         action="append",
@@ -159,8 +164,6 @@ def _export(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     limits = ("flops", "params", "bytes", "latency_ms", "error")
     budget: dict[str, Any] = {m: _number(getattr(given, m)) for m in limits if getattr(given, m) is not None}
-    if given.recipe is not None and budget:
-        raise PruningError(f"recipe: it is given, and so is --{next(iter(budget))}, allowed is one of them")
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")
     from explorer.analysis.multirun_folder import MultirunFolder
@@ -168,12 +171,22 @@ def _export(arguments: list[str]) -> int:
 
     if (multirun := MultirunFolder(given.folder)).there:
         raise multirun.refused()
-    from explorer.runs.export import export_run
+    from explorer.export.shipping import Formats
+    from explorer.runs.export import Choice, export_run
     from explorer.utils.console import console
 
-    target = export_run(RunFolder(given.folder), budget, given.out, recipe_file=given.recipe, allow=given.allow)
+    choice = Choice(budget, given.trial, given.knee, given.recipe, given.rung)
+    formats = Formats(not given.no_onnx, given.int8)
+    target = export_run(RunFolder(given.folder), choice, given.out, formats=formats, allow=given.allow)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
     return 0
+
+
+def _whole(text: str) -> int:
+    """Return a whole number of 0 or more; argparse says otherwise what was given."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}, allowed is a whole number >= 0")
+    return int(text)
 
 
 def _number(text: str) -> float | str:

@@ -89,6 +89,7 @@ class Problem:
         *,
         limits: Budget,
         latency: LatencyLimit,
+        runtime: str = "torch",
         objectives: Sequence[str],
         criterion: Options,
         task: Task,
@@ -111,6 +112,8 @@ class Problem:
             Batches on the module's device; see `Inherited` and `Meter`.
         limits, latency
             The budget's exact and its measured part, see `explorer.evaluation.budgets`.
+        runtime
+            What latency is measured in, see `Meter`.
         objectives
             Keys of `OBJECTIVES`.
         criterion
@@ -159,6 +162,7 @@ class Problem:
             validation,
             task,
             latency=latency if "latency" in objectives or latency != LatencyLimit() else None,
+            runtime=runtime,
             racing=racing,
             shared=None if share is None else share(module, space, scores, task, limits),
             reconstruction=reconstruction,

@@ -2,137 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pandas as pd
 from matplotlib.figure import Figure
-from torch import nn
 
 from explorer.analysis.plots import pareto_figure
 from explorer.analysis.run_folder import RunFolder
-from explorer.analysis.selection import best_within, chosen_trials
-from explorer.analysis.tables import frontier_table, trials_table, without_choices
-from explorer.data import Batch, head
+from explorer.analysis.selection import best_within, chosen_trials, knee, trial_row
+from explorer.analysis.tables import frontier_table, trials_table
+from explorer.candidate import Candidate
+from explorer.data import Batch
 from explorer.evaluation.allocated import evaluated
 from explorer.evaluation.budgets import LatencyLimit
-from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.retraining import retrain
 from explorer.evaluation.settings import FinalSettings
 from explorer.problem import Problem
-from explorer.pruning.patterns import Masks, check_same
-from explorer.pruning.sparse import Executed
-from explorer.pruning.surgery.skeleton import copied
 from explorer.search.history import Record
 from explorer.search.metrics import METRICS
 from explorer.utils.checks import checked_number
-from explorer.utils.fingerprints import fingerprint
 from explorer.utils.keywords import known_keywords
-from explorer.utils.modules import device_of, tensors_of
 from spaces import PruningError, Recipe, unknown
 
-__all__ = ["Candidate", "Study"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One sub-network of a study: its recipe, its row of the trials table, and how to build it."""
-
-    recipe: Recipe
-    metrics: Mapping[str, Any]
-    evaluator: Inherited | Finetuned
-    factory: str | None = None
-    # the modules that were built and are still there, and what their tensors were then
-    _built: WeakKeyDictionary[nn.Module, str] = field(
-        init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
-    )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # what was built stays with the process that did
-        return vars(self) | {"_built": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state | {"_built": WeakKeyDictionary()})
-
-    def __repr__(self) -> str:
-        cost, error = self.metrics["flops_ratio"], self.metrics["error"]
-        return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {self.recipe.to_dict()}>"
-
-    def build(self) -> nn.Module:
-        """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""
-        module = self._masked()[0]
-        self._built[module] = fingerprint(tensors_of(module))
-        return module
-
-    def executed(self) -> Executed:
-        """Return the sub-network as it runs fastest on this machine, patterns used where that helps, for inference."""
-        return self.evaluator.meter.executed(*self._masked())
-
-    def _masked(self) -> tuple[nn.Module, Masks]:
-        return self.evaluator.masked(self.recipe, int(self.metrics.get("rung", len(self.evaluator.rungs) - 1)))
-
-    @known_keywords
-    def save(self, folder: str | Path, *, module: nn.Module | None = None) -> None:
-        """Export the sub-network so that `explorer.load` gives it back: as it was measured, or a module trained since.
-
-        A model that was given to `explore` as an importable factory comes back as a module; one given as an
-        instance as the module of an exported program, or as itself with ``load(folder, model=skeleton)``.
-
-        Parameters
-        ----------
-        folder
-            Created if it is not there.
-        module
-            The module that `build` returned and that was trained since; its error on validation is measured again.
-
-        Raises
-        ------
-        PruningError
-            If the folder can't be written, or the module is not this recipe's.
-
-        Warns
-        -----
-        UserWarning
-            If no module is given, and one that `build` returned has other weights or statistics since.
-
-        Examples
-        --------
-        ``small = best.build()``, training of ``small``, ``best.save("small", module=small)``.
-        """
-        from explorer.export.files import save
-
-        metrics = without_choices(pd.DataFrame([self.metrics])).iloc[0].dropna().to_dict()
-        meter = self.evaluator.meter
-        example = head(meter.validation[0][0], 1)
-        network = meter.network
-        written, masks = self._masked()
-        if module is not None:
-            check_same(module, written, network, masks)
-            written = copied(module).to(device_of(meter.model)).eval()
-            metrics |= meter.measured(written)
-        elif any(fingerprint(tensors_of(built)) != before for built, before in self._built.items()):
-            warnings.warn(
-                "a module that build() returned was changed since, and the sub-network is written as it was measured; "
-                "save(folder, module=...) writes one trained since",
-                # past the check of keywords
-                stacklevel=3,
-            )
-        facts = {"metrics": metrics}
-        save(
-            written,
-            self.recipe,
-            network,
-            Path(folder),
-            masks=masks,
-            factory=self.factory,
-            example=example,
-            facts=facts,
-        )
+__all__ = ["Study"]
 
 
 @dataclass(frozen=True)
@@ -211,15 +107,49 @@ class Study:
         ``study.best(flops=0.5).build()`` is the module; ``study.best(params="100k")`` an absolute limit;
         ``study.best(error=0.1)`` the cheapest that is wrong on at most a tenth.
         """
+        front = self._timed(self._front(rung), limits)
+        return self._point(best_within(front, self.problem.dense, limits, error=self.problem.scale.error))
+
+    @known_keywords
+    def knee(self, *, rung: int | None = None) -> Candidate:
+        """Return the sub-network at the frontier's knee, see `explorer.analysis.selection.knee`.
+
+        Parameters
+        ----------
+        rung
+            Of the frontier, as for `best`.
+
+        Raises
+        ------
+        PruningError
+            If the frontier has none.
+        """
+        return self._point(knee(self._front(rung), self.problem.scale.columns[-1]))
+
+    @known_keywords
+    def candidate(self, trial: int) -> Candidate:
+        """Return the sub-network of a trial, as it was at the highest rung that it ended well.
+
+        Raises
+        ------
+        PruningError
+            If there is no such trial, or it failed.
+        """
+        return self._point(trial_row(self.trials, trial))
+
+    def _front(self, rung: int | None) -> pd.DataFrame:
+        """Return the frontier of a rung, by default the highest."""
         highest = len(self.problem.evaluator.rungs) - 1
-        if rung is not None:
-            checked_number("rung", rung, least=0)
-            if rung > highest:
-                raise PruningError(f"rung: {rung}, allowed are 0 to {highest}")
-        front = self._timed(self.frontier if rung is None else self.frontier_at(rung), limits)
-        row = best_within(front, self.problem.dense, limits, error=self.problem.scale.error)
+        if rung is None:
+            return self.frontier
+        checked_number("rung", rung, least=0)
+        if rung > highest:
+            raise PruningError(f"rung: {rung}, allowed are 0 to {highest}")
+        return self.frontier_at(rung)
+
+    def _point(self, row: pd.Series) -> Candidate:
         recipe = self.problem.space.recipe(self.records[int(row["trial"])].row)
-        return Candidate(recipe, row.to_dict(), self.problem.evaluator, self.factory)
+        return self._candidate(recipe, row.to_dict())
 
     def _timed(self, front: pd.DataFrame, limits: Mapping[str, Any]) -> pd.DataFrame:
         """Return a frontier with latencies, where a limit asks for them."""
@@ -253,12 +183,11 @@ class Study:
         ``study.allocate("global", flops=0.5).metrics["error"]`` beside ``study.best(flops=0.5).metrics["error"]``.
         """
         found = self.problem.allocate(allocation, target, family=family)
-        return Candidate(
-            found.recipe,
-            evaluated(self.problem.evaluator, self.problem.space, found),
-            self.problem.evaluator,
-            self.factory,
-        )
+        return self._candidate(found.recipe, evaluated(self.problem.evaluator, self.problem.space, found))
+
+    def _candidate(self, recipe: Recipe, metrics: Mapping[str, Any]) -> Candidate:
+        problem = self.problem
+        return Candidate(recipe, metrics, problem.evaluator, problem.dense, problem.scale.error, self.factory)
 
     @property
     def bounds(self) -> list[tuple[str, float, float]]:

@@ -11,6 +11,7 @@ from spaces.gemm import Gemm, Matrices
 from spaces.granularity import GRANULARITIES, PATTERNS, Pattern
 from spaces.histogram import Histogram
 from spaces.layers import Dim, Layer, Leaf, Product, Reduction, Size, Span, Tensor
+from spaces.neighbourhood import space_file_around
 from spaces.network import Network
 from spaces.population import sample_population
 from spaces.recipe import Recipe
@@ -60,6 +61,7 @@ __all__ = [
     "refine",
     "sample_inside",
     "sample_population",
+    "space_file_around",
     "space_file_of",
     "unknown",
 ]

@@ -14,7 +14,7 @@ import yaml
 from spaces.axis import Axis
 from spaces.budget import BOUNDED, RHO, Budget
 from spaces.errors import PruningError, unknown
-from spaces.granularity import Pattern
+from spaces.neighbourhood import entries_of
 from spaces.regime import Count, count_inside
 from spaces.space import PruningSpace
 
@@ -105,10 +105,7 @@ def refine(
 
 def space_file_of(space: PruningSpace) -> dict[str, Any]:
     """Return the space file of a space, an entry for every axis: `PruningSpace.from_config` gives its axes again."""
-    out: dict[str, Any] = {}
-    for axis in space.axes:
-        for one in axis.addressed:
-            out.setdefault(axis.part, []).append({"match": _literal(one.name), "choices": _choices(axis)})
+    out = entries_of(space.axes)
     if space.divisor > 1:
         out["divisor"] = space.divisor
     if ties := list(dict.fromkeys(axis.name for axis in space.axes if axis.members)):
@@ -142,35 +139,6 @@ def _joined(limits: Budget, dense: Mapping[str, float]) -> list[tuple[str, float
             )
         out.append((metric, low, high))
     return out
-
-
-def _choices(axis: Axis) -> list[dict[str, Any]]:
-    """Return an axis's choices as they stand in a space file, the ratios of one granularity together."""
-    if axis.part != "weights":
-        name = "filter" if axis.part == "channels" else "layer"
-        return [{"granularity": name, "ratios": list(axis.choices)}]
-    out: list[dict[str, Any]] = []
-    for choice in axis.choices:
-        if not isinstance(choice, Pattern):
-            out.append({"granularity": "none"})
-            continue
-        plain = choice.to_dict()
-        ratio = plain.pop("ratio", None)
-        same = next((one for one in out if ratio is not None and _without(one) == plain), None)
-        if same is None:
-            out.append(plain if ratio is None else plain | {"ratios": [ratio]})
-        else:
-            same["ratios"].append(ratio)
-    return out
-
-
-def _without(choice: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in choice.items() if key != "ratios"}
-
-
-def _literal(name: str) -> str:
-    """Return the glob that matches a name only."""
-    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
 
 
 def _short(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from spaces.budget import Budget
 from spaces.cost import COSTS, CostModel, dense_costs
 from spaces.errors import PruningError, unknown
 from spaces.granularity import Pattern
+from spaces.neighbourhood import nearby
 from spaces.network import Network
 from spaces.recipe import Recipe
 from spaces.space_file import SpaceFile
@@ -76,7 +77,7 @@ class PruningSpace:
         config
             ``channels``, ``weights``, ``blocks`` (ordered lists of ``{match, choices}``, at least one of them) and
             optionally ``divisor`` (of kept channels), ``tie`` (one glob or several, each of which makes what it matches
-            share one choice) and ``constraints`` (a budget).
+            share one choice), ``constraints`` (a budget) and ``around`` (``{recipe, radius}``: near which recipe).
 
         Raises
         ------
@@ -86,8 +87,12 @@ class PruningSpace:
             blocks that can be dropped.
         """
         file = SpaceFile.parse(config)
+        if file.around is not None:
+            # names that the network has not are named by the recipe, not by what the space made of them
+            file.around.recipe.canonical(network)
         axes, skipped = bind(network, file)
-        return cls(network, axes, file.constraints, skipped, file.divisor)
+        space = cls(network, axes, file.constraints, skipped, file.divisor)
+        return space if file.around is None else space.around(file.around.recipe, file.around.radius)
 
     @staticmethod
     def check(config: Mapping[str, Any]) -> None:
@@ -287,6 +292,16 @@ class PruningSpace:
             moved[place] = i
         rows = np.unique(self.canonical(rows), axis=0)
         return rows[(rows != base).any(1)]
+
+    def around(self, recipe: Recipe, radius: int) -> PruningSpace:
+        """Return the part of the space in which every choice is at most `radius` steps from a recipe's.
+
+        Raises
+        ------
+        PruningError
+            If the recipe prunes what has no axis here, see `spaces.neighbourhood.nearby`.
+        """
+        return replace(self, axes=nearby(self.network, self.axes, recipe, radius))
 
     def is_dense(self, row: npt.ArrayLike) -> bool:
         """Tell whether a row keeps everything."""

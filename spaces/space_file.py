@@ -16,11 +16,12 @@ from spaces.granularity import (
     checked_pattern_ratio,
     checked_ratio,
 )
+from spaces.recipe import Recipe
 
-__all__ = ["PARTS", "Entry", "SpaceFile"]
+__all__ = ["PARTS", "Around", "Entry", "SpaceFile"]
 
 # keys of a space file besides its lists
-_KEYS = ("constraints", "divisor", "tie")
+_KEYS = ("constraints", "divisor", "tie", "around")
 
 PARTS = ("channels", "weights", "blocks")
 """The lists of a space file, in the order in which axes stand."""
@@ -40,8 +41,32 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Around:
+    """The recipe in the middle of a space, and how many steps from it choices may be, see `spaces.neighbourhood`."""
+
+    recipe: Recipe
+    radius: int
+
+    @classmethod
+    def parse(cls, given: Any) -> Around:
+        """Return what ``around: {recipe: ..., radius: 2}`` of a space file says.
+
+        Raises
+        ------
+        PruningError
+            If a key is unknown or missing, the recipe is none, or the radius is no whole number of 0 or more.
+        """
+        if not isinstance(given, Mapping) or set(given) != {"recipe", "radius"}:
+            raise PruningError(f"space.around: {given!r}, allowed is a mapping with recipe and radius")
+        radius = given["radius"]
+        if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
+            raise PruningError(f"space.radius: {radius!r}, allowed is a whole number >= 0")
+        return cls(Recipe.from_dict(given["recipe"]), radius)
+
+
+@dataclass(frozen=True)
 class SpaceFile:
-    """The entries of each of `PARTS`, the divisor of kept channels, the globs that tie, and the constraints."""
+    """The entries of each of `PARTS`, the divisor of kept channels, the globs that tie, constraints, and the middle."""
 
     channels: tuple[Entry, ...] = ()
     weights: tuple[Entry, ...] = ()
@@ -49,6 +74,7 @@ class SpaceFile:
     divisor: int = 1
     tie: tuple[str, ...] = ()
     constraints: Budget = field(default_factory=Budget)
+    around: Around | None = None
 
     @classmethod
     def parse(cls, config: Any) -> SpaceFile:
@@ -67,11 +93,13 @@ class SpaceFile:
         parts = {part: _entries(part, config[part]) for part in PARTS if config.get(part)}
         if not parts:
             raise PruningError(f"space: nothing to choose, expected a list in {', '.join(PARTS)}")
+        middle = config.get("around")
         return cls(
             **parts,
             divisor=_divisor(config.get("divisor")),
             tie=_globs(config.get("tie")),
             constraints=Budget.parse(config.get("constraints") or {}, "space.constraints"),
+            around=None if middle is None else Around.parse(middle),
         )
 
     def first(self, part: str, name: str) -> int | None:

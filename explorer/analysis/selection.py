@@ -14,7 +14,16 @@ from explorer.search.frontier import hypervolume
 from explorer.search.metrics import METRICS, Metric
 from spaces import COSTS, Budget, PruningError, unknown
 
-__all__ = ["LIMITS", "best_within", "checked_limits", "chosen_trials", "ends_first", "telling"]
+__all__ = [
+    "LIMITS",
+    "best_within",
+    "checked_limits",
+    "chosen_trials",
+    "ends_first",
+    "knee",
+    "telling",
+    "trial_row",
+]
 
 _LATENCIES = {"latency_ms": "latency_ms", "latency": "latency_ratio"}
 LIMITS = (*COSTS, *_LATENCIES, "error")
@@ -53,6 +62,66 @@ def best_within(
             raise PruningError(f"{key}: no frontier point is within {asked}, {nearest}")
     chosen = front[inside]
     return chosen.iloc[0] if "error" in given else chosen.loc[chosen["error"].idxmin()]
+
+
+def knee(front: pd.DataFrame, cost: str) -> pd.Series:
+    """Return the row of a frontier table at its knee: from there on, less cost is paid for with ever more error.
+
+    That is the point furthest below the straight line between the frontier's ends, with cost and error each scaled to
+    0 at its least and 1 at its greatest (Satopää et al. 2011). The cost is not taken by its logarithm: budgets are
+    shares of the dense network's cost and so is the hypervolume's, and a logarithm would let the cheapest few points
+    decide.
+
+    Parameters
+    ----------
+    front
+        A frontier, cheapest first.
+    cost
+        The column of the cost; of points equally far below the line the cheapest is taken.
+
+    Raises
+    ------
+    PruningError
+        If it has no point, or several and none below the line: every point is then as good a compromise as another.
+    """
+    if not len(front):
+        raise PruningError("frontier: no point is on it, as no trial ended well")
+    costs, errors = (front[column].to_numpy(dtype=float) for column in (cost, "error"))
+    if len(front) == 1:
+        return front.iloc[0]
+    spans = [max(float(np.ptp(values)), 1e-300) for values in (costs, errors)]
+    x, y = (costs - costs.min()) / spans[0], (errors - errors.min()) / spans[1]
+    below = 1 - x - y
+    if not below.max() > 1e-9:
+        raise PruningError(
+            "knee: no frontier point lies below the line between its ends, allowed are a budget, --error or --trial"
+        )
+    return front.iloc[int(below.argmax())]
+
+
+def trial_row(trials: pd.DataFrame, trial: int) -> pd.Series:
+    """Return the row of a trial that ended well.
+
+    Parameters
+    ----------
+    trials
+        As `explorer.analysis.tables.at_rung` gives them, or all.
+    trial
+        Its number.
+
+    Raises
+    ------
+    PruningError
+        If there is none of that number, or it failed.
+    """
+    found = trials[trials["trial"] == trial]
+    if not len(found):
+        known = f"0 to {int(trials['trial'].max())}" if len(trials) else "none"
+        raise PruningError(f"trial: {trial}, allowed are those that there are: {known}")
+    row = found.iloc[0]
+    if row["state"] != "COMPLETE":
+        raise PruningError(f"trial: {trial} failed ({row['reason']}), allowed are those that ended well")
+    return row
 
 
 def ends_first(n: int) -> list[int]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from explorer.analysis.multirun_folder import BUDGETS, error_column
 from explorer.search.metrics import METRICS, Metric
 
-__all__ = ["baselines_view", "export_line", "final_line", "final_view", "frontier_view", "jobs_view"]
+__all__ = ["FAR_APART", "baselines_view", "export_line", "final_line", "final_view", "frontier_view", "jobs_view"]
 
 # of one input and of a batch, each beside its ratio to the dense network's
 _LATENCIES = {
@@ -22,7 +22,7 @@ _LATENCIES = {
 }
 
 
-def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric) -> Table:
+def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric, runtime: str = "torch") -> Table:
     """Return the frontier as a table to print, the dense network last.
 
     Parameters
@@ -33,9 +33,12 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
         The dense network's metrics and costs; its latency is the median of those measured beside the points.
     error
         How errors are shown.
+    runtime
+        What the latencies were measured in.
     """
-    table = Table(title="frontier", title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
     latencies = {key: header for key, header in _LATENCIES.items() if key in front}
+    title = f"frontier, latency in {runtime}" if latencies and runtime != "torch" else "frontier"
+    table = Table(title=title, title_justify="left", header_style="bold", padding=(0, 0, 0, 1))
     headers = [
         "trial",
         error.label.removeprefix("validation "),
@@ -177,8 +180,8 @@ def _with_deviation(row: pd.Series, error: Metric) -> str:
     return error.text(row["test_error"]) + (f" ± {deviation}" if deviation else "")
 
 
-# of the interquartile range over the median: such a latency is no number to compare with others
-_FAR_APART = 0.15
+FAR_APART = 0.15
+"""Of the interquartile range over the median: such a latency is no number to compare with others."""
 
 
 def _latency(row: pd.Series, key: str) -> str:
@@ -188,7 +191,7 @@ def _latency(row: pd.Series, key: str) -> str:
     # a ratio has quartiles of its own where it was measured in turns
     measured = key if f"{key}_q1" in row else f"{key.removesuffix('_ratio').removesuffix('_ms')}_ms"
     low, middle, high = (row.get(f"{measured}{part}", float("nan")) for part in ("_q1", "", "_q3"))
-    return f"{'~' if high - low > _FAR_APART * middle else ''}{row[key]:.2f}"
+    return f"{'~' if high - low > FAR_APART * middle else ''}{row[key]:.2f}"
 
 
 def _dense_latency(front: pd.DataFrame, key: str) -> str:

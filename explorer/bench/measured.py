@@ -16,6 +16,7 @@ from rich.table import Table
 
 from explorer.utils.console import console
 from explorer.utils.files import atomic
+from explorer.utils.hardware import load, processor
 from explorer.utils.timing import Timing
 from spaces import PruningError
 
@@ -131,19 +132,11 @@ def _surroundings() -> dict[str, object]:
         except metadata.PackageNotFoundError:
             versions[package] = ""
     return {
-        "machine": _processor(),
+        "machine": processor(),
         "cores": os.cpu_count(),
         # of the last minute, the benchmark's own included
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load": load(),
         "date": date.today().isoformat(),
         "python": platform.python_version(),
         **versions,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

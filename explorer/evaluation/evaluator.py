@@ -67,6 +67,7 @@ class Inherited:
         task: Task,
         *,
         latency: LatencyLimit | None = None,
+        runtime: str = "torch",
         racing: bool = False,
         shared: nn.Module | None = None,
         reconstruction: Settings | None = None,
@@ -75,7 +76,7 @@ class Inherited:
 
         Parameters
         ----------
-        model, network, validation, task, latency, racing
+        model, network, validation, task, latency, runtime, racing
             As `Meter` takes them.
         scores
             As `Pruner` takes them.
@@ -84,7 +85,7 @@ class Inherited:
         shared
             The same network with other weights, which sub-networks inherit in place of the dense network's.
         """
-        meter = Meter(model, network, validation, task, latency, racing)
+        meter = Meter(model, network, validation, task, latency, racing, runtime)
         weights = meter.model if shared is None else meter.prepared(copied(shared))
         return cls(meter, Pruner(weights, network, scores), calibration, reconstruction)
 

@@ -20,7 +20,8 @@ from explorer.pruning.sparse import Executed, execute
 from explorer.pruning.surgery.skeleton import copied
 from explorer.search.jobs import OverBudgetError
 from explorer.utils.modules import device_of, run
-from explorer.utils.timing import measure
+from explorer.utils.runtimes import Ready, ready
+from explorer.utils.timing import in_turns
 from spaces import Network, Recipe
 
 __all__ = ["Meter"]
@@ -47,6 +48,8 @@ class Meter:
     racing
         Whether an evaluation may end early, see `explorer.data.racing`. Validation inputs are then mixed; where their
         shapes differ from batch to batch, all are read.
+    runtime
+        What latency is measured in, one of `explorer.utils.runtime_names.RUNTIMES`.
     """
 
     model: nn.Module
@@ -55,9 +58,12 @@ class Meter:
     task: Task
     latency: LatencyLimit | None = None
     racing: bool = False
+    runtime: str = "torch"
     _channels_last: bool = field(init=False)
     # which form of a layer is fastest, found once for every pattern and shape
     _forms: dict[Any, tuple[str, str]] = field(init=False, default_factory=dict)
+    # the dense network in the runtime, made ready when it is first timed
+    _ready: Ready | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         # images with channels innermost make convolutions about twice as fast on a CPU; torch has it for 2d only
@@ -69,6 +75,10 @@ class Meter:
         self._channels_last = isinstance(inputs, Tensor) and inputs.dim() == 4 and max(dims, default=0) < 5
         self.model = self.prepared(copied(self.model))
         self.validation = self.laid_out(self.validation)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what other processes are sent: they make runtimes ready themselves."""
+        return {**vars(self), "_ready": None}
 
     def prepared(self, module: nn.Module) -> nn.Module:
         """Return a module as all are measured: in eval mode, and in the batches' memory layout."""
@@ -106,7 +116,7 @@ class Meter:
         """
         metrics = _metrics(self.task.evaluate(self.model, self.validation))
         if self.latency is not None:
-            (timing,) = measure([self.model], head(self.validation[0][0], 1))
+            (timing,) = in_turns([self._dense_ready()(self._one())])
             metrics |= {"latency_ms": timing.median, "latency_ratio": 1.0}
         return metrics
 
@@ -123,7 +133,7 @@ class Meter:
         metrics = self.timings(module, masks, batch=False)
         excess = self.latency.excess(metrics["latency_ms"], metrics["latency_ratio"])
         if limited and excess > 0:
-            raise OverBudgetError(excess)
+            raise OverBudgetError(excess, metrics)
         return metrics
 
     def realised(self, recipe: Recipe, masks: Masks) -> dict[str, float]:
@@ -133,16 +143,21 @@ class Meter:
     def timings(self, module: nn.Module, masks: Masks, *, batch: bool = True) -> dict[str, float]:
         """Return latencies in ms, median and quartiles, measured in turns with the dense network.
 
-        ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch, of the network as it
-        runs fastest here, patterns used where that helps. Beside them ``_dense_ms`` is the dense network's, and of a
-        network with patterns ``_masked_ms`` is the latency with dense kernels, that compute with the zeros too.
+        ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch, in the meter's runtime. In
+        torch it is that of the network as it runs fastest here, patterns used where that helps; other runtimes compute
+        with the zeros. Beside them ``_dense_ms`` is the dense network's, and of a network with patterns, in torch,
+        ``_masked_ms`` is the latency with dense kernels, that compute with the zeros too.
         """
         whole = self.validation[0][0]
         out: dict[str, float] = {}
-        for name, inputs in [("latency", head(whole, 1))] + ([("latency_batch", whole)] if batch else []):
-            executed = execute(module, masks, inputs, known=self._forms)
-            contestants = [executed.module, self.model] + ([module] if masks else [])
-            small, dense, *rest = measure(contestants, inputs)
+        patterns = masks if self.runtime == "torch" else {}
+        plain, beside = ready(self.runtime, module, self._one()), self._dense_ready()
+        for name, inputs in [("latency", self._one())] + ([("latency_batch", whole)] if batch else []):
+            # which form of a layer is fastest depends on the inputs
+            executed = execute(module, patterns, inputs, known=self._forms)
+            fastest = ready("torch", executed.module, inputs) if patterns else plain
+            contestants = [fastest(inputs), beside(inputs)] + ([plain(inputs)] if patterns else [])
+            small, dense, *rest = in_turns(contestants)
             ratio = small.over(dense)
             out |= {
                 f"{name}_ms": small.median,
@@ -158,6 +173,25 @@ class Meter:
             energies = self._energy(executed.module, inputs)
             out |= {} if energies is None else {f"{name.replace('latency', 'energy')}_mj": energies}
         return out
+
+    def check_runtime(self) -> None:
+        """Check that the dense network runs in the meter's runtime, so that it shows before a search.
+
+        Raises
+        ------
+        PruningError
+            If it does not.
+        """
+        self._dense_ready()
+
+    def _one(self) -> Any:
+        """Return the input whose latency is measured."""
+        return head(self.validation[0][0], 1)
+
+    def _dense_ready(self) -> Ready:
+        if self._ready is None:
+            self._ready = ready(self.runtime, self.model, self._one())
+        return self._ready
 
     def _energy(self, module: nn.Module, inputs: Any) -> float | None:
         """Return millijoules a forward pass, where the machine tells."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.analysis.selection import checked_limits
 from explorer.pruning.reconstruction.settings import Settings as Reconstruction
 from explorer.utils.checks import checked_number
+from explorer.utils.runtime_names import check_runtime
 from explorer.utils.settings import checked, flag, number, parsed, word
 from spaces import PruningError, unknown
 
@@ -23,6 +24,7 @@ __all__ = [
     "STARTS",
     "EvaluatorSettings",
     "FinalSettings",
+    "LatencySettings",
     "Settings",
     "SupernetSettings",
     "checked_rungs",
@@ -245,6 +247,22 @@ class SupernetSettings:
     epochs: int = number(0)
     samples: int = number(0)
     learning_rate: float = number(0, whole=False, above=True)
+
+
+@dataclass(frozen=True)
+class LatencySettings:
+    """How latency is measured.
+
+    Parameters
+    ----------
+    seconds
+        Spent on the frontier's points at the end of a run; None for as many as it takes.
+    runtime
+        What networks are run by, one of `explorer.utils.runtime_names.RUNTIMES`.
+    """
+
+    seconds: float | None = number(0, whole=False, optional=True)
+    runtime: str = checked(check_runtime)
 
 
 def _limits(key: str, value: Any) -> None:

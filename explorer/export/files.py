@@ -13,6 +13,7 @@ from torch import nn
 
 from explorer.export.program import load_program, save_program
 from explorer.export.shortcuts import index_names, kept_of, passed_on
+from explorer.export.target import check_target, replaced
 from explorer.export.trust import check_factory
 from explorer.models.factory import build_model
 from explorer.pruning.patterns import Mask, Masks, gemm_of, put_on, weight_of
@@ -22,9 +23,10 @@ from explorer.pruning.surgery import Surgeon
 from explorer.utils.files import atomic
 from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import tensors_of
+from explorer.utils.programs import Program, program_of
 from spaces import Gemm, Layer, Network, Pattern, PruningError, Recipe, first_line
 
-__all__ = ["load", "save"]
+__all__ = ["load", "save", "write"]
 
 
 @known_keywords
@@ -49,8 +51,8 @@ def save(
     recipe, network
         What it is and of what.
     folder
-        Created if it is not there. Gets recipe.yaml, network.yaml, weights.safetensors, model.json and, where
-        there is no factory, program.pt2.
+        Created if it is not there; an export that it holds is replaced. Gets recipe.yaml, network.yaml,
+        weights.safetensors, model.json and, where there is no factory, program.pt2.
     masks
         The masks of the recipe's patterns. Their weights are written in the encoding that takes least bytes.
     factory, arguments
@@ -64,15 +66,44 @@ def save(
     Raises
     ------
     PruningError
-        If there is neither a factory nor an example, a pattern of the recipe has no mask, or the folder can't be
-        written.
+        If there is neither a factory nor an example, a pattern of the recipe has no mask, or the folder holds anything
+        else or can't be written.
     """
-    masks, recipe = masks or {}, recipe.canonical(network)
+    if factory is None and example is None:
+        raise PruningError("export: a model without an import path needs an example input to be exported as a program")
+    check_target(Path(folder))
+    program = program_of(module, example) if factory is None else None
+    with replaced(Path(folder)) as temporary:
+        write(
+            module,
+            recipe,
+            network,
+            temporary,
+            masks=masks or {},
+            factory=factory,
+            arguments=arguments or {},
+            program=program,
+            facts=facts or {},
+        )
+
+
+def write(
+    module: nn.Module,
+    recipe: Recipe,
+    network: Network,
+    folder: Path,
+    *,
+    masks: Masks,
+    factory: str | None,
+    arguments: Mapping[str, Any],
+    program: Program | None,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the files of `save` to a folder that is there, the program wherever there is one."""
+    recipe = recipe.canonical(network)
     for name, _ in recipe.weights:
         if name not in masks:
             raise PruningError(f"masks: none for {name}, and the recipe has a pattern for it")
-    if factory is None and example is None:
-        raise PruningError("export: a model without an import path needs an example input to be exported as a program")
     kept = passed_on(module, network, recipe)
     # made again by what is kept
     indices = index_names(module, network, recipe, kept)
@@ -88,22 +119,17 @@ def save(
             del tensors[layer.weight]
             tensors |= {f"{layer.weight}.{part}": tensor.contiguous() for part, tensor in parts.items()}
             encodings[name] = encoding
-    record = {"factory": factory, "arguments": dict(arguments or {}), "encodings": encodings, "kept": kept}
-    record |= facts or {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic(folder / "weights.safetensors") as temporary:
-            save_file(tensors, temporary)
-        with atomic(folder / "recipe.yaml") as temporary:
-            temporary.write_text(recipe.to_yaml())
-        with atomic(folder / "network.yaml") as temporary:
-            network.save(temporary)
-        if factory is None:
-            save_program(module, example, folder / "program.pt2")
-        with atomic(folder / "model.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=1, default=_number) + "\n")
-    except OSError as error:
-        raise PruningError(f"out: {str(folder)!r} can't be written ({error.strerror})") from None
+    record = {"factory": factory, "arguments": dict(arguments), "encodings": encodings, "kept": kept, **facts}
+    with atomic(folder / "weights.safetensors") as temporary:
+        save_file(tensors, temporary)
+    with atomic(folder / "recipe.yaml") as temporary:
+        temporary.write_text(recipe.to_yaml())
+    with atomic(folder / "network.yaml") as temporary:
+        network.save(temporary)
+    if program is not None:
+        save_program(program, folder / "program.pt2")
+    with atomic(folder / "model.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1, default=_number) + "\n")
 
 
 @known_keywords

@@ -89,7 +89,7 @@ class ViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [N, num_classes] of images [N, in_channels, image, image]."""
         tokens = self.patches(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], 1) + self.positions
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], 1) + self.positions
         return self.head(self.norm(self.blocks(tokens))[:, 0])
 
 

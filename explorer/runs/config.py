@@ -11,11 +11,12 @@ from typing import Any
 
 from explorer.analysis.run_folder import RunFolder
 from explorer.evaluation.budgets import LatencyLimit, split_budget
-from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, Settings, SupernetSettings
+from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, LatencySettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.identity import HUB, default_name, identity, model_name
+from explorer.runs.recipes import self_contained
 from explorer.runs.validation import check_keys
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor
@@ -163,7 +164,7 @@ class RunConfig:
     warm_start: Sequence[Path]
     limits: Budget
     latency: LatencyLimit
-    latency_seconds: float | None
+    timing: LatencySettings
     baselines: Sequence[Baseline]
     executor: Mapping[str, Any]
     storage: StorageSettings
@@ -180,6 +181,7 @@ class RunConfig:
             One line that names the key, what was given and what is allowed.
         """
         check_keys(given)
+        given = self_contained(given)
         limits, latency = split_budget(given["budget"])
         for key in ("ratios", "channel_ratios"):
             if not isinstance(given["space"].get(key, []), list):
@@ -194,7 +196,7 @@ class RunConfig:
         finetuning = _finetuning(given["finetuning"])
         start = evaluator.start(finetuning["start"])
         check_executor(given["executor"])
-        checked_number("latency.seconds", given["latency"]["seconds"], least=0, whole=False, optional=True)
+        timing = parsed(LatencySettings, "latency", given["latency"])
         path = given["data"].get("path")
         if path is not None and not Path(str(path)).is_dir():
             raise PruningError(f"data.path: {str(path)!r} is no folder that is there")
@@ -229,7 +231,7 @@ class RunConfig:
             _warm_start(given["sampler"].get("warm_start", [])),
             limits,
             latency,
-            given["latency"]["seconds"],
+            timing,
             asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),

@@ -20,7 +20,7 @@ HUB = "hub"
 """What stands for the weights of the model's own library in ``model.weights``."""
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = (
-    "trials", "n", "proxies", "timeout", "name", "device", "storage", "executor", "final", "latency",
+    "trials", "n", "proxies", "recipe", "timeout", "name", "device", "storage", "executor", "final", "latency",
     "baselines", "baseline_targets", "baseline_family",
 )  # fmt: skip
 
@@ -28,6 +28,9 @@ _CIRCUMSTANCES = (
 def identity(config: Composed) -> dict[str, Any]:
     """Return everything of a configuration that can change a result; files, also of the user's code, by content."""
     known = {key: value for key, value in config.items() if key not in _CIRCUMSTANCES}
+    limited = any(config["budget"].get(key) is not None for key in ("latency", "latency_ms"))
+    if limited or (isinstance(config["objectives"], list) and "latency" in config["objectives"]):
+        known["latency"] = {"runtime": config["latency"]["runtime"]}
     known["space"] = dict(space_of(config["space"]))
     for section in ("model", "data", "task", "criterion", "sampler"):
         if "_target_" in config[section]:

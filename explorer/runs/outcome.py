@@ -12,6 +12,7 @@ from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.views import baselines_view, final_line, final_view, frontier_view
 from explorer.search.metrics import Metric
 from explorer.utils.console import console
+from explorer.utils.runtime_names import RUNTIMES
 from spaces import COSTS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["seen_validation", "show_outcome", "write_outcome", "write_pareto", "write_sensitivity"]
+__all__ = ["notes_of", "seen_validation", "show_outcome", "write_outcome", "write_pareto", "write_sensitivity"]
 
 # standard errors by which two errors surely differ
 _SURE = 4
@@ -36,6 +37,7 @@ def write_outcome(
     ended: str,
     title: str,
     doubts: Sequence[str],
+    runtime: str | None = None,
 ) -> None:
     """Write the files of a run, each at once.
 
@@ -55,6 +57,8 @@ def write_outcome(
         Of the plots.
     doubts
         Sentences on what makes the numbers doubtful, for the summary, the screen and the plots' captions.
+    runtime
+        What the frontier's latencies were measured in; None where they were not.
     """
     from explorer.search.rungs import agreement
 
@@ -70,11 +74,13 @@ def write_outcome(
         "points": len(front),
         "ended": ended,
         "hypervolume": study.hypervolume,
-        "hypervolume_ladder": _ladder(trials, scale),
+        # one recipe alone is no ladder
+        "hypervolume_ladder": _ladder(trials, scale) if study.problem.space.size > 1 else None,
         "failed": int((trials["state"] == "FAIL").sum()),
         "error": {"label": scale.error.label, "scale": scale.error.scale},
         "dense": {name: value for name, value in dense.items() if not math.isnan(value)},
         "warnings": doubts,
+        "runtime": runtime,
         "tau": {rungs: vars(found) for rungs, found in agreement(study.records).items()},
     }
     # last, because its presence says that the run ended
@@ -114,6 +120,20 @@ def _write_recipes(folder: RunFolder, study: Study, front: pd.DataFrame) -> None
         cost = f"{int(row['flops']):,} multiply-adds ({row['flops_ratio']:.4f} of dense)"
         folder.write_recipe(folder.point(row["trial"]), recipe, f"error {row['error']:.4f}, {cost}")
     folder.drop_points([folder.point(trial) for trial in front["trial"]])
+
+
+def notes_of(folder: RunFolder, study: Study) -> dict[int, str]:
+    """Return for the trials on the frontier, by Optuna's numbers, what a dashboard shows of each in Markdown."""
+    error, notes = study.problem.scale.error, {}
+    for _, row in study.frontier.iterrows():
+        record, trial = study.records[int(row["trial"])], int(row["trial"])
+        recipe = study.problem.space.recipe(record.row).to_yaml()
+        notes[record.number] = (
+            f"On the frontier of {len(study.records)} trials, trial {trial} in its tables: {error.label} "
+            f"{error.text(row['error'])} at {row['flops_ratio']:.3f} of the multiply-adds.\n\n"
+            f"```yaml\n{recipe}```\n\n`explore export {folder} --trial {trial} --out DIR`\n"
+        )
+    return notes
 
 
 def _write_plots(folder: RunFolder, study: Study, front: pd.DataFrame, title: str, doubts: Sequence[str]) -> None:
@@ -202,7 +222,7 @@ def show_outcome(folder: RunFolder, *, drawn: bool = False) -> None:
         return
     error = Metric("error", **summary["error"])
     if len(front) and not drawn:
-        console.print(frontier_view(front, summary["dense"], error))
+        console.print(frontier_view(front, summary["dense"], error, RUNTIMES[summary.get("runtime") or "torch"][0]))
     if (baselines := folder.baselines()) is not None:
         console.print(baselines_view(baselines, error))
     if (final := folder.final()) is not None:

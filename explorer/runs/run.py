@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -16,16 +15,14 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from explorer.analysis.run_folder import RunFolder
-from explorer.analysis.selection import ends_first
 from explorer.runs.baselines import evaluate_baselines, missing_baselines
 from explorer.runs.config import RunConfig
 from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
+from explorer.runs.latency import other_runtime, with_latency
 from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
-from explorer.runs.outcome import show_outcome, write_outcome, write_pareto, write_sensitivity
+from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto, write_sensitivity
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
@@ -76,6 +73,7 @@ def execute(config: RunConfig, root: Path) -> Path:
     finished = summary is not None and (enough or summary["ended"] == "exhausted") and not folder.damaged()
     whole = finished and not missing_baselines(folder, config.baselines)
     whole = whole and not missing_proxies(folder, asked=config.proxies)
+    whole = whole and not other_runtime(folder, config.timing)
     if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder, drawn=config.plan.drawing is not None)
@@ -108,13 +106,15 @@ class _Run:
                 on_shared_epoch=lambda e: share(e.number, f"loss {e.loss:.3f}"),
             )
             self.problem = self.setup.problem(folder.checkpoints)
+        if config.timing.seconds != 0:
+            self.problem.meter.check_runtime()
 
     def drive(self, early: MemoryHandler, *, finished: bool) -> Path:
         """Search, write everything, evaluate baselines; return the folder.
 
         `early` holds what was logged before the folder was there; a `finished` run lacks baselines or retrained points.
         """
-        from explorer.search.storage import journal, open_study
+        from explorer.search.storage import journal, open_study, write_notes
         from explorer.study import Study
 
         # a finished run needs no workers
@@ -131,6 +131,11 @@ class _Run:
             ended = ""
             try:
                 ended = "finished" if finished else self._search(search, plan)
+                if not finished:
+                    write_notes(study, notes_of(self.folder, Study(self.problem, search.records)))
+                if finished and other_runtime(self.folder, self.config.timing):
+                    summary = self.folder.summary()
+                    self._write(Study(self.problem, search.records), ended if summary is None else summary["ended"])
                 # at the timeout no further evaluation begins
                 if ended != "timeout":
                     self._baselines(Study(self.problem, search.records))
@@ -283,44 +288,15 @@ class _Run:
             return
         # a second Ctrl-C during the measurements leaves these
         write(front, dense, ended="interrupted")
-        front = self._with_latency(study, front)
+        front = with_latency(study, front, self.config.timing)
         meter = self.problem.meter
         test = meter.task.evaluate(meter.model, list(self.setup.batches("test")))
         dense |= {"test_error": test.error, "test_error_se": test.error_se}
-        write(front, dense, ended=ended)
+        write(front, dense, ended=ended, runtime=self.config.timing.runtime)
 
     def _title(self, study: Study) -> str:
         """Return the title of the plots."""
         return f"{self.config.title}, {len(study.records)} trials"
-
-    def _with_latency(self, study: Study, front: pd.DataFrame) -> pd.DataFrame:
-        """Return the frontier with the latencies of its points, its ends first, as far as the seconds for them go."""
-        seconds = self.config.latency_seconds
-        if seconds == 0 or not len(front):
-            return front
-        load, cores, begin = os.getloadavg()[0], os.cpu_count() or 1, time.monotonic()
-        measured, order = list[dict[str, float]](), ends_first(len(front))
-        with progress("latency of the frontier", len(front)) as show:
-            for trial in front["trial"].iloc[order]:
-                if seconds is not None and time.monotonic() - begin > seconds:
-                    break
-                measured.append(self.problem.timings(self.problem.space.recipe(study.records[trial].row)))
-                show(len(measured), "")
-        log.info(
-            "latency: %d of %d points measured at a load of %.1f on %d cores", len(measured), len(front), load, cores
-        )
-        if len(measured) < len(front):
-            console.print(
-                f"latency: {len(measured)} of {len(front)} points, spread over the frontier; for more: "
-                f"latency.seconds={2 * (seconds or 0):g}"
-            )
-        if load > cores:
-            console.print(
-                f"latency: measured at a load of {load:.1f} on {cores} cores; times are longer than on a quiet machine"
-            )
-        columns = pd.DataFrame(measured, index=front.index[order[: len(measured)]])
-        # where latency was an objective or a budget, what it was then stays
-        return pd.concat([front, columns.drop(columns=front.columns, errors="ignore")], axis=1)
 
 
 def _refuse_other(folder: RunFolder, config: RunConfig) -> None:

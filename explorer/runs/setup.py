@@ -245,6 +245,7 @@ class Setup:
             list(self.batches("validation", evaluator.images, seed=seed)),
             limits=config.limits,
             latency=config.latency,
+            runtime=config.timing.runtime,
             objectives=config.plan.objectives,
             criterion=criterion,
             task=self.task,

@@ -24,8 +24,8 @@ def check_keys(given: Composed) -> None:
         If an override added a key where nothing reads it, or removed one where something does.
     """
     base = primary("population" if "regime" in given else "run")
-    sections = [key for key, value in base.items() if isinstance(value, dict) and key != "hydra"]
-    _same_keys("", given, [key for key in (*base, *GROUPS) if key not in ("defaults", "hydra")])
+    sections = [key for key, value in base.items() if isinstance(value, dict) and key not in ("hydra", *GROUPS)]
+    _same_keys("", given, list(dict.fromkeys(key for key in (*base, *GROUPS) if key not in ("defaults", "hydra"))))
     for section in (*GROUPS, *sections):
         if not isinstance(given[section], Mapping):
             raise PruningError(f"{section}: {given[section]!r}, allowed is a section of keys")

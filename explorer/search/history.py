@@ -19,11 +19,22 @@ __all__ = ["History", "Known", "Record"]
 
 @dataclass(frozen=True)
 class Known:
-    """The outcome of a row: who has it, the values told (None: it failed), the excess of a measured latency."""
+    """The outcome of a row: who has it, the values told (None: it failed), and of a latency over its limit what it is.
+
+    Attributes
+    ----------
+    owner, values
+        Of the trial.
+    excess
+        By which share the latency is over the limit, None where it is not.
+    milliseconds
+        The latency, where that was said.
+    """
 
     owner: int | str
     values: Sequence[float] | None = None
     excess: float | None = None
+    milliseconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,8 @@ class History:
         elif not rung:
             self.last, self.stale = proposal.row, 0 if evaluated else self.stale + 1
             if evaluated or proposal.outcome == "OVER_LATENCY":
-                self.known[key] = Known(number, proposal.values, proposal.excess.get("latency"))
+                excess, taken = proposal.excess.get("latency"), proposal.metrics.get("latency_ms")
+                self.known[key] = Known(number, proposal.values, excess, None if excess is None else taken)
             if evaluated:
                 self._records[key] = Record(
                     proposal.row,
@@ -152,12 +164,14 @@ class History:
         if self._records:
             all_failed = len(self) >= least and not self._entries
             return f"all of {len(self)} evaluations failed: {self.records[-1].reason}" if all_failed else None
-        slow = [known.excess for known in self.known.values() if known.excess is not None]
+        slow = [(known.excess, known.milliseconds) for known in self.known.values() if known.excess is not None]
         if len(slow) < least_slow:
             return None
+        excess, taken = min(slow, key=lambda pair: pair[0])
+        fastest = "" if taken is None else f": the fastest takes {taken:.3g} ms"
         return (
             f"budget: the latency of all {len(slow)} recipes that were measured is over it, "
-            f"by {min(slow):.0%} at the least"
+            f"by {excess:.0%} at the least{fastest}"
         )
 
     @property

@@ -60,7 +60,7 @@ class Result:
     reason
         Why it failed, in one line.
     excess
-        By which share a measured latency is over the budget; nothing else was measured then.
+        By which share a measured latency is over the budget; the metrics are those of the latency then.
     stopped
         Whether its time was over before it ended. It counts as never begun.
     """
@@ -76,11 +76,12 @@ class OutOfTimeError(Exception):
 
 
 class OverBudgetError(PruningError):
-    """A candidate's measured latency exceeds the budget by the share `excess`."""
+    """A candidate's measured latency exceeds the budget by the share `excess`; `metrics` are what was measured."""
 
-    def __init__(self, excess: float) -> None:
+    def __init__(self, excess: float, metrics: Mapping[str, float] | None = None) -> None:
         super().__init__(f"latency: {excess:.0%} over the budget")
         self.excess = excess
+        self.metrics = metrics or {}
 
 
 Evaluate = Callable[[Job], Mapping[str, float]]
@@ -111,7 +112,7 @@ def attempt(evaluate: Evaluate, job: Job) -> Result:
     except OutOfTimeError:
         return Result(stopped=True)
     except OverBudgetError as over:
-        return Result(excess=over.excess)
+        return Result(dict(over.metrics), excess=over.excess)
     except Exception as error:
         return Result(reason=reason_of(error))
 

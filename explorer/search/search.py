@@ -327,7 +327,7 @@ class Search:
     def _outcome(self, pending: _Pending, result: Result) -> Proposal:
         """Return the proposal that an evaluation's result makes of a pending one."""
         if result.excess is not None and not pending.rung:
-            return pending.ended("OVER_LATENCY", excess={"latency": result.excess})
+            return pending.ended("OVER_LATENCY", excess={"latency": result.excess}, metrics=result.metrics)
         if result.excess is not None:
             return pending.ended("FAIL", reason=f"latency: {result.excess:.0%} over the budget")
         if result.reason is not None:

@@ -11,9 +11,9 @@ import yaml
 
 from explorer.utils.conf import conf, options_of
 from explorer.utils.instantiate import called, locate
-from spaces import PruningError, first_line, unknown
+from spaces import PruningError, Recipe, first_line, unknown
 
-__all__ = ["named_space", "space_of"]
+__all__ = ["named_space", "recipe_given", "space_of"]
 
 # keys of conf/space that the lists below them are made of
 _KNOBS = ("name", "match", "ratios", "channel_ratios", "width", "height", "delta", "n", "m")
@@ -38,17 +38,22 @@ def named_space(name: str) -> Mapping[str, Any]:
 def space_of(section: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the space's own keys: those of the section, of the file it names, or of what its function returns.
 
-    A divisor or a tie beside the file's path takes the place of the file's.
+    A divisor or a tie beside the file's path takes the place of the file's; ``around`` is as in a space file.
 
     Raises
     ------
     PruningError
-        If the file is not there, is no YAML mapping, or refers to anything but its own keys; if the function can't be
-        imported, raises, or returns anything else.
+        If a file is not there, is no YAML mapping or recipe, or refers to anything but its own keys; if the function
+        can't be imported, raises, or returns anything else.
     """
-    space = section
+    space: Mapping[str, Any] = {key: value for key, value in section.items() if key not in ("around", "radius")}
+    near, middle = {}, section.get("around")
+    if isinstance(middle, Mapping) and "recipe" in middle:
+        near["around"] = middle
+    elif middle is not None:
+        near["around"] = {"recipe": recipe_given("space.around", middle), "radius": section.get("radius")}
     if "_target_" in section:
-        arguments = {key: value for key, value in section.items() if key not in ("name", "_target_")}
+        arguments = {key: value for key, value in space.items() if key not in ("name", "_target_")}
         space = called("space", locate("space._target_", section["_target_"]), arguments)
         if not isinstance(space, Mapping):
             raise PruningError(
@@ -68,7 +73,26 @@ def space_of(section: Mapping[str, Any]) -> Mapping[str, Any]:
             raise PruningError(f"space.path: {str(path)!r} holds no mapping with channels, weights or blocks")
         beside = {key: section[key] for key in ("divisor", "tie") if section.get(key) is not None}
         space = {**_resolved(space, space, path), **beside}
-    return {key: value for key, value in space.items() if key not in _KNOBS}
+    return {key: value for key, value in space.items() if key not in _KNOBS} | near
+
+
+def recipe_given(key: str, given: Any) -> dict[str, Any]:
+    """Return the recipe that a file holds, or a mapping is, as a mapping.
+
+    Raises
+    ------
+    PruningError
+        If it is none; `key` is what the user called it.
+    """
+    try:
+        if isinstance(given, Mapping):
+            return Recipe.from_dict(given).to_dict()
+        return Recipe.load(str(given)).to_dict()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise PruningError(f"{key}: {str(given)!r} can't be read ({reason})") from None
+    except PruningError as error:
+        raise PruningError(f"{key}: {str(given)[:200]!r} holds no recipe ({error})") from None
 
 
 def _resolved(value: Any, space: Mapping[str, Any], path: Path, depth: int = 0) -> Any:

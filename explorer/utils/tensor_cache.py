@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,7 +64,7 @@ def kept_tensors(
     text = json.dumps(key, sort_keys=True)
     stem = f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     values, record = folder / f"{stem}.safetensors", folder / f"{stem}.json"
-    with _locked(folder / f"{stem}.lock", what):
+    with _locked(folder / f"{stem}.lock", what, needed=not record.exists()):
         if record.exists():
             try:
                 if _checksum(values) != json.loads(record.read_text())["sha256"]:
@@ -91,11 +91,14 @@ def kept_tensors(
         return made, False
 
 
-def _locked(path: Path, what: str) -> AbstractContextManager[object]:
+def _locked(path: Path, what: str, *, needed: bool) -> AbstractContextManager[object]:
+    """Return a lock; none where it can't be had in a folder that nobody can write, and need not be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path).acquire()
     except OSError as error:
+        if not needed:
+            return nullcontext()
         raise PruningError(f"the cache of {what} {str(path.parent)!r} can't be written: {error}") from error
 
 

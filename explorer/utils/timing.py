@@ -7,16 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import nn
 
-from explorer.utils.modules import device_of, run
-
-__all__ = ["Timing", "interleaved", "measure"]
+__all__ = ["Timing", "in_turns", "interleaved"]
 
 WARM_UPS = 5
 RUNS = 30
@@ -69,33 +65,8 @@ def interleaved(contestants: list[Callable[[], object]], *, runs: int = RUNS, se
     return [Timing(tuple(times)) for times in samples]
 
 
-def measure(modules: list[nn.Module], inputs: Any) -> list[Timing]:
-    """Return the latency of one forward pass of each module on `inputs`, measured in turns.
-
-    A lock shared by all processes of the machine keeps two measurements from disturbing each other.
-
-    Parameters
-    ----------
-    modules
-        Put in eval mode for the measurement, then back; usually a sub-network and the dense network.
-    inputs
-        One batch, on the modules' device: a tensor, a tuple of positional or a mapping of keyword arguments.
-    """
-
-    device = device_of(modules[0])
-
-    def forward(module: nn.Module) -> Callable[[], object]:
-        def once() -> None:
-            run(module, inputs)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-
-        return once
-
-    modes = [module.training for module in modules]
+def in_turns(contestants: list[Callable[[], object]]) -> list[Timing]:
+    """Return the timing of each contestant while no other process of the machine measures: a lock is shared by all."""
     lock = FileLock(Path(tempfile.gettempdir()) / "pruning-spaces-latency.lock", mode=0o666)
     with lock, torch.inference_mode():
-        timings = interleaved([forward(module.eval()) for module in modules])
-    for module, training in zip(modules, modes, strict=True):
-        module.train(training)
-    return timings
+        return interleaved(contestants)

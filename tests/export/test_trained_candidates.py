@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import explorer
-from explorer.study import Candidate
+from explorer.candidate import Candidate
 from spaces import PruningError
 
 SPACE = {

@@ -90,7 +90,7 @@ def test_the_size_of_a_large_refined_space_is_estimated() -> None:
 
 def test_names_with_signs_of_globs_are_taken_literally() -> None:
     assert space_file_of(space_of(chain([4, 2], name="x"), [1, 0.5]))["channels"][0]["match"] == "l0"
-    from spaces.refine import _literal
+    from spaces.neighbourhood import _literal
 
     assert _literal("a[0].*") == "a[[]0].[*]"
 

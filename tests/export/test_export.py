@@ -47,7 +47,9 @@ def digits():
 @pytest.fixture(scope="module")
 def study(digits):
     model, train_batches, validation = digits
-    return explorer.explore(model, train_batches, validation, budget={"flops": 0.6}, trials=12, ladder=4)
+    return explorer.explore(
+        model, train_batches, validation, budget={"flops": 0.6}, trials=12, ladder=4, evaluator="inherit"
+    )
 
 
 def test_the_python_entrance_gives_trials_frontier_best_and_plot(study):

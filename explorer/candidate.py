@@ -11,8 +11,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pandas as pd
+from matplotlib.figure import Figure
 from torch import nn
 
+from explorer.analysis.html import candidate_html
+from explorer.analysis.plots import composition_figure
+from explorer.analysis.studies import composition
 from explorer.analysis.tables import without_choices
 from explorer.data import Batch, draw
 from explorer.evaluation.evaluator import Inherited
@@ -75,6 +79,13 @@ class Candidate:
     def __repr__(self) -> str:
         cost, error = self.metrics["flops_ratio"], self.metrics["error"]
         return f"<Candidate: error {error:.4f} at {cost:.3f} of the FLOPs, {self.recipe.to_dict()}>"
+
+    def _repr_html_(self) -> str:
+        return candidate_html(self.metrics, composition(self.evaluator.meter.network, self.recipe))
+
+    def plot(self) -> Figure:
+        """Return the figure of what the sub-network keeps, layer by layer, against the dense network."""
+        return composition_figure(composition(self.evaluator.meter.network, self.recipe))
 
     def build(self) -> nn.Module:
         """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""

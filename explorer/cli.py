@@ -21,6 +21,7 @@ explore: the space of sub-networks that pruning can make out of a trained networ
   explore population [key=value ..] recipes of a regime drawn at random: distributions, optima, refined spaces; -m
   explore inspect [key=value ...]   units, layers, costs, what is fixed and why, size of the space; --json
   explore inspect FOLDER            the same of a run that is there, and what it found; of a multirun its jobs
+  explore report FOLDER ...         one page of runs, multiruns and populations: frontiers to point at; --compare
   explore export FOLDER             write a sub-network of a run: --flops 0.5, --knee, --trial N, --int8
   explore bench NAME [key=value ..] the project's benchmarks: costs, build, evaluate, sparse
   explore --version
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "export": _export,
         "inspect": _inspect,
         "population": _population,
+        "report": _report,
         "run": _run,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -110,8 +112,10 @@ def _population(arguments: list[str]) -> int:
     from explorer.runs.multirun import execute_where_it_is
     from explorer.runs.population import write_populations
 
-    folder = execute_where_it_is(single(arguments, "population"))
-    write_populations([RunFolder(folder)], folder)
+    def analyse(folder: Path) -> None:
+        write_populations([RunFolder(folder)], folder)
+
+    execute_where_it_is(single(arguments, "population"), finish=analyse)
     return 0
 
 
@@ -179,6 +183,21 @@ def _export(arguments: list[str]) -> int:
     formats = Formats(not given.no_onnx, given.int8)
     target = export_run(RunFolder(given.folder), choice, given.out, formats=formats, allow=given.allow)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    parser = _Parser(prog="explore report", description="Write one page of runs.", allow_abbrev=False)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="of a run, a multirun or populations")
+    parser.add_argument(
+        "--out", type=Path, help="where to (default: report.html in the folder, of several in this one)"
+    )
+    parser.add_argument("--compare", action="store_true", help="the runs of two folders, seed by seed, in words")
+    parser.add_argument("--plots", action="store_true", help="its figures as png, svg and pdf too, in plots/ beside it")
+    given = parser.parse_args(arguments)
+    from explorer.runs.report import write_report
+
+    write_report(given.folders, given.out, compare=given.compare, plots=given.plots)
     return 0
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from explorer.analysis.plots import pareto_figure
+from explorer.analysis.html import study_html
+from explorer.analysis.plots import study_figure
 from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.selection import best_within, chosen_trials, knee, trial_row
 from explorer.analysis.tables import frontier_table, trials_table
@@ -23,10 +24,9 @@ from explorer.evaluation.retraining import retrain
 from explorer.evaluation.settings import FinalSettings
 from explorer.problem import Problem
 from explorer.search.history import Record
-from explorer.search.metrics import METRICS
 from explorer.utils.checks import checked_number
 from explorer.utils.keywords import known_keywords
-from spaces import PruningError, Recipe, unknown
+from spaces import PruningError, Recipe
 
 __all__ = ["Study"]
 
@@ -239,9 +239,33 @@ class Study:
         )
 
     @known_keywords
-    def plot(self, x: str = "flops") -> Figure:
-        """Return the figure of error over the cost `x`, a key of `METRICS`."""
-        costs = [key for key, metric in METRICS.items() if metric.cost]
-        if x not in costs or x not in self.trials:
-            raise unknown("x", x, [cost for cost in costs if cost in self.trials])
-        return pareto_figure(self.trials, self.problem.dense, self.problem.scale, x=x, bounds=self.bounds)
+    def plot(self, figure: str = "frontier", *, x: str = "flops") -> Figure:
+        """Return a figure of the study.
+
+        Parameters
+        ----------
+        figure
+            ``frontier`` (error over a cost), ``hypervolume``, ``importance`` (of axes), ``ratios`` (on the frontier),
+            ``rungs`` or ``sensitivity`` (measured now where it was not).
+        x
+            The cost of the frontier's figure, a key of `METRICS`.
+
+        Raises
+        ------
+        PruningError
+            If a name is unknown, or the study has nothing to show there.
+        """
+        problem = self.problem
+        return study_figure(
+            figure,
+            self.trials,
+            problem.space,
+            problem.scale,
+            x=x,
+            dense=problem.dense,
+            sensitivity=lambda: self.sensitivity,
+            bounds=self.bounds,
+        )
+
+    def _repr_html_(self) -> str:
+        return study_html(repr(self), self.frontier, self.problem.scale.error)

@@ -152,6 +152,11 @@ class Network:
         except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             raise PruningError(f"network: not a network file ({first_line(error)})") from None
 
+    def _repr_html_(self) -> str:
+        from spaces.html import network_html
+
+        return network_html(self)
+
     def save(self, path: str | Path) -> None:
         """Write the network to `path` as YAML."""
         Path(path).write_text(self.to_yaml())

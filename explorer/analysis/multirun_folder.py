@@ -53,6 +53,11 @@ class MultirunFolder:
         """The frontiers of all jobs as one table."""
         return self.path / "frontiers.csv"
 
+    @property
+    def report(self) -> Path:
+        """The page that shows all jobs."""
+        return self.path / "report.html"
+
     def job(self, name: str) -> RunFolder:
         """Return the folder of a job."""
         return RunFolder(self.path / name)
@@ -64,6 +69,10 @@ class MultirunFolder:
     def ended(self) -> list[RunFolder]:
         """Return the folders of the jobs that ended at least once."""
         return [RunFolder(path.parent) for path in sorted(self.path.glob("*/summary.json"))]
+
+    def begun(self) -> list[RunFolder]:
+        """Return the folders of the jobs that began."""
+        return [RunFolder(path.parent) for path in sorted(self.path.glob("*/config.yaml"))]
 
     @property
     def there(self) -> bool:

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "run.log"
 
     @property
+    def report(self) -> Path:
+        """The page that shows the run."""
+        return self.path / "report.html"
+
+    @property
     def workers(self) -> Path:
         """The folder of what workers say."""
         return self.path / "workers"

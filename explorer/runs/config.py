@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from explorer.analysis.naming import model_name
 from explorer.analysis.run_folder import RunFolder
 from explorer.evaluation.budgets import LatencyLimit, split_budget
 from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, LatencySettings, Settings, SupernetSettings
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose, several_values
-from explorer.runs.identity import HUB, default_name, identity, model_name, own_weights
+from explorer.runs.identity import HUB, default_name, identity, own_weights
 from explorer.runs.recipes import self_contained
 from explorer.runs.validation import check_keys
 from explorer.search.drawing import Drawing

@@ -123,6 +123,7 @@ def _multirun(
     from explorer.runs.identity import sweep_name
     from explorer.runs.multirun import plan
     from explorer.runs.multirun_frontiers import gather
+    from explorer.runs.report import show_report
 
     folder = MultirunFolder(RESULTS / sweep_name(configs, chosen))
     # its name is the multirun's, jobs are named by their choices
@@ -138,6 +139,7 @@ def _multirun(
                 from explorer.runs.population import write_populations
 
                 write_populations(folder.ended(), folder.path)
+            show_report(folder.path)
 
 
 def _jobs(

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from explorer.analysis.naming import model_name, space_name
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.composing import Composed, swept
 from explorer.utils.space_section import space_of
 from spaces import PruningError
 
-__all__ = ["HUB", "code_of", "default_name", "differences", "identity", "model_name", "own_weights", "sweep_name"]
+__all__ = ["HUB", "code_of", "default_name", "differences", "identity", "own_weights", "sweep_name"]
 
 HUB = "hub"
 """What stands for the weights of the model's own library in ``model.weights``."""
@@ -89,24 +90,15 @@ def default_name(config: Composed) -> str:
     """Return the run's folder name: the given one, or its choices and a hash of its identity."""
     if config["name"] is not None:
         return str(config["name"])
-    space = Path(config["space"]["path"]).stem if "path" in config["space"] else config["space"]["name"]
     parts = [
         model_name(config),
         config["data"]["name"],
-        space,
+        space_name(config),
         config["criterion"]["name"],
         config["evaluator"]["name"],
         f"population{config['regime']['flops'] or ''}" if "regime" in config else config["sampler"]["name"],
     ]
     return "-".join([*map(str, parts), f"s{config['seed']}", _hash(identity(config))])
-
-
-def model_name(config: Mapping[str, Any]) -> str:
-    """Return what the model is called in names and titles: its choice, of a library's many models also which."""
-    model = config["model"]
-    # some are folders
-    which = [Path(str(model["architecture"])).name] if "architecture" in model else []
-    return "-".join([str(model["name"]), *which])
 
 
 def sweep_name(configs: Sequence[Composed], overrides: Sequence[str]) -> str:

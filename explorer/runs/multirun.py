@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from explorer.analysis.multirun_folder import BUDGETS, MultirunFolder, error_col
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.composing import swept
 from explorer.runs.config import RESULTS, RunConfig
+from explorer.runs.report import with_page
 from explorer.runs.run import execute
 from explorer.utils.console import console
 from spaces import PruningError
@@ -45,13 +46,26 @@ def check_launcher(overrides: Sequence[str]) -> None:
             raise PruningError(f"hydra/launcher: {name!r} needs pip install 'pruning-spaces[multirun]'")
 
 
-def execute_where_it_is(config: RunConfig) -> Path:
-    """Make a run, or what is left of it, and return its folder: among a multirun's jobs where it was one of them."""
+def execute_where_it_is(config: RunConfig, *, finish: Callable[[Path], None] | None = None) -> Path:
+    """Make a run, or what is left of it, and return its folder: among a multirun's jobs where it was one of them.
+
+    Its page is written last.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    finish
+        Called with the folder before the page is written.
+    """
     root = _home(config)
-    if root == RESULTS:
-        return execute(config, root)
-    with reported(MultirunFolder(root), config):
-        return execute(config, root)
+    job = nullcontext() if root == RESULTS else reported(MultirunFolder(root), config)
+    with with_page(root / config.name):
+        with job:
+            folder = execute(config, root)
+        if finish is not None:
+            finish(folder)
+    return folder
 
 
 def _home(config: RunConfig) -> Path:

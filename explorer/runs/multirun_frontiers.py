@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from explorer.analysis.multirun_folder import MultirunFolder
-from explorer.runs.identity import model_name
+from explorer.analysis.naming import model_name
 from explorer.search.metrics import Metric
 from explorer.utils.console import console
 
@@ -56,11 +58,14 @@ def gather(folder: MultirunFolder) -> None:
 def gather_frontiers(folder: MultirunFolder) -> pd.DataFrame:
     """Return the frontiers of all jobs that ended, one row a point, with each job's choices and seed.
 
+    ``series`` is what a job differs in from the others of its model, data and task, besides its seed.
+
     Jobs whose files are damaged are left out: the same command makes them again.
     """
+    from explorer.analysis.studies import labels_of
     from explorer.analysis.tables import without_choices
 
-    frames = []
+    frames, configs = [], list[dict[str, Any]]()
     for job in folder.ended():
         config, summary, front = job.config(), job.summary(), job.frontier()
         if config is None or summary is None or front is None:
@@ -70,9 +75,17 @@ def gather_frontiers(folder: MultirunFolder) -> pd.DataFrame:
         shown = {f"error_{key}": value for key, value in summary["error"].items()}
         shown["error_trivial"] = config["facts"].get("hypervolume_reference", {}).get("error", float("nan"))
         points = without_choices(front)
+        configs.append(config)
         frames.append(points.assign(**named, seed=config["seed"], dense_error=summary["dense"]["error"], **shown))
     if not frames:
         return pd.DataFrame()
+    # jobs of other models, data and tasks are on other figures
+    places = [tuple(frame[["model", "data", "task"]].iloc[0]) if len(frame) else () for frame in frames]
+    for place in dict.fromkeys(places):
+        mine = [i for i, other in enumerate(places) if other == place]
+        labels = labels_of([configs[i] for i in mine])
+        for i, label in zip(mine, labels, strict=True):
+            frames[i] = frames[i].assign(series=label)
     table = pd.concat(frames, ignore_index=True)
     first = ["job", "model", *_CHOICES, "seed", "dense_error"]
     return table[[*first, *(column for column in table if column not in first)]]

@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from explorer.analysis.naming import model_name, space_name
 from explorer.analysis.populations import PROXY, TITLES, Analysis, Population, analyse, findings, structure_bands
 from explorer.analysis.run_folder import RunFolder
-from explorer.runs.identity import model_name
 from explorer.search.metrics import METRICS, Metric
 from explorer.utils.console import console
 from explorer.utils.files import atomic
@@ -44,7 +43,7 @@ def population_of(folder: RunFolder) -> Population | None:
         "network": model_name(config),
         "protocol": f"{config['evaluator']['name']}-{config['criterion']['name']}-{digest}",
         "seed": config["seed"],
-        "space": _space_name(config),
+        "space": space_name(config),
         "regime": config["regime"]["flops"],
     }
     mine = trials[trials["source"] == "population"]
@@ -52,11 +51,6 @@ def population_of(folder: RunFolder) -> Population | None:
         named = proxies.rename(columns=lambda name: name if name == "trial" else f"{PROXY}{name}")
         mine = mine.merge(named, on="trial", how="left")
     return Population.of(mine.assign(**circumstances), folder.name, dense=dense_costs(network))
-
-
-def _space_name(config: dict[str, Any]) -> str:
-    space = config["space"]
-    return Path(str(space["path"])).stem if "path" in space else str(space["name"])
 
 
 def write_populations(folders: Sequence[RunFolder], target: Path) -> None:

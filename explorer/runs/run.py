@@ -24,6 +24,7 @@ from explorer.runs.latency import other_runtime, with_latency
 from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
 from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto, write_sensitivity
 from explorer.runs.proxies import missing_proxies, write_proxies
+from explorer.runs.surroundings import hardware, versions
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
 from spaces import PruningError
@@ -268,6 +269,8 @@ class _Run:
             "hypervolume_reference": dict(zip(objectives, self.problem.scale.reference, strict=True)),
             "threads": worker_threads(self.config.executor, str(self.setup.device)) or torch.get_num_threads(),
             "torch": str(torch.__version__),
+            "versions": versions(),
+            "hardware": hardware(self.setup.device),
             "machine": platform.machine(),
         }
         if (there := self.folder.config()) is not None:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.analysis.plots import comparison_data, pareto_data, pareto_figure
-from explorer.analysis.plots.stairs import median_stair, reached, stair
 from explorer.analysis.selection import best_within, chosen_trials
+from explorer.analysis.stairs import median_stair, reached, stair
 from explorer.analysis.tables import Scale, at_rung, frontier_table, trials_table
 from explorer.analysis.views import export_line, final_line, frontier_view
 from explorer.runs.outcome import seen_validation

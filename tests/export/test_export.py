@@ -64,6 +64,21 @@ def test_the_python_entrance_gives_trials_frontier_best_and_plot(study):
     assert repr(best).startswith("<Candidate: error ")
     with pytest.raises(PruningError, match="x: 'flop' is unknown, did you mean 'flops'"):
         study.plot(x="flop")
+    assert study.plot("hypervolume").axes[0].get_ylabel() == "hypervolume"
+    assert study.plot("ratios").axes
+    assert best.plot().axes[0].get_yticklabels()[0].get_text() == "conv1"
+    with pytest.raises(PruningError, match="figure: rungs needs recipes"):
+        study.plot("rungs")
+    with pytest.raises(PruningError, match="figure: 'pareto' is unknown"):
+        study.plot("pareto")
+
+
+def test_notebooks_show_studies_sub_networks_and_networks_as_tables(study):
+    best = study.best()
+    assert study._repr_html_().count("<tr") == 1 + len(study.frontier)
+    assert f"{100 * best.metrics['error']:.2f}" in study._repr_html_()
+    network = study.problem.space.network
+    assert best._repr_html_().count("<tr") == network._repr_html_().count("<tr") == 1 + len(network.layers)
 
 
 def test_what_is_reported_is_what_the_built_module_does(study, digits):

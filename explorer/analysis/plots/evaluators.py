@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.analysis.plots.stairs import median_stair, stair
 from explorer.analysis.plots.style import STYLE
+from explorer.analysis.stairs import median_stair, stair
 
 __all__ = ["COLOURS", "draw_evaluators", "evaluators_data", "evaluators_figure"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -11,28 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.analysis.plots.stairs import median_stair, stair
+from explorer.analysis.looks import LOOKS, looks_of
 from explorer.analysis.plots.style import CHANCE, STYLE, captioned, near_chance
+from explorer.analysis.stairs import median_stair, stair
 from explorer.search.metrics import METRICS, Metric
 
-__all__ = ["LOOKS", "comparison_data", "comparison_figure", "draw_comparison"]
-
-# Okabe and Ito's colours, and two of Tol's; where two granularities share one, marker and line tell them apart
-LOOKS: Mapping[str, tuple[str, str, str]] = {
-    "element": ("#0072B2", "o", "-"),
-    "vector": ("#56B4E9", "v", "-"),
-    "kernel": ("#CC79A7", "D", "-"),
-    "tile_element": ("#009E73", "P", "-"),
-    "tile": ("#009E73", "s", "--"),
-    "tile_vector": ("#E69F00", "^", "--"),
-    "block": ("#D55E00", "X", "-"),
-    "filter": ("#882255", "h", "-"),
-    "layer": ("#000000", "*", ":"),
-    "mixed": ("#332288", "o", "-."),
-}
-"""Colour, marker and line of every granularity; none is grey, which is for what is near chance."""
-# whose looks other names take in turn
-_DISTINCT = ("element", "block", "tile_element", "tile_vector", "kernel", "vector", "layer", "mixed")
+__all__ = ["comparison_data", "comparison_figure", "draw_comparison"]
 
 # what jobs of a multirun may differ in, besides their seeds
 _CHOICES = ("space", "criterion", "evaluator", "sampler")
@@ -44,23 +27,27 @@ _PANELS = (
 
 
 def comparison_data(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the points of the comparison: job, series, cost, x and error, one row a point and cost.
+    """Return the points of the comparison: job, series, cost, x, error and differing, one row a point and cost.
 
-    `series` is what jobs differ in, of criterion, sampler, space and evaluator; where that is nothing, the granularity.
+    `series` is what jobs differ in, of criterion, sampler, space and evaluator; where that is nothing, which
+    `differing` tells, the granularity.
 
     Parameters
     ----------
     points
         Rows with ``granularity``, ``error``, ``flops_ratio`` and, if there, ``latency_batch_ratio``, ``job`` and the
-        job's choices. Of a cost that was not measured there is no row.
+        job's choices, or ``series`` to say what they differ in. Of a cost that was not measured there is no row.
     """
-    differing = [key for key in _CHOICES if len(set(points.get(key, ()))) > 1]
+    if "series" in points and points["series"].astype(bool).all():
+        differing = ["series"]
+    else:
+        differing = [key for key in _CHOICES if len(set(points.get(key, ()))) > 1]
     series = points[differing].agg(" ".join, axis=1) if differing else points["granularity"]
     frames = []
     for cost, _ in _PANELS:
         if cost in points:
             part = pd.DataFrame({"series": series, "x": points[cost], "error": points["error"]})
-            frames.append(part.assign(job=points.get("job", ""), cost=cost).dropna())
+            frames.append(part.assign(job=points.get("job", ""), cost=cost, differing=bool(differing)).dropna())
     return pd.concat(frames, ignore_index=True)
 
 
@@ -71,8 +58,9 @@ def draw_comparison(data: pd.DataFrame, ax: Axes, *, trivial: float | None = Non
 
     Points near the error `trivial` of a predictor that knows nothing are grey.
     """
-    others = cycle(look for name, look in LOOKS.items() if name in _DISTINCT)
-    looks = {**LOOKS, **{name: next(others) for name in dict.fromkeys(data["series"]) if name not in LOOKS}}
+    names = set(data["series"])
+    # of jobs each has a look of its own
+    looks = LOOKS if names <= set(LOOKS) and not data["differing"].any() else looks_of(data["series"])
     points = data.rename(columns={"error": "y"})
     poor = near_chance(points["y"], trivial)
     if poor.any():

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from explorer.analysis.plots.stairs import stair
 from explorer.analysis.plots.style import CHANCE, STYLE, captioned, near_chance
+from explorer.analysis.stairs import stair
 from explorer.analysis.tables import Scale, frontier_table
 from explorer.search.metrics import METRICS, Metric
 

@@ -1,0 +1,112 @@
+"""The Python of the pages runs as it stands, but for how long: on small data, with few trials."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explorer.data import load_digits
+from explorer.models import resnet_digits
+from explorer.tracing import trace
+from tests.support.pages import ROOT, blocks
+from tests.support.populations import made_up
+
+# what takes long in earnest
+SHORTER = {
+    "trials=64": "trials=4",
+    "n=128": "n=8",
+    '{"name": "local", "workers": 2}': '"inline"',
+    "n_trials=12": "n_trials=9",
+    # ONNX takes seconds, and tests of export write it
+    '.save("small"': '.save("small", onnx=False',
+}
+
+
+def names() -> dict[str, Any]:
+    """Return what the pages take as given."""
+    torch.manual_seed(0)
+    digits = load_digits()
+
+    def batches(part: Any, count: int) -> list[tuple[Tensor, Tensor]]:
+        return [(part.inputs[:count].float() / 255, part.targets[:count])]
+
+    def train(module: nn.Module) -> None:
+        module.train()
+        module(train_loader[0][0])
+        module.eval()
+
+    train_loader = batches(digits.train, 64)
+    return {
+        "model": resnet_digits().eval(),
+        "Net": resnet_digits,
+        "train_loader": train_loader,
+        "val_loader": batches(digits.validation, 100),
+        "images": digits.test.inputs[:8].float() / 255,
+        "train": train,
+    }
+
+
+def run(page: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Run the blocks of a page one after the other, and return what they leave."""
+    for block in blocks(ROOT / page, "python"):
+        for long, short in SHORTER.items():
+            block = block.replace(long, short)
+        exec(compile(block, page, "exec"), given)
+    plt.close("all")
+    return given
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the files that pages read: an export, a traced network, a table."""
+    path = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        found = run("README.md", names())
+        assert (path / "pareto.pdf").exists()
+        inputs = found["images"]
+        assert torch.allclose(found["again"](inputs), found["small"](inputs), atol=1e-6)
+        assert torch.allclose(found["fast"](inputs), found["best"].build()(inputs), atol=1e-4)
+        (path / "results" / "NAME").mkdir(parents=True)
+        trace(found["model"], inputs[:1]).save(path / "results" / "NAME" / "network.yaml")
+        made_up(64, 0).to_csv(path / "mine.csv", index=False)
+        yield path
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/python.md", "docs/spaces.md", "docs/samplers.md", "docs/report.md", "docs/populations.md"]
+)
+def test_the_python_of_a_page_runs(page: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(page, names())
+    if page == "docs/python.md":
+        assert "did you mean 'flops'" in capsys.readouterr().out
+
+
+def test_no_page_has_python_that_is_not_run() -> None:
+    having = {str(page.relative_to(ROOT)) for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+    having = {page for page in having if blocks(ROOT / page, "python")}
+    assert having == {"README.md", "docs/extending.md"} | {
+        f"docs/{name}.md" for name in ("python", "spaces", "samplers", "report", "populations")
+    }
+
+
+def test_the_readme_has_fifteen_lines_of_python() -> None:
+    (block,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in block.splitlines() if line]) <= 15
+
+
+def test_the_example_gives_a_frontier_and_loads_what_it_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main = runpy.run_path(str(ROOT / "examples" / "own_model.py"))["main"]
+    study = main(epochs=1, trials=3)
+    assert len(study.frontier)
+    assert "the same outputs: True" in capsys.readouterr().out

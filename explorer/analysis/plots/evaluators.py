@@ -21,6 +21,8 @@ COLOURS: Mapping[str, tuple[str, str]] = {
 }
 """Colour and words of the evaluators."""
 
+_FEW = 8
+
 
 def evaluators_data(table: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
     """Return the points of each evaluator and seed, in per cent: ``x`` the FLOPs of dense, ``y`` the test error.
@@ -47,7 +49,9 @@ def draw_evaluators(data: Mapping[str, list[pd.DataFrame]], dense: float, ax: Ax
             corners = stair(points)
             ax.plot(corners["x"], corners["y"], drawstyle="steps-post", color=colour, lw=0.6, alpha=0.5)
         middle = median_stair(seeds)
-        ax.plot(middle["x"], middle["y"], "o", drawstyle="steps-post", color=colour, ls="-", lw=2, ms=3.5, label=words)
+        # corners of a median are no networks; few of them would be lost without marks
+        mark = "o" if len(middle) < _FEW else ""
+        ax.plot(middle["x"], middle["y"], mark, drawstyle="steps-post", color=colour, ls="-", lw=2, ms=4, label=words)
     ax.plot([100], [100 * dense], "*", color="black", ms=12, clip_on=False, zorder=5)
     ax.annotate("dense", (100, 100 * dense), xytext=(-4, 8), textcoords="offset points", ha="right", fontsize=9)
     ax.set_xlabel("multiply-adds (% of the dense network)")

@@ -23,9 +23,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder in which everything lies that the pages' commands name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("cifar10-parquet", "photos", "reviews", "my-distilbert", "package"):
+    for name in ("cifar10-parquet", "photos", "reviews", "my-distilbert", "my-llama", "package"):
         (tmp_path / name).mkdir()
-    (tmp_path / "resnet20.safetensors").touch()
+    for name in ("resnet20.safetensors", "texts.txt"):
+        (tmp_path / name).touch()
     (tmp_path / "package" / "module.py").write_text(
         "def function():\n    return None\n\nNet = load = task = function\n"
     )

@@ -20,6 +20,8 @@ def mine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "mine.py").write_text("\n\n".join(blocks(PAGE, "python")))
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
+    # that of another test
+    sys.modules.pop("mine", None)
     yield folder
     sys.modules.pop("mine", None)
 

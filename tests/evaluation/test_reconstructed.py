@@ -159,7 +159,7 @@ def test_errors_depend_on_train_and_weights_alone(digits: data.Data, trained: nn
         (["evaluator=reconstruct", "evaluator.ridge=-1"], "evaluator.ridge: -1, allowed is a number >= 0"),
         (["evaluator=reconstruct", "evaluator.position=3"], "did you mean 'evaluator.positions'"),
         (
-            ["finetuning.start=reconstruct"],
+            ["evaluator=inherit", "finetuning.start=reconstruct"],
             "finetuning.start: 'reconstruct', allowed with evaluator=inherit is inherit",
         ),
         (

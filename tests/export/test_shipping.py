@@ -131,6 +131,7 @@ def test_the_card_s_code_runs_where_there_is_neither_torch_nor_this_package(best
 def test_saving_says_nothing_of_its_own_accord(tmp_path: Path, capfd, caplog) -> None:
     fresh = best_of(net())
     capfd.readouterr()
+    caplog.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fresh.save(tmp_path / "small")

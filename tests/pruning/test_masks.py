@@ -241,7 +241,7 @@ def test_a_smaller_ratio_keeps_a_subset(layer: tuple[Tensor, int], pattern: Patt
     assert (many | ~few).all()
 
 
-def largest_unit(scores: Tensor, pattern: Pattern, kernel: int) -> int:
+def largest_unit(scores: Tensor, pattern: Pattern, kernel: int) -> float:
     _, K, N = scores.shape
     return {
         # each output gains or loses one
@@ -249,11 +249,12 @@ def largest_unit(scores: Tensor, pattern: Pattern, kernel: int) -> int:
         "kernel": lambda: kernel,
         "block": lambda: min(pattern.height, K) * min(pattern.width, N),
         "tile": lambda: min(pattern.width, N),
-        "tile_element": lambda: 1,
+        # tiles alone may be past the ratio, by half a row less what single weights were to add
+        "tile_element": lambda: max(1, min(pattern.width, N) - 2 * pattern.delta * scores.numel()),
     }[pattern.granularity]()
 
 
-def floor_of(scores: Tensor, pattern: Pattern, kernel: int) -> int:
+def floor_of(scores: Tensor, pattern: Pattern, kernel: int) -> float:
     """Entries that are kept whatever the ratio, at most."""
     if pattern.granularity in ("tile", "tile_element"):
         groups, _, N = scores.shape

@@ -120,7 +120,9 @@ def test_heads_and_widths_are_explored_exported_and_loaded(trained, loaders, cri
             {"match": "words", "choices": [{"granularity": "filter", "ratios": [1, 0.75]}]},
         ]
     }
-    study = explorer.explore(trained, *loaders, space=space, criterion=criterion, trials=24, ladder=4)
+    study = explorer.explore(
+        trained, *loaders, space=space, criterion=criterion, evaluator="inherit", trials=24, ladder=4
+    )
     assert study.problem.dense["error"] < 0.1
     front = study.frontier
     assert len(front) > 2

@@ -45,6 +45,8 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
             parts.append(f"{group}={name}")
         # an option of a folder of the user's is not known here
         known = defaults(f"{group}/{name}") if name in options_of(group) else section
+        # keys that all options of a group have stand in the primary file
+        known = {**known, **base[group]} if isinstance(base.get(group), Mapping) else known
         parts += _keys(group, section, known)
     for key, value in config.items():
         if key in (*GROUPS, "identity", "facts", "defaults", "hydra"):

@@ -51,7 +51,7 @@ def draw_evaluators(data: Mapping[str, list[pd.DataFrame]], dense: float, ax: Ax
         middle = median_stair(seeds)
         # corners of a median are no networks; few of them would be lost without marks
         mark = "o" if len(middle) < _FEW else ""
-        ax.plot(middle["x"], middle["y"], mark, drawstyle="steps-post", color=colour, ls="-", lw=2, ms=4, label=words)
+        ax.plot(middle["x"], middle["y"], marker=mark, drawstyle="steps-post", color=colour, lw=2, ms=4, label=words)
     ax.plot([100], [100 * dense], "*", color="black", ms=12, clip_on=False, zorder=5)
     ax.annotate("dense", (100, 100 * dense), xytext=(-4, 8), textcoords="offset points", ha="right", fontsize=9)
     ax.set_xlabel("multiply-adds (% of the dense network)")

@@ -49,7 +49,10 @@ MISTAKES = {
     "misspelt knob": (["run", "space=tile", "+space.widht=3"], "space: 'widht' is unknown"),
     "empty regime": (["run", "budget.flops=0.001"], "budget.flops: [0, 0.001] of dense holds no recipe"),
     "budget": (["run", "budget.flops=-1"], "budget.flops: -1"),
-    "no data folder": (["run", "data=images", "data.path=nowhere"], "data.path: 'nowhere' is no file or folder that is there"),
+    "no data folder": (
+        ["run", "data=images", "data.path=nowhere"],
+        "data.path: 'nowhere' is no file or folder that is there",
+    ),
     "no weights": (["run", "model.weights=nowhere.safetensors"], "model.weights: 'nowhere.safetensors' is no file"),
     "nothing to prune": (["run", "model=custom", "model._target_=torch.nn.Flatten"], "has nothing to prune"),
     "no target": (["run", "model=custom"], "model._target_: not given"),

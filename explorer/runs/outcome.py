@@ -186,8 +186,9 @@ def write_sensitivity(folder: RunFolder, study: Study) -> None:
     from explorer.analysis.plots import save, sensitivity_figure
 
     title = f"{study.problem.space.network.name}: change by each choice alone"
-    save(sensitivity_figure(study.sensitivity, title=title), folder.plot("sensitivity"))
-    folder.write_sensitivity(study.sensitivity)
+    table = study.sensitivity
+    save(sensitivity_figure(table, title=title), folder.plot("sensitivity"))
+    folder.write_sensitivity(table)
 
 
 def _mask_panels(study: Study, front: pd.DataFrame) -> list[MaskPanel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 import torch
 from torch import Tensor
@@ -50,6 +51,8 @@ class Layer:
         The kept entries of what the dense layer writes in this run, and of what it reads.
     summand
         What is added to its output behind `behind`, in the shape of the output; None where the output itself counts.
+    bounds
+        Below and above which what comes out, or the sum, is clipped before anything reads it; None where it is not.
     """
 
     product: Product
@@ -59,6 +62,7 @@ class Layer:
     written: Tensor
     read: Tensor
     summand: Tensor | None
+    bounds: tuple[float, float] | None
 
     def __post_init__(self) -> None:
         product = self.product
@@ -115,9 +119,12 @@ class Layer:
         change = solver(rows, groups=self._groups, ridge=ridge, keep=matrices)
         inherited, wish = solution, target
         solution = inherited + change(error)
-        for _ in range(_CLIPPED if self._clipped else 0):
+        # a later run of the same weight may be read without being clipped
+        clipped = self.bounds is not None and not self._later
+        low, high = self._limits() if clipped else (-inf, inf)
+        for _ in range(_CLIPPED if clipped else 0):
             given = rows.times(solution).add_(start if centre is None else level)
-            wished = self._as_good(target, given)
+            wished = _as_good(target, given, low, high)
             former, level = level, wished.mean(1, keepdim=True)
             error += wished - wish
             if centre is not None:
@@ -136,23 +143,15 @@ class Layer:
         self.product.weight.copy_(self.product.as_weight(found if matrices is None else found * matrices))
         return Outcome.SOLVED
 
-    @property
-    def _clipped(self) -> bool:
-        """Whether only what is between two bounds comes through to what reads this layer."""
-        use = self.uses[0]
-        summed = self.summand is not None and use.total is not None
-        return use.bounds is not None and not self._later and summed == (use.total is not None)
-
-    def _as_good(self, target: Tensor, given: Tensor) -> Tensor:
-        """Return the targets next to what is given among those that give the same once they are clipped."""
-        assert self.uses[0].bounds is not None
-        low, high = (torch.as_tensor(bound, dtype=self._dtype, device=self._device) for bound in self.uses[0].bounds)
-        if self.summand is not None:
-            other = rows_of(self.summand, self._at).to(self._dtype)
-            other = other.view(self.count, self._groups, self._outputs).transpose(0, 1)
-            low, high = low - other, high - other
-        below = torch.where(target <= low, torch.minimum(given, low), target)
-        return torch.where(target >= high, torch.maximum(given, high), below)
+    def _limits(self) -> tuple[Tensor | float, Tensor | float]:
+        """Return below and above which targets are clipped: numbers, or one for each target where there is a sum."""
+        assert self.bounds is not None
+        if self.summand is None:
+            return self.bounds
+        other = rows_of(self.summand, self._at).to(self._dtype)
+        other = other.view(self.count, self._groups, self._outputs).transpose(0, 1)
+        low, high = self.bounds
+        return low - other, inf if high == inf else high - other
 
     def _rows(self, block: slice) -> Tensor:
         taps = self.places.taps(self.product.geometry, self._total, self._device)
@@ -169,6 +168,14 @@ class Layer:
         if self.summand is not None and use is self.uses[0] and use.total is not None:
             return use.total.index_select(1, at).to(self._dtype) - rows_of(self.summand, self._at).to(self._dtype)
         return use.output.index_select(1, at).to(self._dtype) * self._factor + self._shift
+
+
+def _as_good(target: Tensor, given: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """Return the targets next to what is given among those that give the same once they are clipped."""
+    found = torch.where(target <= low, given.clamp(max=low), target)
+    return (
+        found if isinstance(high, float) and high == inf else torch.where(target >= high, given.clamp(min=high), found)
+    )
 
 
 def _flat(inputs: Tensor | None, read: Tensor) -> Tensor:

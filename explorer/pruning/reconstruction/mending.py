@@ -243,7 +243,11 @@ class Mending(TorchDispatchMode):
         written, read = self._kept(name)
         free = self._owners.name(product.bias) in self._targets.alone
         behind = Behind(product.bias, free, pending.norm, pending.scale)
-        layer = Layer(product, behind, self._targets.places, pending.uses, written[pending.columns], read, summand)
+        # clipped is what comes out of the whole path
+        whole = pending.next is None or (pending.next == "sum" and summand is not None)
+        bounds = pending.uses[0].bounds if whole else None
+        places, entries = self._targets.places, written[pending.columns]
+        layer = Layer(product, behind, places, pending.uses, entries, read, summand, bounds)
         keep = self._keep.get(name)
         if keep is not None:
             weight = product.weight

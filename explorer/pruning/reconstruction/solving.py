@@ -66,8 +66,15 @@ class Rows:
 
     def against(self, error: Tensor, part: slice = slice(None)) -> Tensor:
         """Return ``X'E`` for errors ``[groups, R, N]``: ``[groups, K, N]``."""
-        products = [rows.transpose(1, 2) @ error[:, block] for block, rows in self.blocks(part)]
-        return products[0] if len(products) == 1 else torch.stack(products).sum(0)
+        return _summed(rows.transpose(1, 2) @ error[:, block] for block, rows in self.blocks(part))
+
+
+def _summed(parts: Iterator[Tensor]) -> Tensor:
+    """Return the sum of fresh tensors, one of them at a time beside it."""
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total
 
 
 def solver(rows: Rows, *, groups: int, ridge: float, keep: Tensor | None = None) -> Solve:
@@ -107,9 +114,7 @@ def solver(rows: Rows, *, groups: int, ridge: float, keep: Tensor | None = None)
 
 def _primal(rows: Rows, part: slice, groups: int, ridge: float, keep: Tensor | None) -> Solve:
     """Return what solves the normal equations of some rows of the matrices, by their right sides."""
-    gram = torch.zeros(())
-    for _, found in rows.blocks(part):
-        gram = gram + found.transpose(1, 2) @ found
+    gram = _summed(found.transpose(1, 2) @ found for _, found in rows.blocks(part))
     diagonal = gram.diagonal(dim1=1, dim2=2)
     diagonal.add_(ridge * diagonal.mean(1, keepdim=True))
     if keep is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from explorer.bench.build import build
@@ -10,7 +10,7 @@ from explorer.bench.costs import costs
 from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
-from explorer.bench.frontiers import frontiers
+from explorer.bench.frontiers import EVALUATORS, frontiers
 from explorer.bench.measured import Measured, show, write
 from explorer.bench.rungs_and_racing import PROBLEMS, racing, rungs
 from explorer.bench.samplers import SPACES, samplers
@@ -121,7 +121,8 @@ def _check(config: dict[str, Any]) -> None:
             raise unknown(f"{group}.sampler", config[group]["sampler"], SAMPLERS)
     for name, minutes in config["rungs"]["minutes"].items():
         checked_number(f"rungs.minutes.{name}", minutes, least=0, whole=False, above=True)
-    names: list[tuple[str, str, Mapping[str, Any]]] = [
+    names: list[tuple[str, str, Collection[str]]] = [
+        ("frontiers", "evaluators", EVALUATORS),
         ("samplers", "spaces", SPACES),
         ("samplers", "samplers", SAMPLERS),
         ("executors", "parts", PARTS),
@@ -139,7 +140,7 @@ def _check(config: dict[str, Any]) -> None:
     for layer in _list("sparse.layers", config["sparse"]["layers"]):
         if layer not in LAYERS:
             raise unknown("sparse.layers", layer, LAYERS)
-    models = [(f"{group}.model", config[group]["model"]) for group in ("costs", "executors")]
+    models = [(f"{group}.model", config[group]["model"]) for group in ("costs", "executors", "frontiers")]
     for group in ("evaluate", "executors"):
         models += [(f"{group}.models", model) for model in _list(f"{group}.models", config[group]["models"])]
     for key, model in models:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from explorer.analysis.plots import save
 from explorer.analysis.plots.evaluators import evaluators_figure
 from explorer.bench.measured import Measured
-from explorer.bench.published import published
+from explorer.bench.published import key_of, published
 from explorer.evaluation.finetuning import Finetuned
 from explorer.problem import Problem
 from explorer.runs.config import RESULTS, RunConfig
@@ -23,18 +23,19 @@ from explorer.search.storage import open_study
 from explorer.study import Study
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
-from explorer.utils.fingerprints import fingerprint
 from spaces import Recipe
 
-__all__ = ["FINETUNED", "frontiers", "within"]
+__all__ = ["EVALUATORS", "frontiers", "within"]
 
-FINETUNED = "fine-tuned"
-"""What sub-networks are called that were found by `reconstruct` and fine-tuned from there."""
+EVALUATORS = ("inherit", "reconstruct")
+"""Those that train nothing."""
 
+# what was found by `reconstruct` and fine-tuned from there
+_FINETUNED = "fine-tuned"
 # shares of the FLOPs, the best within each of which is measured on test
 _STEPS = [step / 20 for step in range(1, 21)]
-# what ResNet-20 is to reach: hypervolume after all trials, and test error within shares of the FLOPs
-_VOLUME, _ERRORS = 0.70, {0.75: 0.125, 0.5: 0.16, 0.25: 0.28}
+# who is to reach what: hypervolume after all trials, and test error within shares of the FLOPs
+_OURS, _VOLUME, _ERRORS = ("reconstruct", "resnet20"), 0.70, {0.75: 0.125, 0.5: 0.16, 0.25: 0.28}
 
 
 def frontiers(config: dict[str, Any]) -> list[Measured]:
@@ -52,20 +53,18 @@ def frontiers(config: dict[str, Any]) -> list[Measured]:
         If data or weights are not given or not there.
     """
     options, folder = config["frontiers"], RESULTS / "bench" / "frontiers"
-    folder.mkdir(parents=True, exist_ok=True)
-    tables, dense, jobs = [], {}, len(options["evaluators"]) * options["seeds"]
-    with progress("frontiers", jobs) as show:
-        for evaluator in options["evaluators"]:
-            for seed in range(options["seeds"]):
-                found = _Searched(options, evaluator, seed, folder)
-                tables.append(found.trials)
-                if evaluator == "reconstruct" and options["epochs"]:
-                    tables.append(found.finetuned())
-                dense = found.dense
-                show(len(tables), f"{evaluator} {seed}")
-    table = pd.concat(tables, ignore_index=True)
+    tables = []
+    jobs = [(evaluator, seed) for evaluator in options["evaluators"] for seed in range(options["seeds"])]
+    with progress("frontiers", len(jobs)) as show:
+        for done, (evaluator, seed) in enumerate(jobs, start=1):
+            found = _Searched(options, evaluator, seed, folder)
+            tables.append(found.trials)
+            if evaluator == "reconstruct" and options["epochs"]:
+                tables.append(found.finetuned())
+            show(done, f"{evaluator} {seed}")
+    table, dense = pd.concat(tables, ignore_index=True), found.dense()
     name = f"frontiers-{options['model']}"
-    save(evaluators_figure(table, dense["test_error"]), folder / name)
+    save(evaluators_figure(table, dense), folder / name)
     with atomic(folder / f"{name}.csv") as temporary:
         table.to_csv(temporary, index=False)
     best = within(table, options["ratios"])
@@ -97,55 +96,58 @@ class _Searched:
 
     def __init__(self, options: Mapping[str, Any], evaluator: str, seed: int, folder: Path) -> None:
         self._options, self._evaluator, self._seed, self._folder = options, evaluator, seed, folder
-        self._setup, problem = self._made(f"evaluator={evaluator}", f"seed={seed}", f"trials={options['trials']}")
+        self._setup, self._problem = self._made(f"evaluator={evaluator}", f"trials={options['trials']}")
         self._test = list(self._setup.batches("test"))
-        self._path = self._file(evaluator, problem, self._setup.config.plan)
-        self.dense = self._kept("dense", self._path.with_suffix(".dense.csv"), lambda: self._dense(problem)).iloc[0]
-        self.trials = self._kept(evaluator, self._path, lambda: self._search(problem))
+        self._path = self._file(evaluator, self._problem, self._setup.config.plan)
+        self.trials = self._kept(evaluator, self._path, self._search)
 
     def finetuned(self) -> pd.DataFrame:
         """Return the best within every share of the FLOPs, fine-tuned."""
         options = self._options
         given = [f"finetuning.{key}={value}" for key, value in options["finetuning"].items()]
         rungs = f"evaluator.rungs=[{options['epochs']}]"
-        _, problem = self._made(
-            "evaluator=finetune", "finetuning.start=reconstruct", rungs, *given, f"seed={self._seed}"
-        )
-        path = self._file(FINETUNED, problem, [given, options["epochs"], options["ratios"], str(self._path)])
-        return self._kept(FINETUNED, path, lambda: self._train(problem))
+        _, problem = self._made("evaluator=finetune", "finetuning.start=reconstruct", rungs, *given)
+        path = self._file(_FINETUNED, problem, [given, options["epochs"], options["ratios"], str(self._path)])
+        return self._kept(_FINETUNED, path, lambda: self._train(problem))
 
     def _made(self, *overrides: str) -> tuple[Setup, Problem]:
         options = self._options
         images = f"evaluator.images={'null' if options['images'] is None else options['images']}"
-        given = [*published("frontiers", options), "space=filter", *overrides, images, "device=cpu"]
+        given = [
+            *published("frontiers", options),
+            "space=filter",
+            f"seed={self._seed}",
+            *overrides,
+            images,
+            "device=cpu",
+        ]
         setup = Setup(RunConfig.composed(given))
         return setup, setup.problem()
 
     def _file(self, name: str, problem: Problem, decides: Any) -> Path:
-        made_of = [problem.meter.model, problem.meter.validation, problem.pruner.scores, problem.inherited.calibration]
-        key = fingerprint(made_of, [problem.space.network.identity, problem.space.axes, decides])[:6]
-        return self._folder / f"{self._options['model']}-{name}-{key}-{self._seed}.csv"
+        return self._folder / f"{self._options['model']}-{name}-{key_of(problem, decides)}-{self._seed}.csv"
 
-    def _kept(self, name: str, path: Path, make: Any) -> pd.DataFrame:
+    def _kept(self, name: str, path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         if not path.exists():
             table = make().assign(evaluator=name, seed=self._seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic(path) as temporary:
                 table.to_csv(temporary, index=False)
         return pd.read_csv(path)
 
-    def _dense(self, problem: Problem) -> pd.DataFrame:
-        tested = problem.meter.task.evaluate(problem.meter.model, self._test).error
-        return pd.DataFrame([{"error": problem.dense["error"], "test_error": tested}])
+    def dense(self) -> float:
+        """Return the dense network's test error."""
+        return self._tested(self._problem, self._problem.meter.model)
 
-    def _search(self, problem: Problem) -> pd.DataFrame:
-        plan = self._setup.config.plan
+    def _search(self) -> pd.DataFrame:
+        problem, plan = self._problem, self._setup.config.plan
         search = problem.search(open_study(None, "frontiers", problem.scale.objectives), plan)
         search.run(plan.trials)
         study = Study(problem, search.records)
         recipes = [problem.space.recipe(record.row) for record in search.records]
         trials = study.trials
         steps = _inside(trials.assign(flops=trials["flops_ratio"]), _STEPS)
-        front = {trials["trial"][inside["error"].idxmin()] for _, inside in steps}
+        chosen = {trials["trial"][inside["error"].idxmin()] for _, inside in steps}
         points = trials[["error", "flops_ratio"]].to_numpy(dtype=float)
         columns = {
             "trial": trials["trial"],
@@ -154,7 +156,7 @@ class _Searched:
             "error": trials["error"],
             "hypervolume": [hypervolume(points[:n], problem.scale.reference) for n in range(1, len(points) + 1)],
             "test_error": [
-                self._tested(problem, problem.inherited.build(recipe)) if trial in front else np.nan
+                self._tested(problem, problem.inherited.build(recipe)) if trial in chosen else np.nan
                 for trial, recipe in zip(trials["trial"], recipes, strict=True)
             ],
             "recipe": [recipe.to_yaml() for recipe in recipes],
@@ -189,24 +191,24 @@ def _inside(table: pd.DataFrame, ratios: Sequence[float]) -> Iterator[tuple[floa
 def _figures(best: pd.DataFrame, table: pd.DataFrame, model: str) -> list[Measured]:
     figures = []
     for evaluator, mine in table.dropna(subset="hypervolume").groupby("evaluator", sort=False):
-        volumes, ours = mine.groupby("seed")["hypervolume"].max(), (evaluator, model) == ("reconstruct", "resnet20")
-        least = _VOLUME if ours else None
+        volumes = mine.groupby("seed")["hypervolume"].max()
+        least = _VOLUME if (evaluator, model) == _OURS else None
         figures.append(Measured(f"{evaluator}: hypervolume", "", float(volumes.median()), "", at_least=least))
     for (evaluator, ratio), mine in best.groupby(["evaluator", "ratio"], sort=False):
-        asked = _ERRORS.get(ratio) if (evaluator, model) == ("reconstruct", "resnet20") else None
+        asked = _ERRORS.get(ratio) if (evaluator, model) == _OURS else None
         case = f"{evaluator}: test error within {ratio:g} of the FLOPs"
         most = None if asked is None else 100 * asked
         figures.append(Measured(case, "", 100 * float(mine["test_error"].median()), "%", at_most=most))
     return figures
 
 
-def _markdown(best: pd.DataFrame, table: pd.DataFrame, dense: Mapping[str, float]) -> str:
+def _markdown(best: pd.DataFrame, table: pd.DataFrame, dense: float) -> str:
     """Return the table of medians, with the least and the greatest of the seeds."""
     ratios = list(dict.fromkeys(best["ratio"]))
     lines = [
         "| evaluator | seeds | hypervolume | " + " | ".join(f"within {100 * ratio:g} %" for ratio in ratios) + " |",
         "|---|---|---|" + "---|" * len(ratios),
-        "| dense | | |" + f" {100 * dense['test_error']:.1f} |" * len(ratios),
+        "| dense | | |" + f" {100 * dense:.1f} |" * len(ratios),
     ]
     for evaluator, mine in table.groupby("evaluator", sort=False):
         volumes = mine.groupby("seed")["hypervolume"].max().dropna()

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from explorer.utils.console import console
 from explorer.utils.files import atomic
-from explorer.utils.hardware import load, processor
+from explorer.utils.hardware import load, processor, version_of
 from explorer.utils.timing import Timing
 from spaces import PruningError
 
@@ -125,12 +124,6 @@ def show(name: str, figures: Sequence[Measured]) -> None:
 
 
 def _surroundings() -> dict[str, object]:
-    versions = {}
-    for package in _VERSIONS:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = ""
     return {
         "machine": processor(),
         "cores": os.cpu_count(),
@@ -138,5 +131,5 @@ def _surroundings() -> dict[str, object]:
         "load": load(),
         "date": date.today().isoformat(),
         "python": platform.python_version(),
-        **versions,
+        **{package: version_of(package) or "" for package in _VERSIONS},
     }

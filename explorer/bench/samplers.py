@@ -16,7 +16,7 @@ import torch
 from explorer.analysis.plots import save
 from explorer.analysis.plots.samplers import median_curves, samplers_figure
 from explorer.bench.measured import Measured
-from explorer.bench.published import published
+from explorer.bench.published import key_of, published
 from explorer.evaluation.features import Features
 from explorer.models import MODELS
 from explorer.problem import Problem
@@ -32,7 +32,6 @@ from explorer.tracing import trace
 from explorer.utils.conf import named_section
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
-from explorer.utils.fingerprints import fingerprint
 from explorer.utils.space_section import named_space
 from spaces import Budget, PruningSpace
 
@@ -68,10 +67,11 @@ def samplers(config: dict[str, Any]) -> list[Measured]:
     """
     options = config["samplers"]
     folder = RESULTS / "bench" / "samplers"
-    folder.mkdir(parents=True, exist_ok=True)
     tables = []
     for space in options["spaces"]:
         problem, key = _problem(space, options)
+        # once nothing is refused any more
+        folder.mkdir(parents=True, exist_ok=True)
         jobs = [(sampler, seed) for sampler in options["samplers"] for seed in range(options["seeds"])]
         with progress(f"samplers, {space}", len(jobs)) as show:
             for done, (sampler, seed) in enumerate(jobs, start=1):
@@ -167,9 +167,7 @@ def _problem(space: str, options: Mapping[str, Any]) -> tuple[Problem, str]:
     size = [f"evaluator.{key}={options[key]}" for key in ("images", "calibration_batches")]
     run = RunConfig.composed([*model, *SPACES[space], *size, "device=cpu"])
     problem = Setup(run).problem()
-    made_of = [problem.meter.model, problem.meter.validation, problem.pruner.scores, problem.inherited.calibration]
-    decides = [problem.space.network.identity, problem.space.axes, run.evaluator, run.finetuning]
-    key = fingerprint(made_of, decides)[:6]
+    key = key_of(problem, run.evaluator, run.finetuning)
     kept = _Kept(problem.evaluator, RESULTS / "bench" / "samplers" / f"{space}-{key}.jsonl")
     return replace(problem, evaluator=kept), key  # type: ignore[arg-type]
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from explorer.export.target import check_target, replaced
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import execute
 from explorer.search.metrics import Metric
-from explorer.utils.hardware import load, processor
+from explorer.utils.hardware import load, processor, version_of
 from explorer.utils.modules import device_of
 from explorer.utils.programs import OnnxModule, Program, program_of
 from explorer.utils.quiet import quiet
@@ -283,7 +282,9 @@ class _Work:
         }
 
     def _hardware(self) -> str:
-        versions = [f"{name} {version}" for name in ("torch", "onnxruntime", "openvino") if (version := _version(name))]
+        versions = [
+            f"{name} {version}" for name in ("torch", "onnxruntime", "openvino") if (version := version_of(name))
+        ]
         device = device_of(self.module)
         graphics = f" and {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
         threads = torch.get_num_threads()
@@ -321,10 +322,3 @@ def _described(named: Mapping[str, Any]) -> dict[str, tuple[Sequence[int], str]]
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

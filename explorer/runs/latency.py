@@ -13,6 +13,7 @@ from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.selection import ends_first
 from explorer.evaluation.settings import LatencySettings
 from explorer.utils.console import console, progress
+from explorer.utils.hardware import load
 from spaces import PruningError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def with_latency(study: Study, front: pd.DataFrame, settings: LatencySettings) -
     seconds, problem = settings.seconds, study.problem
     if seconds == 0 or not len(front):
         return front
-    load, cores, begin = os.getloadavg()[0], os.cpu_count() or 1, time.monotonic()
+    busy, cores, begin = load() or 0.0, os.cpu_count() or 1, time.monotonic()
     measured, order = list[dict[str, float]](), ends_first(len(front))
     with progress("latency of the frontier", len(front)) as show:
         for trial in front["trial"].iloc[order]:
@@ -41,15 +42,15 @@ def with_latency(study: Study, front: pd.DataFrame, settings: LatencySettings) -
                 console.print(f"latency: trial {trial} can't be measured ({error})", soft_wrap=True)
                 break
             show(len(measured), "")
-    log.info("latency: %d of %d points measured at a load of %.1f on %d cores", len(measured), len(front), load, cores)
+    log.info("latency: %d of %d points measured at a load of %.1f on %d cores", len(measured), len(front), busy, cores)
     if len(measured) < len(front):
         console.print(
             f"latency: {len(measured)} of {len(front)} points, spread over the frontier; for more: "
             f"latency.seconds={2 * (seconds or 0):g}"
         )
-    if load > cores:
+    if busy > cores:
         console.print(
-            f"latency: measured at a load of {load:.1f} on {cores} cores; times are longer than on a quiet machine"
+            f"latency: measured at a load of {busy:.1f} on {cores} cores; times are longer than on a quiet machine"
         )
     columns = pd.DataFrame(measured, index=front.index[order[: len(measured)]])
     # where latency was an objective or a budget, what it was then stays

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from explorer.utils.hardware import processor
+from explorer.utils.hardware import processor, version_of
 
 if TYPE_CHECKING:
     import torch
@@ -17,9 +16,9 @@ __all__ = ["hardware", "versions"]
 _PACKAGES = ("pruning-spaces", "torch", "numpy", "optuna", "pandas")
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | None]:
     """Return the versions of what makes the numbers, by package."""
-    return {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
+    return {"python": platform.python_version()} | {package: version_of(package) for package in _PACKAGES}
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

@@ -200,6 +200,11 @@ def test_the_best_within_a_share_is_chosen_by_validation() -> None:
         (["sparse", "sparse.tokens=0"], "sparse.tokens: 0"),
         (["sparse", "sparse.layers=[bert]"], "sparse.layers: 'bert' is unknown, did you mean 'bert_up'"),
         (["sparse", "sparse.layers=conv7"], "allowed is a list"),
+        (["frontiers", "frontiers.model=resnet57"], "frontiers.model: 'resnet57' is unknown"),
+        (["frontiers", "frontiers.evaluators=[finetune]"], "frontiers.evaluators: 'finetune' is unknown"),
+        (["frontiers"], "frontiers.data: not given"),
+        (["samplers"], "samplers.data: not given"),
+        (["criteria"], "criteria.data: not given"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(arguments: list[str], message: str) -> None:

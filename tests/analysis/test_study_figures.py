@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from explorer.analysis.html import candidate_html, study_html
+from explorer.analysis.naming import axis_names
 from explorer.analysis.plots import (
     FIGURES,
     attainment_figure,
@@ -108,3 +109,11 @@ def test_notebooks_escape_names(studies):
     table = composition(network_of(), Recipe()).assign(layer=strange)
     assert strange not in candidate_html(studies[0].front.iloc[0], table)
     assert strange not in Network(strange, units=(ChannelUnit(strange, 8),))._repr_html_()
+
+
+def test_axes_lose_the_part_that_all_of_them_have() -> None:
+    assert axis_names(["channels.a.b", "channels.c"]) == ["a.b", "c"]
+    assert axis_names(["channels.a", "weights.b"]) == ["channels.a", "weights.b"]
+    # layers of a network may be called so
+    assert axis_names(["blocks", "blocks.1"]) == ["blocks", "blocks.1"]
+    assert axis_names(["layer1.0", "layer1.1"]) == ["layer1.0", "layer1.1"]

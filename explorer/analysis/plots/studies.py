@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import matplotlib as mpl
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from explorer.analysis.looks import Look, looks_of
+from explorer.analysis.naming import axis_names
 from explorer.analysis.plots.style import COLUMN, LINES, NARROW, STYLE
 from explorer.analysis.stairs import reached
 from explorer.search.metrics import METRICS, Metric
@@ -107,7 +108,7 @@ def draw_importance(table: pd.DataFrame, ax: Axes) -> Axes:
     """
     shown = table.iloc[:_MOST]
     ax.barh(range(len(shown)), 100 * shown["share"], color=LINES[0][0], height=0.7)
-    ax.set_yticks(range(len(shown)), _short(shown["axis"]))
+    ax.set_yticks(range(len(shown)), axis_names(shown["axis"]))
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("share of what the axes decide (%)")
@@ -127,7 +128,7 @@ def draw_ratios(table: pd.DataFrame, ax: Axes) -> Axes:
     axes = list(dict.fromkeys(table["axis"]))
     wide = table.set_index(["axis", "place"])["ratio"].unstack().loc[axes]  # noqa: PD010
     ax.imshow(wide, vmin=0, vmax=1, cmap="viridis", aspect="auto", interpolation="nearest")
-    ax.set_yticks(range(len(axes)), _short(axes))
+    ax.set_yticks(range(len(axes)), axis_names(axes))
     ax.tick_params(length=0)
     ax.grid(False)
     ax.spines[:].set_visible(False)
@@ -154,7 +155,7 @@ def draw_composition(table: pd.DataFrame, ax: Axes) -> Axes:
         pattern = row["granularity"].split(" + ")[-1] if 0 < row["share"] < 1 else ""
         text = "dropped" if not row["kept"] else f"{row['kept']} of {row['dense']}{f', {pattern}' if pattern else ''}"
         ax.text(1.02, place, text, va="center", fontsize=6)
-    ax.set_yticks(places, _short(table["layer"]))
+    ax.set_yticks(places, axis_names(table["layer"]))
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
     ax.grid(False)
@@ -227,11 +228,3 @@ def _column(draw: Callable[[Axes], Axes], height: float, title: str) -> Figure:
         draw(figure.add_subplot())
         figure.suptitle(title, x=0.01, ha="left", fontsize=NARROW["axes.titlesize"])
     return figure
-
-
-def _short(labels: Iterable[str]) -> list[str]:
-    """Return labels without the part of a space that all of them have."""
-    given = list(labels)
-    parts = {label.partition(".")[0] for label in given}
-    cut = len(parts) == 1 and parts <= {"channels", "weights", "blocks"}
-    return [label.partition(".")[2] if cut else label for label in given]

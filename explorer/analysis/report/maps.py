@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from bokeh.models import BasicTicker, ColorBar, ColumnDataSource, LinearColorMapper, LogColorMapper, LogTicker
 
+from explorer.analysis.naming import axis_names
 from explorer.analysis.report.style import Figure, base_figure, hover, safe
 from explorer.search.metrics import Metric
 
@@ -117,13 +118,8 @@ def importance_drawing(table: pd.DataFrame, most: int = 20) -> Figure:
 
 def _short(labels: list[str]) -> dict[str, str]:
     """Return what labels are shown as: without the part where all have one, short, and no two alike."""
-    parts = {label.partition(".")[0] for label in labels}
-    cut = len(parts) == 1 and all(
-        "." in label and label.partition(".")[0] in ("channels", "weights", "blocks") for label in labels
-    )
     found: dict[str, str] = {}
-    for label in labels:
-        name = safe(label.partition(".")[2] if cut else label)
+    for label, name in zip(labels, map(safe, axis_names(labels)), strict=True):
         short = name if len(name) <= 26 else f"…{name[-25:]}"
         while short in found.values():
             short += "\u200b"

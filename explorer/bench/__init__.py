@@ -11,7 +11,10 @@ from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
 from explorer.bench.frontiers import EVALUATORS, frontiers
+from explorer.bench.leaderboard import leaderboard
 from explorer.bench.measured import Measured, show, write
+from explorer.bench.naive import naive
+from explorer.bench.others import Entry, others
 from explorer.bench.rungs_and_racing import PROBLEMS, racing, rungs
 from explorer.bench.samplers import SPACES, samplers
 from explorer.bench.sparse import LAYERS, sparse
@@ -22,7 +25,7 @@ from explorer.runs.composing import compose
 from explorer.runs.config import RESULTS
 from explorer.search.samplers import SAMPLERS
 from explorer.utils.checks import checked_number
-from explorer.utils.conf import conf
+from explorer.utils.conf import conf, options_of
 from explorer.utils.console import console
 from spaces import PruningError, unknown
 from spaces.granularity import checked_ratio
@@ -36,6 +39,9 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "evaluate": evaluate,
     "executors": executors,
     "frontiers": frontiers,
+    "leaderboard": leaderboard,
+    "naive": naive,
+    "others": others,
     "racing": racing,
     "rungs": rungs,
     "samplers": samplers,
@@ -45,7 +51,10 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
 # not among all: they need libraries or files that nothing else needs, or many minutes
-_BY_NAME = ("criteria", "executors", "frontiers", "racing", "rungs", "samplers", "zoo")
+_BY_NAME = (
+    *("criteria", "executors", "frontiers", "leaderboard", "naive", "others"),
+    *("racing", "rungs", "samplers", "zoo"),
+)
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -101,7 +110,19 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("seeds", "trials", "epochs", "images"):
         least, optional = int(name != "epochs"), name == "images"
         checked_number(f"frontiers.{name}", config["frontiers"][name], least=least, optional=optional)
-    for group in ("build", "criteria", "frontiers", "sparse"):
+    checked_number("naive.images", config["naive"]["images"], least=1, optional=True)
+    checked_number("naive.minutes", config["naive"]["minutes"], least=0, whole=False, above=True)
+    if config["naive"]["evaluator"] not in EVALUATORS:
+        raise unknown("naive.evaluator", config["naive"]["evaluator"], EVALUATORS)
+    for name in ("seeds", "trials", "epochs", "images", "test_images"):
+        least, optional = int(name != "epochs"), name.endswith("images")
+        checked_number(f"others.{name}", config["others"][name], least=least, optional=optional)
+    for method in _list("others.methods", config["others"]["methods"]):
+        Entry.of(method)
+    for space in _list("others.spaces", config["others"]["spaces"]):
+        if space not in options_of("space"):
+            raise unknown("others.spaces", space, options_of("space"))
+    for group in ("build", "criteria", "frontiers", "others", "sparse"):
         for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
             checked_ratio(f"{group}.ratios", ratio)
     for name in ("seeds", "trials", "images", "calibration_batches"):
@@ -140,7 +161,9 @@ def _check(config: dict[str, Any]) -> None:
     for layer in _list("sparse.layers", config["sparse"]["layers"]):
         if layer not in LAYERS:
             raise unknown("sparse.layers", layer, LAYERS)
-    models = [(f"{group}.model", config[group]["model"]) for group in ("costs", "executors", "frontiers")]
+    models = [
+        (f"{group}.model", config[group]["model"]) for group in ("costs", "executors", "frontiers", "naive", "others")
+    ]
     for group in ("evaluate", "executors"):
         models += [(f"{group}.models", model) for model in _list(f"{group}.models", config[group]["models"])]
     for key, model in models:

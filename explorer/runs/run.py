@@ -25,6 +25,7 @@ from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
 from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto, write_sensitivity
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.runs.surroundings import hardware, versions
+from explorer.runs.tracking import track
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
 from spaces import PruningError
@@ -78,6 +79,7 @@ def execute(config: RunConfig, root: Path) -> Path:
     if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder, drawn=config.plan.drawing is not None)
+        track(folder, config.tracker)
         return folder.path
     check_installed(config.executor)
     if folder.there:
@@ -146,6 +148,7 @@ class _Run:
                 # one without any says that the same command goes on
                 if search.records or ended == "timeout":
                     show_outcome(self.folder, drawn=plan.drawing is not None)
+                    track(self.folder, self.config.tracker)
         return self.folder.path
 
     def _plan(self) -> Plan:

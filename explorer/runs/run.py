@@ -31,7 +31,6 @@ from explorer.utils.console import console, progress
 from spaces import PruningError
 
 if TYPE_CHECKING:
-    from explorer.search.history import Record
     from explorer.search.jobs import Executor
     from explorer.search.plan import Plan
     from explorer.search.search import Search
@@ -205,7 +204,7 @@ class _Run:
                 ended = search.run(
                     plan.trials,
                     timeout=plan.timeout,
-                    on_record=lambda records: show(len(records), self._remark(records)),
+                    on_record=lambda records: show(len(records), self.problem.remark(records)),
                 )
         finally:
             log.info("%d trials, ended after %.3g s: %s", len(search.records), time.monotonic() - begin, ended)
@@ -241,19 +240,6 @@ class _Run:
         network, data = self.problem.space.network.identity, self.setup.data.identity
         text = json.dumps([self.config.identity, network, data], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _remark(self, records: list[Record]) -> str:
-        from explorer.search.frontier import hypervolume
-        from explorer.search.rungs import at_highest
-
-        here = at_highest(records)
-        volume = hypervolume(
-            [record.values for record in here if record.values is not None], self.problem.scale.reference
-        )
-        rung = f" of rung {here[0].rung}" if here and len(self.problem.evaluator.rungs) > 1 else ""
-        # none where all so far were over a limit on the latency
-        failed = f", failed: {records[-1].reason}" if records and records[-1].values is None else ""
-        return f"hypervolume{rung} {volume:.4f}{failed}"
 
     def _write_config(self) -> None:
         import torch

@@ -70,6 +70,7 @@ def standalone(module: nn.Module, example: Any = None) -> Any:
     given: Any = module
     example = _any_input(given) if example is None else example
     config, lists = configured(given)
+    _check_numbers(config)
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
     state = {new: tensor for name, tensor in tensors.items() if (new := lists.name(name)) is not None}
     try:
@@ -109,9 +110,15 @@ def save_huggingface(module: nn.Module, folder: Path, example: Any) -> None:
         As `standalone`, and if what is loaded computes something else.
     """
     plain = standalone(module, example)
-    with quiet():
-        plain.save_pretrained(folder)
-        again = type(plain).from_pretrained(folder)
+    try:
+        with quiet():
+            plain.save_pretrained(folder)
+            again = type(plain).from_pretrained(folder)
+    except OSError:
+        # a full disk, which the export tells of
+        raise
+    except Exception as error:  # of somebody's code
+        raise PruningError(f"hf: transformers can't load the sub-network ({first_line(error)[:200]})") from None
     far = _apart(again.eval().to(device_of(module)), module, example)
     if far > TOLERANCE:
         raise PruningError(f"hf: what transformers loads from the folder computes something else (by {far:.2g})")
@@ -161,6 +168,22 @@ class Saving:
         with modes_restored(self.module):
             plain = standalone(self.module.eval(), self.example)
         plain.save_pretrained(folder, **options)
+
+
+def _check_numbers(config: Any) -> None:
+    """Check that a configuration can be read again: some ask of their numbers what the model's code does not.
+
+    Raises
+    ------
+    PruningError
+        If it can't; the message has the library's reason.
+    """
+    try:
+        with quiet():
+            type(config).from_dict(config.to_dict())
+    except Exception as error:  # of somebody's code
+        reason = first_line(error.__cause__ or error)[:200]
+        raise PruningError(f"hf: {type(config).__name__} refuses the sub-network's numbers ({reason})") from None
 
 
 def _any_input(module: Any) -> Any:

@@ -214,6 +214,17 @@ def test_what_layers_are_goes_with_those_that_stay() -> None:
     torch.testing.assert_close(logits(plain, TOKENS), logits(small, TOKENS))
 
 
+def test_numbers_that_a_configuration_refuses_are_one_line(tmp_path: Path) -> None:
+    # two of three groups of keys and values, so that the heads left do not divide the width
+    config = {**DECODER, "hidden_size": 48, "num_attention_heads": 12, "num_key_value_heads": 6}
+    small = built(made("LlamaForCausalLM", config), TOKENS, HEADS, ratio=5 / 6)
+    with pytest.raises(
+        PruningError, match=r"^hf: LlamaConfig refuses .*hidden size \(48\) is not a multiple of .* \(10\)"
+    ):
+        save_huggingface(small, tmp_path / "hf", TOKENS)
+    assert not (tmp_path / "hf").exists()
+
+
 def test_a_part_of_a_layer_can_t_be_left_out() -> None:
     name = "bert.encoder.layer.1.attention"
     small = built(made("BertForSequenceClassification", TEXT), TOKENS, (), blocks=(name,))

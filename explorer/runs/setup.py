@@ -33,7 +33,7 @@ from explorer.utils.console import steps
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import accepted, called, locate
 from explorer.utils.modules import device_of
-from spaces import Budget, PruningError, PruningSpace, first_line
+from spaces import Budget, Network, PruningError, PruningSpace, first_line
 
 __all__ = ["Setup", "load_data", "load_task"]
 
@@ -150,7 +150,7 @@ class Setup:
             source = self.config.model.source
             log.info("dense network: weights from %s; they may have seen the validation inputs", source)
         else:
-            section = self.config.given["model"]
+            section = {key: value for key, value in self.config.given["model"].items() if key != "examples"}
             made = {**section, **code_of(section), "arguments": self.arguments}
             task, augmentation = fingerprint(self.task.loss, self.task.prediction), [self.data.crop, self.data.flip]
             key = {"model": made, "data": self.data.identity, "task": task, "augmentation": augmentation}
@@ -233,7 +233,7 @@ class Setup:
         model = self.dense() if trained else self.untrained()
         check_tokens(model, self.data)
         steps.info("tracing %s and checking its units", config.model.factory.name)
-        network = trace(model, self.example(device_of(model)), name=config.model.factory.name)
+        network = self.traced(model)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)
         if config.plan.drawing is not None:
@@ -324,6 +324,10 @@ class Setup:
             line = first_line(error)
             raise PruningError(f"sampler.options: {plan.sampler} can't work with them ({line})") from None
 
-    def example(self, device: torch.device | str) -> Any:
-        """Return the first training input, on a device."""
-        return moved(next(iter(self.batches("train", 1))), device)[0]
+    def traced(self, model: nn.Module) -> Network:
+        """Return the Network of the model on the first training inputs, of what the task takes of its outputs."""
+        settings, device = self.config.model, device_of(model)
+        part = self.data.train.subset(range(min(settings.examples, len(self.data.train))))
+        inputs = [moved(batch, device)[0] for batch in Batches(part, 1, mean=self.mean, std=self.std, device=device)]
+        name, used = settings.factory.name, self.task.prediction
+        return trace(model, inputs[0], name=name, outputs=used, more=inputs[1:])

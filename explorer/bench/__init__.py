@@ -11,6 +11,7 @@ from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
 from explorer.bench.frontiers import EVALUATORS, frontiers
+from explorer.bench.language import language
 from explorer.bench.measured import Measured, show, write
 from explorer.bench.rungs_and_racing import PROBLEMS, racing, rungs
 from explorer.bench.samplers import SPACES, samplers
@@ -36,6 +37,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "evaluate": evaluate,
     "executors": executors,
     "frontiers": frontiers,
+    "language": language,
     "racing": racing,
     "rungs": rungs,
     "samplers": samplers,
@@ -45,7 +47,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
 """From a configuration (conf/bench.yaml) to figures, by name."""
 
 # not among all: they need libraries or files that nothing else needs, or many minutes
-_BY_NAME = ("criteria", "executors", "frontiers", "racing", "rungs", "samplers", "zoo")
+_BY_NAME = ("criteria", "executors", "frontiers", "language", "racing", "rungs", "samplers", "zoo")
 
 
 def run_bench(arguments: list[str]) -> int:
@@ -101,6 +103,8 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("seeds", "trials", "epochs", "images"):
         least, optional = int(name != "epochs"), name == "images"
         checked_number(f"frontiers.{name}", config["frontiers"][name], least=least, optional=optional)
+    for name, least in [("length", 2), ("calibration", 1), ("test", 1), ("trials", 0)]:
+        checked_number(f"language.{name}", config["language"][name], least=least)
     for group in ("build", "criteria", "frontiers", "sparse"):
         for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
             checked_ratio(f"{group}.ratios", ratio)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
+from explorer.tracing.halves import find_halves
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.recorder import Recorder
 from explorer.tracing.returned import Outputs, counting
@@ -112,6 +113,7 @@ def _traced(
     atoms = find_atoms(graph, live(recorder.tape.steps, results))
     network = assemble(name, graph, atoms, state, recorder.leaves, set(buffers), batch)
     blocks, fixed_blocks = find_blocks(recorder.tape, model, atoms.alike, results)
+    halves = find_halves(recorder.tape, model, atoms.alike, results, blocks)
     idle = unreached(model, ran, {tensor for tensor, _ in graph.blocks}, examples[0])
     network = replace(
         network,
@@ -119,6 +121,7 @@ def _traced(
         sizes=sizes(model, graph, atoms),
         blocks=blocks,
         fixed_blocks=fixed_blocks,
+        halves=halves,
     )
     network = _without_risk(network, idle)
     # a parameter that training alone computes with, such as what stands for masked inputs, is sliced with nothing

@@ -21,7 +21,6 @@ from explorer.pruning.pruner import Pruner
 from explorer.pruning.reconstruction import Reconstructor, Settings
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
-from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 from explorer.utils.fingerprints import fingerprint
@@ -129,7 +128,7 @@ class _Bench:
         self._options = options
         self._setup = Setup(RunConfig.composed(_overrides(options)))
         self._model = self._setup.dense()
-        self._network = trace(self._model, self._setup.example("cpu"), name=self._setup.config.model.factory.name)
+        self._network = self._setup.traced(self._model)
         self._test = list(self._setup.batches("test"))
         self._calibration = list(self._setup.batches("train"))
         made_of = [self._model, self._test, self._calibration]

@@ -47,13 +47,11 @@ def inspect_model(config: RunConfig, *, as_json: bool = False) -> None:
         On any mistake in the configuration.
     """
     from explorer.runs.setup import Setup
-    from explorer.tracing import trace
-    from explorer.utils.modules import device_of
 
     setup = Setup(config)
     weights = config.model.weights
     model = setup.dense() if weights is not None else setup.untrained()
-    network = trace(model, setup.example(device_of(model)), name=config.model.factory.name)
+    network = setup.traced(model)
     facts = network_facts(network)
     if not as_json:
         _print_network(facts)

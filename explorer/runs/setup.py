@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,14 @@ from explorer.utils.console import steps
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.instantiate import accepted, called, locate
 from explorer.utils.modules import device_of
-from spaces import Budget, PruningError, PruningSpace, first_line
+from spaces import Budget, Network, PruningError, PruningSpace, first_line
 
 __all__ = ["Setup", "load_data", "load_task"]
 
 log = logging.getLogger(__name__)
+
+# tokens that the units of a language model are verified on
+_CHECKED = 32
 
 
 def load_data(target: Target) -> Data:
@@ -233,7 +236,7 @@ class Setup:
         model = self.dense() if trained else self.untrained()
         check_tokens(model, self.data)
         steps.info("tracing %s and checking its units", config.model.factory.name)
-        network = trace(model, self.example(device_of(model)), name=config.model.factory.name)
+        network = self.traced(model)
         space = PruningSpace.from_config(network, config.space)
         refuse_empty(space, config.limits)
         if config.plan.drawing is not None:
@@ -323,6 +326,14 @@ class Setup:
         except (TypeError, ValueError) as error:
             line = first_line(error)
             raise PruningError(f"sampler.options: {plan.sampler} can't work with them ({line})") from None
+
+    def traced(self, model: nn.Module) -> Network:
+        """Return the Network of the dense network, its units verified."""
+        example, factory = self.example(device_of(model)), self.config.model.factory
+        # any length tells whether what is sliced is what is masked
+        language = factory.arguments.get("task") == "causal-lm" and isinstance(example, Mapping)
+        short = [{name: tokens[:, :_CHECKED] for name, tokens in example.items()}] if language else []
+        return trace(model, example, name=factory.name, checked_on=short)
 
     def example(self, device: torch.device | str) -> Any:
         """Return the first training input, on a device."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,19 +16,12 @@ from optuna.storages import BaseStorage
 from torch import nn
 
 from explorer.analysis.tables import observations
-from explorer.data import draw, moved
-from explorer.data.labels import labelled
 from explorer.data.task import Task
-from explorer.evaluation.budgets import split_budget
-from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
-from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, LatencySettings, Settings, SupernetSettings
-from explorer.evaluation.supernet import supernet as shared_weights
 from explorer.evaluation.training import identity_of
 from explorer.models.given import import_path, module_of
 from explorer.problem import Problem
-from explorer.pruning.allocation import Baseline, asked_baselines, check_reach
-from explorer.pruning.criteria import Options, Scores, scoring_batches
+from explorer.pruning.allocation import asked_baselines, check_reach
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor, make_executor
 from explorer.search.history import Record
@@ -38,14 +30,14 @@ from explorer.search.plan import Plan
 from explorer.search.samplers import Observations
 from explorer.search.storage import open_study
 from explorer.study import Study
-from explorer.utils.checks import checked_number
+from explorer.told import Told
 from explorer.utils.conf import chosen, defaults, named_section, run_section
+from explorer.utils.console import progress as bar
 from explorer.utils.fingerprints import fingerprint
 from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import device_of
-from explorer.utils.settings import parsed
 from explorer.utils.space_section import named_space
-from spaces import Budget, PruningError, PruningSpace
+from spaces import PruningError, PruningSpace
 
 __all__ = ["explore"]
 
@@ -83,6 +75,7 @@ def explore(
     storage: BaseStorage | None = None,
     folder: str | Path | None = None,
     on_record: Callable[[list[Record]], None] | None = None,
+    progress: bool = True,
 ) -> Study:
     """Explore the sub-networks of a trained model and return the study.
 
@@ -149,6 +142,8 @@ def explore(
         frontier are built without training again; None keeps nothing.
     on_record
         Called with all records after each evaluation.
+    progress
+        Whether stderr shows how far the search is: a bar on a terminal, elsewhere a line every half a minute.
 
     Raises
     ------
@@ -159,18 +154,17 @@ def explore(
         raise PruningError(f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.regression()")
     if space is not None and not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
-    measured = EvaluatorSettings.of(_evaluator(evaluator, calibration_batches))
-    trained = run_section("finetuning", finetuning or {}, refused=("batch_size", "images"))
-    start = measured.start(trained["start"])
-    told = _Told(
-        measured,
-        Settings.of(trained, start=start),
-        start,
-        parsed(SupernetSettings, "supernet", run_section("supernet", supernet or {})),
-        parsed(FinalSettings, "final", run_section("final", final or {})),
-        _criterion(criterion, defaults("run")["seed"] if seed is None else seed, train),
-        asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
-        parsed(LatencySettings, "latency", run_section("latency", latency or {}, refused=("seconds",))),
+    told = Told.of(
+        evaluator,
+        calibration_batches,
+        criterion=criterion,
+        finetuning=finetuning,
+        supernet=supernet,
+        final=final,
+        baselines=asked_baselines(baselines, run_section("baseline_targets", baseline_targets or {}), baseline_family),
+        latency=latency,
+        seed=seed,
+        train=train,
     )
     if told.final.asked and test is None:
         raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
@@ -193,7 +187,7 @@ def explore(
         folder=None if folder is None else Path(folder),
     )
     if told.final.points:
-        told._finetuned(problem.inherited, train, (told.final.epochs,), plan.seed, None).check()
+        told.finetuned(problem.inherited, train, (told.final.epochs,), plan.seed, None).check()
     check_reach(problem.space, told.baselines)
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
@@ -206,7 +200,16 @@ def explore(
         stack.callback(running.close)
         study = open_study(storage, name, plan.objectives)
         search = problem.search(study, plan, executor=running, shared=storage is not None)
-        ended = search.run(plan.trials, timeout=plan.timeout, on_record=on_record)
+        shown = bar("exploring", plan.trials, len(search.records)) if progress else nullcontext(None)
+        with shown as show:
+
+            def told_of(records: list[Record]) -> None:
+                if show is not None:
+                    show(len(records), problem.remark(records))
+                if on_record is not None:
+                    on_record(records)
+
+            ended = search.run(plan.trials, timeout=plan.timeout, on_record=told_of)
     found = Study(problem, search.records, factory)
     if ended == "timeout":
         # no further evaluation begins
@@ -217,118 +220,8 @@ def explore(
     )
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What a caller says, each section parsed, as in `explorer.runs.config.RunConfig`."""
-
-    evaluator: EvaluatorSettings
-    finetuning: Settings
-    start: str
-    supernet: SupernetSettings
-    final: FinalSettings
-    criterion: Options
-    baselines: Sequence[Baseline]
-    timing: LatencySettings
-
-    def problem(
-        self,
-        module: nn.Module,
-        space: Mapping[str, Any] | PruningSpace,
-        train: Iterable[Any],
-        validation: Iterable[Any],
-        *,
-        plan: Plan,
-        budget: Mapping[str, Any],
-        task: Task | None,
-        folder: Path | None,
-    ) -> Problem:
-        """Return the problem of a module and the caller's batches."""
-        device = device_of(module)
-        calibration = [moved(batch, device) for batch in draw(train, self.evaluator.calibration_batches, key="train")]
-        kept = [moved(batch, device) for batch in draw(validation, key="validation")]
-        limits, latency = split_budget(budget)
-        return Problem.of(
-            module,
-            space,
-            calibration,
-            kept,
-            limits=limits,
-            latency=latency,
-            runtime=self.timing.runtime,
-            objectives=plan.objectives,
-            criterion=self.criterion,
-            task=labelled(kept) if task is None else task,
-            scored=[moved(batch, device) for batch in scoring_batches(train, self.criterion)],
-            racing=self.evaluator.racing,
-            share=partial(self._shared, train) if self.supernet.epochs else None,
-            reconstruction=self.evaluator.reconstruction(self.start),
-            evaluator=lambda inherited: self._evaluator(inherited, train, plan.seed, folder),
-        )
-
-    def _shared(
-        self, train: Iterable[Any], module: nn.Module, space: PruningSpace, scores: Scores, task: Task, limits: Budget
-    ) -> nn.Module:
-        return shared_weights(
-            module,
-            space,
-            train,
-            task=task,
-            scores=scores,
-            epochs=self.supernet.epochs,
-            settings=replace(self.finetuning, learning_rate=self.supernet.learning_rate),
-            limits=limits,
-            samples=self.supernet.samples,
-        )
-
-    def _evaluator(
-        self, inherited: Inherited, train: Iterable[Any], seed: int, folder: Path | None
-    ) -> Inherited | Finetuned:
-        if not self.evaluator.trains:
-            return inherited
-        return self._finetuned(inherited, train, self.evaluator.rungs, seed, folder)
-
-    def _finetuned(
-        self, inherited: Inherited, train: Iterable[Any], rungs: Sequence[int], seed: int, folder: Path | None
-    ) -> Finetuned:
-        return Finetuned(inherited, train, self.finetuning, rungs, seed=seed, start=self.start, folder=folder)
-
-    def retrained(
-        self, study: Study, train: Iterable[Any], test: Iterable[Any] | None, seed: int
-    ) -> pd.DataFrame | None:
-        """Return the table of the frontier points that are retrained, None where none is asked for."""
-        if not self.final.asked or test is None:
-            return None
-        device = device_of(study.problem.meter.model)
-        batches = [moved(batch, device) for batch in draw(test, key="test")]
-        finetuned = self._finetuned(study.problem.inherited, train, (self.final.epochs,), seed, None)
-        with TemporaryDirectory() as folder:
-            return study.retrained(study.chosen(self.final), finetuned, self.final, batches, Path(folder))
-
-
-def _evaluator(given: str | Mapping[str, Any] | None, calibration_batches: int | None) -> dict[str, Any]:
-    """Return the section of an evaluator; how many batches are read is the caller's loaders' to say."""
-    section = named_section(
-        "evaluator",
-        chosen("evaluator") if given is None else given,
-        refused=("batch_size", "calibration_batches", "images"),
-    )
-    if calibration_batches is not None:
-        checked_number("calibration_batches", calibration_batches, least=1)
-        section["calibration_batches"] = calibration_batches
-    return section
-
-
-def _criterion(given: str | Mapping[str, Any] | Callable[..., Any] | None, seed: int, train: Iterable[Any]) -> Options:
-    """Return a criterion's options; its batches are drawn by the seed where `train` has a length, else the first."""
-    options = Options.of(chosen("criterion") if given is None else given).located()
-    told = isinstance(given, Mapping) and given.get("seed") is not None
-    if told or "seed" not in options.row.options or not isinstance(train, Sized):
-        return options
-    return replace(options, seed=seed)
-
-
 def _plan(
-    told: _Told,
+    told: Told,
     objectives: Sequence[str] | None,
     sampler: str | BaseSampler | Callable[..., BaseSampler] | None,
     options: Mapping[str, Any] | None,
@@ -379,7 +272,7 @@ def _earlier(
 def _identity(
     module: nn.Module,
     problem: Problem,
-    told: _Told,
+    told: Told,
     plan: Plan,
     budget: Mapping[str, Any] | None,
     train: Iterable[Any],

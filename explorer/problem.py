@@ -31,11 +31,13 @@ from explorer.pruning.pruner import Pruner
 from explorer.pruning.reconstruction import Settings
 from explorer.pruning.surgery import Surgeon
 from explorer.search.executors import Inline
+from explorer.search.frontier import hypervolume
+from explorer.search.history import Record
 from explorer.search.jobs import Executor, reason_of
 from explorer.search.ladder import ladder_rows
 from explorer.search.metrics import error_metric
 from explorer.search.plan import Plan
-from explorer.search.rungs import doubt
+from explorer.search.rungs import at_highest, doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
 from explorer.utils.console import steps
@@ -286,6 +288,15 @@ class Problem:
         if plan.drawing is None:
             return ladder_rows(self.space, plan.ladder)
         return plan.drawing.rows(self.space, plan.trials, self.limits)
+
+    def remark(self, records: Sequence[Record]) -> str:
+        """Return in a few words how far a search has got, to stand beside its bar."""
+        here = at_highest(records)
+        volume = hypervolume([record.values for record in here if record.values is not None], self.scale.reference)
+        rung = f" of rung {here[0].rung}" if here and len(self.evaluator.rungs) > 1 else ""
+        # none where all so far were over a limit on the latency
+        failed = f", failed: {records[-1].reason}" if records and records[-1].values is None else ""
+        return f"hypervolume{rung} {volume:.4f}{failed}"
 
     def doubts(self, plan: Plan) -> list[str]:
         """Return sentences on what makes a study of this problem doubtful; none for most."""

@@ -163,6 +163,10 @@ class Network:
         except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             raise PruningError(f"network: not a network file ({first_line(error)})") from None
 
+    def __repr__(self) -> str:
+        units, blocks, layers = len(self.units), len(self.blocks), len(self.layers)
+        return f"<Network {self.name}: {units} channel units, {blocks} blocks, {layers} layers>"
+
     def _repr_html_(self) -> str:
         from spaces.html import network_html
 

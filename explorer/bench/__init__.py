@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from explorer.bench.build import build
+from explorer.bench.cases import LARGE
 from explorer.bench.costs import costs
 from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
@@ -148,8 +149,10 @@ def _check(config: dict[str, Any]) -> None:
     for group in ("evaluate", "executors"):
         models += [(f"{group}.models", model) for model in _list(f"{group}.models", config[group]["models"])]
     for key, model in models:
-        if model not in MODELS:
-            raise unknown(key, model, MODELS)
+        # studies need weights
+        allowed = [*MODELS] if key == "frontiers.model" else [*MODELS, *LARGE]
+        if model not in allowed:
+            raise unknown(key, model, allowed)
 
 
 def _list(key: str, value: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,15 +35,14 @@ def evaluate(config: dict[str, Any]) -> list[Measured]:
     torch.manual_seed(config["seed"])
     figures = []
     for name in options["models"]:
-        case = Case.built_in(name)
-        size, shape = options["batch_size"], case.example.shape[1:]
-        calibration = _batches(options["calibration_batches"] * size, size, shape)
-        validation = _batches(options["images"], size, shape)
+        case, size = Case.built_in(name), options["batch_size"]
+        calibration = _batches(case, options["calibration_batches"] * size, size)
+        validation = _batches(case, options["images"], size)
         made = partial(Inherited.of, case.model, case.network, case.pruner.scores)
         evaluator = made(calibration, validation, classification(10))
         solved = EvaluatorSettings.of(defaults("evaluator/reconstruct"))
         solving = made(
-            _batches(solved.calibration_batches * size, size, shape),
+            _batches(case, solved.calibration_batches * size, size),
             validation,
             classification(10),
             reconstruction=solved.reconstruction(solved.name),
@@ -60,7 +59,7 @@ def evaluate(config: dict[str, Any]) -> list[Measured]:
                 runs=config["repeats"],
                 seconds=config["seconds"],
             )
-            what = f"{name} at {shape[-1]}, random recipe {number}: time"
+            what = f"{name} at {case.example.shape[-1]}, random recipe {number}: time"
             value = ours.median / bare.median
             figures.append(Measured(what, "bare forward passes", value, at_most=1.1, ours=ours, theirs=bare))
             value = solved_in.median / ours.median
@@ -68,19 +67,23 @@ def evaluate(config: dict[str, Any]) -> list[Measured]:
     return figures
 
 
-def _batches(images: int, size: int, shape: Sequence[int]) -> Batches:
-    inputs, labels = torch.randn(images, *shape), torch.randint(10, (images,))
+def _batches(case: Case, count: int, size: int) -> Batches:
+    inputs, labels = case.inputs(count), torch.randint(10, (count,))
     return list(zip(inputs.split(size), labels.split(size), strict=True))
 
 
 def _bare(calibrated: nn.Module, evaluated: nn.Module, evaluator: Inherited) -> Callable[[], None]:
     """Return a function that does an evaluation's forward passes, on inputs in the evaluator's own layout."""
+    normed = False
     for module in calibrated.modules():
         module.training = isinstance(module, nn.BatchNorm2d)
+        normed |= module.training
+    # without batch norms there is nothing to calibrate
+    calibration = evaluator.calibration if normed else []
 
     def forward() -> None:
         with torch.no_grad():
-            for x, _ in evaluator.calibration:
+            for x, _ in calibration:
                 calibrated(x)
         with torch.inference_mode():
             for x, _ in evaluator.meter.validation:

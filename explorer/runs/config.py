@@ -18,6 +18,7 @@ from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.identity import HUB, default_name, identity, own_weights
 from explorer.runs.recipes import self_contained
+from explorer.runs.tracking import check_tracker
 from explorer.runs.validation import check_keys, filled
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor
@@ -179,6 +180,7 @@ class RunConfig:
     storage: StorageSettings
     device: str
     proxies: bool
+    tracker: str | None
 
     @classmethod
     def of(cls, given: Composed) -> RunConfig:
@@ -246,6 +248,7 @@ class RunConfig:
             parsed(StorageSettings, "storage", given["storage"]),
             _checked_device(given["device"]),
             _proxies(given),
+            check_tracker(given["tracking"]),
         )
 
     @classmethod

@@ -23,7 +23,7 @@ HUB = "hub"
 # keys that say how far and where a run goes, not what it finds
 _CIRCUMSTANCES = (
     "trials", "n", "proxies", "recipe", "timeout", "name", "device", "storage", "executor", "final", "latency",
-    "baselines", "baseline_targets", "baseline_family",
+    "baselines", "baseline_targets", "baseline_family", "tracking",
 )  # fmt: skip
 
 

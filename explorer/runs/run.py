@@ -25,12 +25,12 @@ from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
 from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto, write_sensitivity
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.runs.surroundings import hardware, versions
+from explorer.runs.tracking import track
 from explorer.search.executors import check_installed, worker_threads
 from explorer.utils.console import console, progress
 from spaces import PruningError
 
 if TYPE_CHECKING:
-    from explorer.search.history import Record
     from explorer.search.jobs import Executor
     from explorer.search.plan import Plan
     from explorer.search.search import Search
@@ -78,6 +78,7 @@ def execute(config: RunConfig, root: Path) -> Path:
     if summary is not None and whole and not missing_final(folder, config.final, bounded=config.bounded):
         console.print(f"[bold]{folder}[/bold] is finished: {summary['trials']} trials", soft_wrap=True)
         show_outcome(folder, drawn=config.plan.drawing is not None)
+        track(folder, config.tracker)
         return folder.path
     check_installed(config.executor)
     if folder.there:
@@ -146,6 +147,7 @@ class _Run:
                 # one without any says that the same command goes on
                 if search.records or ended == "timeout":
                     show_outcome(self.folder, drawn=plan.drawing is not None)
+                    track(self.folder, self.config.tracker)
         return self.folder.path
 
     def _plan(self) -> Plan:
@@ -202,7 +204,7 @@ class _Run:
                 ended = search.run(
                     plan.trials,
                     timeout=plan.timeout,
-                    on_record=lambda records: show(len(records), self._remark(records)),
+                    on_record=lambda records: show(len(records), self.problem.remark(records)),
                 )
         finally:
             log.info("%d trials, ended after %.3g s: %s", len(search.records), time.monotonic() - begin, ended)
@@ -238,19 +240,6 @@ class _Run:
         network, data = self.problem.space.network.identity, self.setup.data.identity
         text = json.dumps([self.config.identity, network, data], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _remark(self, records: list[Record]) -> str:
-        from explorer.search.frontier import hypervolume
-        from explorer.search.rungs import at_highest
-
-        here = at_highest(records)
-        volume = hypervolume(
-            [record.values for record in here if record.values is not None], self.problem.scale.reference
-        )
-        rung = f" of rung {here[0].rung}" if here and len(self.problem.evaluator.rungs) > 1 else ""
-        # none where all so far were over a limit on the latency
-        failed = f", failed: {records[-1].reason}" if records and records[-1].values is None else ""
-        return f"hypervolume{rung} {volume:.4f}{failed}"
 
     def _write_config(self) -> None:
         import torch

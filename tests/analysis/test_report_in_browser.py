@@ -97,7 +97,7 @@ def test_a_tap_shows_layers_recipe_and_the_command_that_exports(opened, sweep):
     recipe = folder / "recipes" / f"trial-{int(trial):04d}.yaml"
     said = [line for line in recipe.read_text().splitlines() if not line.startswith(("#", "..."))]
     assert opened.text(".panel .recipe").splitlines() == said
-    assert opened.text(".panel .export") == f"explore export {folder} --recipe {recipe}"
+    assert opened.text(".panel .export") == f"explore export {folder} --trial {trial}"
     layers = opened.texts(".panel .layer")
     assert len(layers) == 6
     ratio = float(next(line for line in said if "l0:" in line).split()[1]) if any("l0:" in x for x in said) else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +111,19 @@ def test_the_example_gives_a_frontier_and_loads_what_it_exports(
     study = main(epochs=1, trials=3)
     assert len(study.frontier)
     assert "the same outputs: True" in capsys.readouterr().out
+
+
+def test_the_notebook_runs_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    book = json.loads((ROOT / "examples" / "digits.ipynb").read_text())
+    found: dict[str, Any] = {}
+    for number, cell in enumerate(cell for cell in book["cells"] if cell["cell_type"] == "code"):
+        assert cell["outputs"] or number in (0, 1), "a cell was not run before it was kept"
+        source = "".join(line for line in cell["source"] if not line.startswith("%"))
+        exec(
+            compile(source.replace("epochs, trials = 8, 48", "epochs, trials = 1, 9"), f"cell {number}", "exec"), found
+        )
+    plt.close("all")
+    inputs = next(iter(found["unseen"]))[0]
+    assert torch.allclose(found["again"](inputs), found["small"](inputs), atol=1e-6)
+    assert found["best"].metrics["flops"] <= 0.3 * found["study"].problem.dense["flops"]

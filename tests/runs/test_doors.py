@@ -70,5 +70,18 @@ def test_an_earlier_study_begins_the_next(setup) -> None:
 def test_python_has_no_defaults_of_its_own() -> None:
     options = inspect.signature(explorer.explore).parameters.values()
     given = {option.name: option.default for option in options if option.kind is option.KEYWORD_ONLY}
-    # where evaluations run is no part of what is found
-    assert {name: value for name, value in given.items() if value not in (None, ())} == {"executor": "inline"}
+    # where evaluations run and what is shown are no part of what is found
+    told = {name: value for name, value in given.items() if value not in (None, ())}
+    assert told == {"executor": "inline", "progress": True}
+
+
+def test_python_shows_how_far_it_is_unless_told_otherwise(setup, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("explorer.utils.console._PAUSE", 0)
+    seen: list[int] = []
+    from_python(setup, sampler="random", on_record=lambda records: seen.append(len(records)))
+    lines = capsys.readouterr().err.splitlines()
+    assert seen == list(range(1, 11))
+    assert [line.split(",")[0] for line in lines] == [f"exploring: {n} of 10" for n in seen]
+    assert "hypervolume" in lines[-1]
+    from_python(setup, sampler="random", progress=False)
+    assert capsys.readouterr().err == ""

@@ -89,7 +89,7 @@ def _run(result: StudyResult, series: int) -> dict[str, Any]:
         "seed": result.seed,
         "dense": {key: plain_number(value) for key, value in result.dense.items()} | _dense_latency(result.front),
         "layers": layers,
-        "export": f"explore export {shlex.quote(folder)} --recipe ",
+        "export": f"explore export {shlex.quote(folder)} --trial ",
         **_recipes(result),
     }
 
@@ -99,7 +99,7 @@ def _recipes(result: StudyResult) -> dict[str, Any]:
     space, table = result.space, result.trials
     rows, known = result.rows(table)
     if space is None:
-        return {"recipes": [None] * len(table), "kept": [], "patterns": {}, "files": {}}
+        return {"recipes": [None] * len(table), "kept": [], "patterns": {}}
     kept = widths(space, rows)
     patterns = {}
     for place, axis in enumerate(space.axes):
@@ -108,11 +108,7 @@ def _recipes(result: StudyResult) -> dict[str, Any]:
             names = ["" if choice is None else str(choice) for choice in member.choices]
             patterns[member.name] = {"names": names, "chosen": rows[:, place].tolist()}
     recipes = [recipe_text(space.recipe(row)) if fits else None for row, fits in zip(rows, known, strict=True)]
-    files = {
-        int(trial): shlex.quote(str(result.folder.recipe_file(result.folder.point(trial))))
-        for trial in result.front["trial"]
-    }
-    return {"recipes": recipes, "kept": kept.tolist(), "patterns": patterns, "files": files}
+    return {"recipes": recipes, "kept": kept.tolist(), "patterns": patterns}
 
 
 def _trials(result: StudyResult) -> pd.DataFrame:

@@ -38,13 +38,12 @@ const PANEL = {
       const head = make("h4", "Recipe ");
       head.append(copyButton(recipe));
       panel.append(head, make("pre", recipe, "recipe"));
-      const file = run.files[p.trial[i]];
-      const command = run.export + (file ?? "FILE");
+    }
+    if (p.state[i] === "COMPLETE") {
+      const command = run.export + p.trial[i];
       const line = make("p", null, "copied");
       line.append(make("code", command, "export"), " ", copyButton(command));
-      panel.append(make("h4", "Export"));
-      if (!file) panel.append(make("p", "It is not on the frontier of its run: save the recipe as FILE first.", "muted"));
-      panel.append(line);
+      panel.append(make("h4", "Export"), line);
     }
     this.mark();
   },

@@ -12,6 +12,7 @@ from explorer.bench.criteria import criteria
 from explorer.bench.evaluate import evaluate
 from explorer.bench.executors import PARTS, executors
 from explorer.bench.frontiers import EVALUATORS, frontiers
+from explorer.bench.language import language
 from explorer.bench.leaderboard import leaderboard
 from explorer.bench.measured import Measured, show, write
 from explorer.bench.naive import naive
@@ -40,6 +41,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "evaluate": evaluate,
     "executors": executors,
     "frontiers": frontiers,
+    "language": language,
     "leaderboard": leaderboard,
     "naive": naive,
     "others": others,
@@ -53,7 +55,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
 
 # not among all: they need libraries or files that nothing else needs, or many minutes
 _BY_NAME = (
-    *("criteria", "executors", "frontiers", "leaderboard", "naive", "others"),
+    *("criteria", "executors", "frontiers", "language", "leaderboard", "naive", "others"),
     *("racing", "rungs", "samplers", "zoo"),
 )
 
@@ -111,6 +113,8 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("seeds", "trials", "epochs", "images"):
         least, optional = int(name != "epochs"), name == "images"
         checked_number(f"frontiers.{name}", config["frontiers"][name], least=least, optional=optional)
+    for name, least in [("length", 2), ("calibration", 1), ("test", 1), ("trials", 0)]:
+        checked_number(f"language.{name}", config["language"][name], least=least)
     checked_number("naive.images", config["naive"]["images"], least=1, optional=True)
     checked_number("naive.minutes", config["naive"]["minutes"], least=0, whole=False, above=True)
     if config["naive"]["evaluator"] not in EVALUATORS:

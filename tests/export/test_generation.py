@@ -49,7 +49,17 @@ def tokens(model: Any, *, cache: bool) -> Tensor:
     return model.generate(PROMPT, attention_mask=mask, max_new_tokens=12, do_sample=False, use_cache=cache)
 
 
-@pytest.mark.parametrize("blocks", [[], ["model.layers.0"], ["model.layers.1"]], ids=["none", "first", "middle"])
+DROPPED = {
+    "none": [],
+    "first": ["model.layers.0"],
+    "middle": ["model.layers.1"],
+    "attentions": ["model.layers.0.self_attn", "model.layers.1.self_attn"],
+    "MLPs": ["model.layers.0.mlp", "model.layers.2.mlp"],
+    "a block and a half": ["model.layers.1", "model.layers.0.self_attn"],
+}
+
+
+@pytest.mark.parametrize("blocks", DROPPED.values(), ids=DROPPED)
 def test_what_is_generated_is_that_of_the_masked_network(pruner: Pruner, blocks: list[str], tmp_path: Path) -> None:
     recipe = Recipe.of(
         {"model.layers.1.self_attn.q_proj": 0.5, "model.layers.2.mlp.gate_proj": 0.5, "model.embed_tokens": 0.75},
@@ -64,7 +74,13 @@ def test_what_is_generated_is_that_of_the_masked_network(pruner: Pruner, blocks:
         # of the residual channels that stay
         reference.get_parameter("model.layers.2.self_attn.o_proj.weight")[kept] *= keep
     for name in blocks:
-        reference.set_submodule(name, _Through(reference.get_submodule(name)))
+        if name.count(".") == 2:
+            reference.set_submodule(name, _Through(reference.get_submodule(name)))
+    for name in blocks:
+        if name.count(".") == 3:
+            # nothing is added to the residual
+            writer = "self_attn.o_proj" if name.endswith("self_attn") else "mlp.down_proj"
+            torch.nn.init.zeros_(reference.get_submodule(name.rpartition(".")[0]).get_submodule(writer).weight)
     expected = tokens(reference, cache=False)
     assert expected.shape == (2, 17)
     assert torch.equal(tokens(module, cache=False), expected)

@@ -18,9 +18,10 @@ from explorer.analysis.html import candidate_html
 from explorer.analysis.plots import composition_figure
 from explorer.analysis.studies import composition
 from explorer.analysis.tables import without_choices
-from explorer.data import Batch, draw
+from explorer.data import Batch, draw, head
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
+from explorer.export.huggingface import described, is_transformers
 from explorer.export.shipping import Formats, Shipment, check_formats, ship
 from explorer.export.target import check_target
 from explorer.pruning.patterns import Masks, check_same
@@ -88,8 +89,14 @@ class Candidate:
         return composition_figure(composition(self.evaluator.meter.network, self.recipe))
 
     def build(self) -> nn.Module:
-        """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held."""
+        """Return the sub-network as it was measured, as a module to train or ship: in eval mode, zeros held.
+
+        The ``config`` of a model of transformers has the sub-network's widths where an architecture can say them, and
+        ``save_pretrained`` writes a folder that ``from_pretrained`` loads, or raises a PruningError that says why not.
+        """
         module = self._masked()[0]
+        if is_transformers(module):
+            described(module, head(self.evaluator.meter.validation[0][0], 1))
         self._built[module] = fingerprint(tensors_of(module))
         return module
 
@@ -109,6 +116,7 @@ class Candidate:
         test: Iterable[Any] | None = None,
         onnx: bool = True,
         int8: bool = False,
+        hf: bool = False,
     ) -> None:
         """Export the sub-network, as it was measured or as a module trained since, with a card that says what it is.
 
@@ -129,12 +137,15 @@ class Candidate:
         int8
             Whether model.int8.onnx is too, with 8-bit weights and activations, calibrated on the batches that
             sub-networks are calibrated on; its errors are measured.
+        hf
+            Whether the folder ``hf`` is, which ``from_pretrained`` of transformers loads without this package.
 
         Raises
         ------
         PruningError
             If the folder holds anything but an export or can't be written, the module is not this recipe's, or int8 is
-            asked for and ONNX Runtime is not installed. What else can't be written is a warning.
+            asked for and ONNX Runtime is not installed, or hf is and the model is none of transformers or its
+            configuration can't say the sub-network's widths. What else can't be written is a warning.
 
         Warns
         -----
@@ -146,7 +157,7 @@ class Candidate:
         ``small = best.build()``, training of ``small``, ``best.save("small", module=small)``.
         """
         batches = None if test is None else draw(test, key="test")
-        _, notes = self.ship(Path(folder), Formats(onnx, int8), module, batches, {})
+        _, notes = self.ship(Path(folder), Formats(onnx, int8, hf), module, batches, {})
         for note in notes:
             log.warning(note)
 

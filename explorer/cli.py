@@ -158,6 +158,7 @@ def _export(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="where to (default: export/ in the run's folder)")
     parser.add_argument("--no-onnx", action="store_true", help="leave ONNX out, which is written where it is installed")
     parser.add_argument("--int8", action="store_true", help="ONNX with 8-bit weights and activations too, measured")
+    parser.add_argument("--hf", action="store_true", help="the folder hf too, which transformers loads by itself")
     parser.add_argument(
         "--allow",
         action="append",
@@ -180,7 +181,7 @@ def _export(arguments: list[str]) -> int:
     from explorer.utils.console import console
 
     choice = Choice(budget, given.trial, given.knee, given.recipe, given.rung)
-    formats = Formats(not given.no_onnx, given.int8)
+    formats = Formats(not given.no_onnx, given.int8, given.hf)
     target = export_run(RunFolder(given.folder), choice, given.out, formats=formats, allow=given.allow)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
     return 0

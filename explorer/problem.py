@@ -151,7 +151,7 @@ class Problem:
             # says what is missing where the space is of another network
             Surgeon(module, space.network)
         else:
-            space = PruningSpace.from_config(trace(module, head(validation[0][0], 1)), space)
+            space = PruningSpace.from_config(trace(module, head(validation[0][0], 1), outputs=task.prediction), space)
         refuse_empty(space, limits)
         data = calibration if scored is None else scored
         steps.info("scoring what can be pruned by %s", criterion.name)

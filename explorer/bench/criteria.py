@@ -18,7 +18,6 @@ from explorer.pruning.criteria import CRITERIA, Options
 from explorer.runs.config import RESULTS, RunConfig
 from explorer.runs.setup import Setup
 from explorer.search.jobs import Job
-from explorer.tracing import trace
 from explorer.utils.console import progress
 from explorer.utils.files import atomic
 from explorer.utils.space_section import named_space
@@ -63,7 +62,7 @@ def criteria(config: dict[str, Any]) -> list[Measured]:
     run = RunConfig.composed([*published("criteria", options), "device=cpu"])
     setup = Setup(run)
     module = setup.dense()
-    network = trace(module, setup.example("cpu"), name="resnet20")
+    network = setup.traced(module)
     space = PruningSpace.from_config(network, named_space("filter"))
     test = list(setup.batches("test", options["test_images"]))
     outcomes = []

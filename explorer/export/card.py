@@ -18,6 +18,7 @@ _WIDE = 1.96
 _COSTS = {"flops": "multiply-adds", "params": "parameters", "bytes": "bytes of weights"}
 _WHAT = {
     "README.md": "this card",
+    "hf": "the network for transformers: a folder for from_pretrained",
     "model.int8.onnx": "the network with 8-bit weights and activations, for ONNX Runtime",
     "model.json": "what makes the dense network's structure, and what was measured",
     "model.onnx": "the network for ONNX Runtime and others",

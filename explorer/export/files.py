@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from explorer.export.huggingface import Saving, is_transformers
 from explorer.export.program import load_program, save_program
 from explorer.export.shortcuts import index_names, kept_of, passed_on
 from explorer.export.target import check_target, replaced
@@ -196,6 +197,8 @@ def load(
     _fill(module, tensors, folder, index_names(module, network, recipe, known))
     masks = {name: _mask(network, network.layer[name], pattern, tensors) for name, pattern in recipe.weights}
     put_on(module, network, masks)
+    if is_transformers(module):
+        vars(module)["save_pretrained"] = Saving(module)
     return module.eval() if example is None else execute(module.eval(), masks, example).module
 
 

@@ -19,6 +19,8 @@ from explorer.data import Batch, head, moved
 from explorer.data.task import Evaluation, Task
 from explorer.export.card import Card, Errors
 from explorer.export.files import write
+from explorer.export.huggingface import FOLDER as HF
+from explorer.export.huggingface import save_huggingface
 from explorer.export.onnx import checked_onnx, quantized
 from explorer.export.target import check_target, replaced
 from explorer.pruning.patterns import Masks
@@ -46,10 +48,13 @@ class Formats:
         ONNX, where its packages are installed.
     int8
         The same quantised to 8-bit integers.
+    hf
+        A folder that transformers loads, of a model of that library.
     """
 
     onnx: bool = True
     int8: bool = False
+    hf: bool = False
 
 
 def check_formats(formats: Formats) -> None:
@@ -115,8 +120,8 @@ def ship(shipment: Shipment, folder: Path, formats: Formats) -> tuple[dict[str, 
     """Write a sub-network to a folder, and return its metrics with its test error, and sentences on what happened.
 
     Files are recipe.yaml, network.yaml, weights.safetensors and model.json, which `explorer.load` reads; program.pt2;
-    model.onnx and model.int8.onnx as asked for; openvino.xml where OpenVINO is installed; and README.md. An export that
-    the folder holds is replaced as a whole, or stays if anything is raised.
+    model.onnx, model.int8.onnx and hf as asked for; openvino.xml where OpenVINO is installed; and README.md. An export
+    that the folder holds is replaced as a whole, or stays if anything is raised.
 
     Parameters
     ----------
@@ -130,8 +135,8 @@ def ship(shipment: Shipment, folder: Path, formats: Formats) -> tuple[dict[str, 
     Raises
     ------
     PruningError
-        If the folder holds anything but an export or can't be written, or a model without a factory can't be exported
-        as a program.
+        If the folder holds anything but an export or can't be written, a model without a factory can't be exported as
+        a program, or no configuration of transformers says what a sub-network is that is asked for as one.
     """
     check_formats(formats)
     notes = [sentence for sentence in [check_target(folder)] if sentence is not None]
@@ -157,6 +162,9 @@ class _Work:
 
     def write(self, formats: Formats) -> dict[str, Any]:
         it = self.it
+        if formats.hf:
+            # first, as it is refused where widths differ
+            save_huggingface(self.plain, self.folder / HF, self.one)
         metrics, errors = self._errors()
         program = self._program()
         onnx = self._onnx(program, formats)
@@ -192,8 +200,8 @@ class _Work:
             {cost: (metrics[cost], it.beside[cost]) for cost in COSTS},
             {_called(key): pair for key, pair in timings.items()},
             self._hardware(),
-            {path.name: path.stat().st_size for path in self.folder.iterdir() if not path.name.startswith(".")},
-            self._loading(program),
+            {path.name: _size(path) for path in self.folder.iterdir() if not path.name.startswith(".")},
+            self._loading(program, formats),
             {} if onnx is None else _described(onnx.named(self.one)),
             (it.facts.get("mean", ()), it.facts.get("std", ())),
             self.notes,
@@ -294,7 +302,7 @@ class _Work:
             f"{', '.join(versions)}, {date.today().isoformat()}"
         )
 
-    def _loading(self, program: Program | None) -> str:
+    def _loading(self, program: Program | None, formats: Formats) -> str:
         if self.it.factory is not None:
             call, why = 'explorer.load("FOLDER")', "a plain torch module, to run or to train"
         else:
@@ -303,8 +311,17 @@ class _Work:
         lines = ["import explorer", "", f"module = {call}  # {why}"]
         if program is not None:
             lines += ["", "import torch", "", 'program = torch.export.load("program.pt2").module()  # with torch alone']
+        if formats.hf:
+            kind = type(self.module).__name__
+            call = f'model = {kind}.from_pretrained("{HF}")  # with transformers alone'
+            lines += ["", f"from transformers import {kind}", "", call]
         body = "\n".join(lines)
         return f"```python\n{body}\n```"
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all in a folder."""
+    return sum(part.stat().st_size for part in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
 def _tested(task: Task, found: Evaluation) -> dict[str, float]:

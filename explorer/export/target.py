@@ -24,9 +24,10 @@ FILES = (
     "model.int8.onnx",
     "openvino.xml",
     "openvino.bin",
+    "hf",
     "README.md",
 )
-"""The files of exports; what else lies in a folder is somebody's and stays."""
+"""The files of exports, and a folder of them; what else lies in a folder is somebody's and stays."""
 
 
 def check_target(folder: Path) -> str | None:
@@ -94,10 +95,17 @@ def _put(made: Path, folder: Path) -> None:
     (folder / "model.json").unlink(missing_ok=True)
     names = {path.name for path in made.iterdir()}
     for name in FILES:
-        if name not in names:
-            (folder / name).unlink(missing_ok=True)
+        if name not in names or (folder / name).is_dir():
+            _remove(folder / name)
     for name in sorted(names, key=lambda name: name == "model.json"):
         os.replace(made / name, folder / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_export(folder: Path) -> bool:

@@ -67,6 +67,8 @@ class ModelSettings:
         A number a channel of images; None for those of the data.
     drop_unused
         Whether modules that run in training only are taken out.
+    examples
+        Training inputs that the model is traced on, one after the other.
     """
 
     factory: Target
@@ -74,6 +76,7 @@ class ModelSettings:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     drop_unused: bool
+    examples: int = 1
 
     @property
     def source(self) -> str | None:
@@ -90,8 +93,10 @@ class ModelSettings:
         PruningError
             If a value is not allowed, or the weights are not there.
         """
-        own = ("weights", "mean", "std", "drop_unused")
+        own = ("weights", "mean", "std", "drop_unused", "examples")
         weights, drop = section["weights"], section.get("drop_unused", False)
+        examples = section.get("examples", 1)
+        checked_number("model.examples", examples, least=1)
         if not isinstance(drop, bool):
             raise PruningError(f"model.drop_unused: {drop!r}, allowed is true or false")
         if weights is not None and weights != HUB and not Path(str(weights)).is_file():
@@ -99,7 +104,8 @@ class ModelSettings:
         if weights is None and own_weights(section):
             weights = HUB
         mean, std = (_statistics(key, section.get(key)) for key in ("mean", "std"))
-        return cls(Target.of(section, without=own), None if weights is None else str(weights), mean, std, drop)
+        weights = None if weights is None else str(weights)
+        return cls(Target.of(section, without=own), weights, mean, std, drop, examples)
 
 
 def _statistics(key: str, values: Any) -> tuple[float, ...] | None:

@@ -41,6 +41,9 @@ def identity(config: Composed) -> dict[str, Any]:
     if earlier:
         contents = [_content(RunFolder(Path(folder)).trials_file) for folder in earlier]
         known["sampler"] = {**config["sampler"], "warm_start": contents}
+    if known["model"].get("examples") == 1:
+        # as where the key is not there
+        known["model"] = {key: value for key, value in known["model"].items() if key != "examples"}
     weights = config["model"]["weights"]
     if weights not in (None, HUB):
         known["model"]["weights"] = _content(Path(weights))

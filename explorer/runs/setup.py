@@ -153,7 +153,7 @@ class Setup:
             source = self.config.model.source
             log.info("dense network: weights from %s; they may have seen the validation inputs", source)
         else:
-            section = self.config.given["model"]
+            section = {key: value for key, value in self.config.given["model"].items() if key != "examples"}
             made = {**section, **code_of(section), "arguments": self.arguments}
             task, augmentation = fingerprint(self.task.loss, self.task.prediction), [self.data.crop, self.data.flip]
             key = {"model": made, "data": self.data.identity, "task": task, "augmentation": augmentation}
@@ -328,12 +328,18 @@ class Setup:
             raise PruningError(f"sampler.options: {plan.sampler} can't work with them ({line})") from None
 
     def traced(self, model: nn.Module) -> Network:
-        """Return the Network of the dense network, its units verified."""
-        example, factory = self.example(device_of(model)), self.config.model.factory
+        """Return the Network of the model on the first training inputs, of what the task takes of its outputs.
+
+        Its units are verified.
+        """
+        settings, device = self.config.model, device_of(model)
+        part = self.data.train.subset(range(min(settings.examples, len(self.data.train))))
+        inputs = [moved(batch, device)[0] for batch in Batches(part, 1, mean=self.mean, std=self.std, device=device)]
+        name, used = settings.factory.name, self.task.prediction
         # any length tells whether what is sliced is what is masked
-        language = factory.arguments.get("task") == "causal-lm" and isinstance(example, Mapping)
-        short = [{name: tokens[:, :_CHECKED] for name, tokens in example.items()}] if language else []
-        return trace(model, example, name=factory.name, checked_on=short)
+        language = settings.factory.arguments.get("task") == "causal-lm" and isinstance(inputs[0], Mapping)
+        short = [{key: tokens[:, :_CHECKED] for key, tokens in one.items()} for one in inputs] if language else []
+        return trace(model, inputs[0], name=name, outputs=used, more=inputs[1:], checked_on=short)
 
     def example(self, device: torch.device | str) -> Any:
         """Return the first training input, on a device."""

@@ -146,9 +146,10 @@ def _recorded(model: nn.Module, example: Any, labelling: Labelling, outputs: Out
             labelling.label_input(inputs)
             with without_fused_recurrence(model), recorder.watching(model), recorder:
                 output = run(model, inputs)
-        if not tensors_in(output):
-            raise TypeError(f"it returned {type(output).__name__} without a tensor")
-        used = tensors_in(counting(output, outputs))
+                if not tensors_in(output):
+                    raise TypeError(f"it returned {type(output).__name__} without a tensor")
+                # what a function makes of the output is followed too
+                used = tensors_in(counting(output, outputs))
         labelling.fix_output(used)
     except PruningError:
         raise

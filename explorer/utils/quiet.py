@@ -11,12 +11,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 __all__ = ["quiet"]
 
 # loggers with handlers of their own, which redirected streams do not silence
-_LOGGERS = ("torch", "torch.export", "torch.onnx", "onnxscript", "onnx_ir", "openvino")
+_LOGGERS = ("torch", "torch.export", "torch.onnx", "onnxscript", "onnx_ir", "openvino", "transformers")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the warnings, log lines and prints of torch's exporters and of ONNX; what they raise comes through."""
+    """Silence the warnings, log lines and prints of exporters and libraries; what they raise comes through."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

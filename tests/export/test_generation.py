@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.export.files import save
+from explorer.export.huggingface import standalone
 from explorer.pruning.criteria import score
 from explorer.pruning.pruner import Pruner
+from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
 from explorer.tracing.verification.masking import masked
 from spaces import Recipe
@@ -107,6 +109,66 @@ def test_what_a_model_would_cache_is_no_output_of_it() -> None:
         "model.layers.0.mlp.gate_proj",
     ]
     assert model.config.use_cache
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "marian", "gpt2"])
+def test_whichever_layers_are_left_out_padded_texts_go_on_as_with_fewer_layers(kind: str) -> None:
+    """The cache is as long as what was read, though its first layer may be left out."""
+    model, padded = made(kind).double(), torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    example = {"input_ids": PROMPT} | ({"decoder_input_ids": PROMPT[:, :3]} if kind == "marian" else {})
+    network = trace(model, example, outputs="logits")
+    names = [block.name for block in network.blocks if "encoder" not in block.name and block.name[-1].isdigit()]
+    assert len(names) == 3
+    for left_out in (names[:1], names[:2], names[1:2]):
+        small = Surgeon(model, network).build({}, left_out)
+        # of transformers' own layers
+        fewer = standalone(small, example)
+        for cache in (True, False):
+            assert torch.equal(continued(small, padded, cache=cache), continued(fewer, padded, cache=cache))
+        if kind != "gemma2":
+            # transformers pads sliding windows otherwise with a cache than without
+            assert torch.equal(continued(small, padded, cache=True), continued(small, padded, cache=False))
+
+
+def continued(model: Any, mask: Tensor, *, cache: bool) -> Tensor:
+    return model.generate(PROMPT, attention_mask=mask, max_new_tokens=8, do_sample=False, use_cache=cache)
+
+
+def made(kind: str) -> Any:
+    import transformers
+
+    torch.manual_seed(1)
+    if kind == "llama":
+        return llama(layers=3)
+    if kind == "gpt2":
+        config: Any = transformers.GPT2Config(
+            vocab_size=24, n_embd=32, n_layer=3, n_head=4, n_positions=32, eos_token_id=1
+        )
+        return transformers.GPT2LMHeadModel(config).eval()
+    layers, heads = {"num_hidden_layers": 3}, {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    if kind == "gemma2":
+        types = ["sliding_attention", "full_attention", "sliding_attention"]
+        config = transformers.Gemma2Config(
+            vocab_size=24, hidden_size=32, intermediate_size=48, sliding_window=6, layer_types=types, **layers, **heads
+        )
+        return transformers.Gemma2ForCausalLM(config).eval()
+    sides = {
+        f"{side}_{key}": n for side in ("encoder", "decoder") for key, n in (("attention_heads", 4), ("ffn_dim", 48))
+    }
+    config = transformers.MarianConfig(
+        vocab_size=24,
+        decoder_vocab_size=24,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=3,
+        max_position_embeddings=32,
+        pad_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_eos_token_id=2,
+        **sides,
+    )
+    return transformers.MarianMTModel(config).eval()
 
 
 class _Through(nn.Module):

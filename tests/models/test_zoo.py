@@ -18,6 +18,7 @@ from explorer import models
 from explorer.analysis.facts import prunable_share
 from explorer.bench.zoo import built, chosen, listed, traced
 from explorer.pruning.surgery import Surgeon
+from explorer.pruning.surgery.skeleton import copied
 from explorer.pruning.surgery.window_attention import SmallerWindowAttention
 from explorer.tracing import trace
 from explorer.tracing.returned import counting
@@ -99,6 +100,8 @@ def test_traced_built_and_run(library: str, name: str) -> None:
             small = _check_costs(model, network, example, recipe, kept, blocks)
     _check_masked(model, network, example, outputs)
     _check_runs(model, small, Surgeon(model, network).build(kept, blocks), example, outputs)
+    _check_generates(small, example)
+    _check_trains(model, small, example, outputs)
 
 
 def _check_costs(
@@ -136,7 +139,7 @@ def _outputs(model: nn.Module, example: Any, outputs: Any) -> list[Tensor]:
 
 
 def _check_runs(dense: nn.Module, small: nn.Module, other: nn.Module, example: Any, outputs: Any) -> None:
-    """Check that a sub-network trains, that its state loads, and that it exports where the dense network does."""
+    """Check that a sub-network is copied, that its state loads, and that it exports where the dense network does."""
     small.eval()
     with torch.no_grad():
         expected = _outputs(small, example, outputs)
@@ -144,18 +147,50 @@ def _check_runs(dense: nn.Module, small: nn.Module, other: nn.Module, example: A
         if tensor.is_floating_point():
             tensor.zero_()
     other.load_state_dict(small.state_dict(), strict=True)
-    with torch.no_grad():
-        for a, b in zip(expected, _outputs(other.eval(), example, outputs), strict=True):
-            torch.testing.assert_close(a, b, equal_nan=True)
+    for same in (other.eval(), copied(small)):
+        with torch.no_grad():
+            for a, b in zip(expected, _outputs(same, example, outputs), strict=True):
+                torch.testing.assert_close(a, b, equal_nan=True)
     exported = _exported(small, example, dense)
     if exported is not None:
         with torch.no_grad():
             got = _outputs(exported, example, outputs)
         for a, b in zip(expected, got, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
-    _outputs(small, example, outputs)[0].square().sum().backward()
-    gradients = [p.grad for p in small.parameters() if p.grad is not None]
-    assert len(gradients) > 0
+    _check_gradients(small, example, outputs)
+
+
+def _check_gradients(model: nn.Module, example: Any, outputs: Any) -> None:
+    model.zero_grad()
+    _outputs(model, example, outputs)[0].square().sum().backward()
+    assert any(p.grad is not None for p in model.parameters())
+
+
+def _check_trains(dense: nn.Module, small: nn.Module, example: Any, outputs: Any) -> None:
+    """Check that a sub-network runs forward and backward in training mode, where the dense network does."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _check_gradients(dense.train(), example, outputs)
+    except Exception:
+        # such as a norm over a batch of one value
+        return
+    finally:
+        dense.eval()
+    with torch.random.fork_rng(devices=[]):
+        _check_gradients(small.train(), example, outputs)
+
+
+def _check_generates(small: Any, example: Any) -> None:
+    """Check that a language model continues a text by the same tokens with a cache and without."""
+    if not getattr(small, "can_generate", lambda: False)():
+        return
+    # so that no two tokens are as good; torch's grouped products know no doubles
+    routed = any(type(part).__name__.endswith("Experts") for part in small.modules())
+    twin = copied(small).to(torch.float32 if routed else torch.float64).eval()
+    inputs = example if isinstance(example, dict) else {"input_ids": example}
+    inputs = {key: value.to(twin.dtype) if value.is_floating_point() else value for key, value in inputs.items()}
+    found = [twin.generate(**inputs, max_new_tokens=6, do_sample=False, use_cache=cache) for cache in (True, False)]
+    assert torch.equal(*found)
 
 
 def _exported(small: nn.Module, example: Any, dense: nn.Module) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -65,6 +67,48 @@ def test_an_earlier_study_begins_the_next(setup) -> None:
         second.trials.drop(columns=second.trials.filter(regex=CLOCKS).columns),
         same.trials.drop(columns=same.trials.filter(regex=CLOCKS).columns),
     )
+
+
+SEVERAL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, first=0.0):
+        super().__init__()
+        self.first = first
+        self.stem, self.extra = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.body, self.head = nn.Conv2d(8, 6, 3, padding=1), nn.Linear(6, 10)
+
+    def forward(self, x):
+        features = self.stem(x).relu()
+        if abs(float(x.mean()) - self.first) > 1e-6:
+            features = self.extra(features).relu()
+        return {"features": features, "logits": self.head(self.body(features).relu().mean((2, 3)))}
+"""
+
+
+def test_both_prune_what_the_task_does_not_read_and_reach_what_further_inputs_reach(explore, folder) -> None:
+    (folder / "several.py").write_text(SEVERAL)
+    made = Setup(RunConfig.composed(QUICK))
+    mean = float(next(iter(made.batches("train", 1)))[0].mean())
+    custom = [*QUICK, "model=custom", "model._target_=several.Net", f"+model.first={mean!r}"]
+
+    def inspected(*more: str) -> list[str]:
+        code, out, err = explore("inspect", *custom, *more, "--json")
+        assert code == 0, err
+        return [unit["name"] for unit in json.loads(out)["units"]]
+
+    # what reads the first features was not reached
+    assert inspected() == ["body"]
+    assert inspected("model.examples=3") == ["stem", "body"]
+    assert "model.examples: 0, allowed is" in explore("inspect", *custom, "model.examples=0")[2]
+    batches = list(made.batches("train", 4, seed=0))
+    namespace: dict[str, Any] = {}
+    exec(SEVERAL, namespace)
+    study = explorer.explore(namespace["Net"](), batches, batches, trials=1, ladder=0, sampler="random")
+    # here every input takes the branch
+    assert [unit.name for unit in study.problem.space.network.units] == ["stem", "extra", "body"]
 
 
 def test_python_has_no_defaults_of_its_own() -> None:

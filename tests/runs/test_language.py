@@ -60,6 +60,40 @@ def test_a_language_model_is_explored_exported_and_loaded(explore, folder: Path,
     assert metrics["test_perplexity"] == pytest.approx(math.exp(metrics["test_error"]))
 
 
+def test_sub_networks_of_uniform_widths_are_transformers_own(explore, folder: Path, keys: list[str]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    uniform = ['space.tie=["*.self_attn","*.mlp"]', "space.blocks=[]", "space.channel_ratios=[0.5]"]
+    quick = ["trials=1", "ladder=0", "sampler=random", "evaluator=inherit", "name=uniform"]
+    code, _, err = explore("run", *keys, *uniform, *quick)
+    assert code == 0, err
+    code, _, err = explore("export", "results/uniform", "--trial", "0", "--no-onnx", "--hf", "--out", "small")
+    assert code == 0, err
+    model = AutoModelForCausalLM.from_pretrained(folder / "small" / "hf").eval()
+    config = model.config
+    assert (config.intermediate_size, config.num_attention_heads, config.num_key_value_heads) == (24, 2, 1)
+    ids = explorer.data.load_tokens("texts.txt", tokenizer="llama", length=32).test.inputs["input_ids"]
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[:, :-1]
+    nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+    metrics = json.loads((folder / "small" / "model.json").read_text())["metrics"]
+    assert float(nll) == pytest.approx(metrics["test_error"], rel=1e-5)
+    assert AutoTokenizer.from_pretrained(folder / "small" / "hf")("w3 w1")["input_ids"] == [3, 1]
+    # what the configuration can't say
+    several = [
+        "space.blocks=[]",
+        "space.weights=[]",
+        "space.channels=[{match: '*0.mlp.gate_proj', choices: [{granularity:",
+    ]
+    several[-1] += " filter, ratios: [0.5]}]}]"
+    code, _, err = explore("run", *keys, *several, *quick[:-1], "name=several")
+    assert code == 0, err
+    code, _, err = explore("export", "results/several", "--trial", "0", "--hf", "--out", "other")
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert "hf: LlamaConfig has one intermediate_size, and the sub-network needs 48 in model.layers.1.mlp" in err
+    assert not (folder / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

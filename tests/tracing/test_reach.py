@@ -74,6 +74,19 @@ def test_outputs(outputs: Any, units: list[str]) -> None:
     assert [unit.name for unit in network.units] == units
 
 
+def test_what_a_function_makes_of_outputs_is_followed() -> None:
+    """A choice of the model's classes says nothing of their number; without following it they could be pruned."""
+    for used in (
+        lambda out: out["logits"].softmax(-1),
+        lambda out: out["logits"].argmax(-1),
+        lambda out: out["logits"][:, 0],
+    ):
+        model = Fn(_several, a=nn.Linear(6, 8), b=nn.Linear(8, 2))
+        network = trace(model, tokens(6), outputs=used)
+        assert [unit.name for unit in network.units] == ["a"]
+        assert [unit.name for unit in trace(model, tokens(6), outputs=used, verify=False).units] == ["a"]
+
+
 def test_outputs_by_position_and_attribute() -> None:
     both = Fn(lambda m, x: (m.a(x), m.b(m.a(x))), a=nn.Linear(6, 8), b=nn.Linear(8, 2))
     assert [unit.name for unit in trace(both, tokens(6), outputs=1).units] == ["a"]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from explorer.pruning.surgery.atoms import Atoms, Kept
 from explorer.pruning.surgery.attributes import size_attributes
+from explorer.pruning.surgery.layer_numbers import LayerNumbers
 from explorer.pruning.surgery.skeleton import Skeleton
 from explorer.pruning.surgery.stand_ins import ChannelSlice, Skip, swapped
 from spaces import Dim, Network, PruningError, Span
@@ -64,6 +65,7 @@ class Surgeon:
         modules = dict(model.named_modules())
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
         self._sizes = size_attributes(model, network)
+        self._numbers = LayerNumbers(model)
         self._blocks = {block.name: (modules[block.name], block) for block in network.droppable}
 
     def __reduce__(self) -> tuple[type[Surgeon], tuple[nn.Module, Network]]:
@@ -97,6 +99,8 @@ class Surgeon:
                     small = nn.Parameter(small, requires_grad=dense.requires_grad)
                 replaced[id(dense)] = small
         module = self._skeleton.copy(replaced, dropped)
+        if dropped:
+            self._numbers.give(replaced, dropped)
         for size in self._sizes:
             entries = self._stay(size.dim, kept, alive) if id(size.module) in replaced else None
             if entries is not None:

@@ -90,8 +90,8 @@ class _Binding:
 
     def blocks(self) -> list[Axis]:
         axes = []
-        for block in self.network.blocks:
-            if (entry := self._entry("blocks", block.name)) is not None:
+        for block in self.network.droppable:
+            if (entry := self._entry("blocks", block.name, half=block.adds)) is not None:
                 kept = sorted((int(choice) for choice in entry.choices), reverse=True)  # type: ignore[arg-type]
                 axes.append(Axis("blocks", block.name, tuple(kept)))
         self._skip("blocks", self.network.fixed_blocks)
@@ -152,8 +152,8 @@ class _Binding:
             if (part, place) not in self._used
         ]
 
-    def _entry(self, part: str, name: str) -> Entry | None:
-        place = self.file.first(part, name)
+    def _entry(self, part: str, name: str, *, half: bool = False) -> Entry | None:
+        place = self.file.first(part, name, half=half)
         if place is None:
             return None
         self._used.add((part, place))

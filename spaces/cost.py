@@ -294,7 +294,7 @@ def _alive(network: Network, name: str, free: Any) -> list[Width]:
     """Return a factor for each block that holds `name` and can be dropped."""
     return [
         Width(0, ((("blocks", block.name), 1),))
-        for block in network.blocks
+        for block in network.droppable
         if ("blocks", block.name) in free and block.holds(name)
     ]
 

@@ -6,7 +6,7 @@ Tracing writes a Network once; spaces, costs and surgery only read it. It holds 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,7 @@ class Network:
     sizes: tuple[Size, ...] = ()
     blocks: tuple[BlockUnit, ...] = ()
     fixed_blocks: tuple[FixedBlock, ...] = ()
+    halves: tuple[BlockUnit, ...] = ()
     inputs: int = 1
 
     @cached_property
@@ -71,8 +72,13 @@ class Network:
 
     @cached_property
     def block(self) -> Mapping[str, BlockUnit]:
-        """Blocks by name."""
-        return {block.name: block for block in self.blocks}
+        """Blocks and halves of blocks by name."""
+        return {block.name: block for block in self.droppable}
+
+    @property
+    def droppable(self) -> tuple[BlockUnit, ...]:
+        """Blocks and halves of blocks."""
+        return self.blocks + self.halves
 
     @cached_property
     def enclosing(self) -> Mapping[str, tuple[str, ...]]:
@@ -85,7 +91,7 @@ class Network:
             for name in leaf.reads.units | leaf.writes.units:
                 homes[name].append(leaf.name)
         return {
-            unit: tuple(block.name for block in self.blocks if names and all(map(block.holds, names)))
+            unit: tuple(block.name for block in self.droppable if names and all(map(block.holds, names)))
             for unit, names in homes.items()
         }
 
@@ -100,12 +106,12 @@ class Network:
         return _dump(self._plain())
 
     def _plain(self) -> dict[str, Any]:
-        return {
+        plain = {
             "name": self.name,
             "inputs": self.inputs,
             "units": [vars(unit) | {"writers": list(unit.writers)} for unit in self.units],
             "fixed": [[entry.name, entry.channels, entry.reason] for entry in self.fixed],
-            "blocks": [[b.name, list(b.returns) if isinstance(b.returns, tuple) else b.returns] for b in self.blocks],
+            "blocks": _plain_blocks(self.blocks),
             "fixed_blocks": [[entry.name, entry.reason] for entry in self.fixed_blocks],
             "layers": [[entry.name, entry.kind, entry.weight, entry.positions, entry.groups] for entry in self.layers],
             "products": [[entry.name, entry.flops, *map(_plain_dim, entry.dims)] for entry in self.products],
@@ -117,6 +123,8 @@ class Network:
             "reductions": [_plain_reduction(entry) for entry in self.reductions],
             "sizes": [[size.module, size.attribute, size.place, _plain_dim(size.dim)] for size in self.sizes],
         }
+        # most networks have none
+        return plain | ({"halves": _plain_blocks(self.halves)} if self.halves else {})
 
     @classmethod
     def from_yaml(cls, text: str) -> Network:
@@ -136,6 +144,9 @@ class Network:
                 fixed=tuple(FixedChannels(*entry) for entry in plain["fixed"]),
                 blocks=tuple(BlockUnit(name, tuple(r) if isinstance(r, list) else r) for name, r in plain["blocks"]),
                 fixed_blocks=tuple(FixedBlock(*entry) for entry in plain["fixed_blocks"]),
+                halves=tuple(
+                    BlockUnit(n, tuple(r) if isinstance(r, list) else r, True) for n, r in plain.get("halves", ())
+                ),
                 products=tuple(Product(n, flops, tuple(map(_dim, dims))) for n, flops, *dims in plain["products"]),
                 reductions=tuple(
                     Reduction(module, operator, number, axis, _dim(dim), divisor)
@@ -177,6 +188,12 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def _dump(plain: dict[str, Any]) -> str:
     return yaml.dump(plain, Dumper=_DUMPER, sort_keys=False, default_flow_style=None, width=110)
+
+
+def _plain_blocks(blocks: Iterable[BlockUnit]) -> list[list[Any]]:
+    return [
+        [block.name, list(block.returns) if isinstance(block.returns, tuple) else block.returns] for block in blocks
+    ]
 
 
 def _plain_dim(dim: Dim) -> dict[str, Any]:

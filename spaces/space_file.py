@@ -29,10 +29,14 @@ PARTS = ("channels", "weights", "blocks")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a glob offers: ratios for channels, patterns or None (dense) for weights, 1 and 0 for blocks."""
+    """What a glob offers: ratios for channels, patterns or None (dense) for weights, 1 and 0 for blocks.
+
+    With `halves` that is for the halves of blocks too.
+    """
 
     match: str
     choices: tuple[float | int | Pattern | None, ...]
+    halves: bool = False
 
     @property
     def exact(self) -> bool:
@@ -102,10 +106,14 @@ class SpaceFile:
             around=None if middle is None else Around.parse(middle),
         )
 
-    def first(self, part: str, name: str) -> int | None:
-        """Return the place of the first entry of a list whose glob matches `name`."""
-        entries: tuple[Entry, ...] = getattr(self, part)
-        return next((i for i, entry in enumerate(entries) if fnmatch.fnmatchcase(name, entry.match)), None)
+    def first(self, part: str, name: str, *, half: bool = False) -> int | None:
+        """Return the place of the first entry of a list whose glob matches `name`, which may be that of a half."""
+        fitting = (
+            place
+            for place, entry in enumerate(getattr(self, part))
+            if fnmatch.fnmatchcase(name, entry.match) and (entry.halves or not half)
+        )
+        return next(fitting, None)
 
 
 def _divisor(given: Any) -> int:
@@ -132,16 +140,19 @@ def _entries(part: str, listed: Any) -> tuple[Entry, ...]:
 def _entry(part: str, key: str, entry: Any) -> Entry:
     if not isinstance(entry, Mapping):
         raise PruningError(f"{key}: expected the two keys match and choices, got {entry!r}")
+    allowed = ["match", "choices", *["halves"] * (part == "blocks")]
     for name in entry:
-        if name not in ("match", "choices"):
-            raise unknown(key, name, ["match", "choices"])
-    if len(entry) < 2:
+        if name not in allowed:
+            raise unknown(key, name, allowed)
+    if not isinstance(entry.get("halves", False), bool):
+        raise PruningError(f"{key}.halves: {entry['halves']!r}, allowed is true or false")
+    if not {"match", "choices"} <= set(entry):
         raise PruningError(f"{key}: expected the two keys match and choices, got {dict(entry)!r}")
     listed = _list(f"{key}.choices", entry["choices"])
     choices = [one for choice in listed for one in _choice(part, f"{key}.choices", choice)]
     if not choices:
         raise PruningError(f"{key}.choices: expected a list of {{granularity, ratios}}, got none")
-    return Entry(str(entry["match"]), tuple(dict.fromkeys(choices)))
+    return Entry(str(entry["match"]), tuple(dict.fromkeys(choices)), bool(entry.get("halves")))
 
 
 def _choice(part: str, key: str, choice: Any) -> list[float | int | Pattern | None]:

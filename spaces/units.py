@@ -90,10 +90,14 @@ class BlockUnit:
     returns
         Which argument the call returns: a position or a keyword. A tuple for a block that returns one: what
         stands at each place, None for nothing.
+    adds
+        Whether what a call returns is only added to something, as that of the attention or the MLP of a block whose
+        norms come first: in place of the argument a dropped one then returns zeros of its shape.
     """
 
     name: str
     returns: int | str | tuple[int | str | None, ...] = 0
+    adds: bool = False
 
     def holds(self, name: str) -> bool:
         """Tell whether a tensor, layer or module of that name lies inside the block."""

@@ -59,6 +59,7 @@ def network_facts(network: Network) -> dict[str, Any]:
             for product, flops in _product_flops(network)
         ],
         "blocks": [block.name for block in network.blocks],
+        "halves": [half.name for half in network.halves],
         "fixed": [{"name": entry.name, "channels": entry.channels, "reason": entry.reason} for entry in network.fixed],
         "fixed_blocks": [{"name": block.name, "reason": block.reason} for block in network.fixed_blocks],
     }

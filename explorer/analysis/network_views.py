@@ -74,13 +74,13 @@ def _ratios(ratios: Iterable[float]) -> str:
 
 
 def block_view(facts: Facts, axes: Mapping[tuple[str, str], list[Any]]) -> Table:
-    """Return the residual blocks as a table to print."""
+    """Return the residual blocks, and the halves of blocks, as a table to print."""
     table = Table(title="residual blocks", title_justify="left")
     table.add_column("block", overflow="fold")
     table.add_column("choices", justify="right")
     table.add_column("can be")
     names = {(1,): "kept", (0,): "dropped", (1, 0): "kept or dropped"}
-    for block in facts["blocks"]:
+    for block in (*facts["blocks"], *facts["halves"]):
         choices = tuple(int(choice) for choice in axes.get(("blocks", block), [1]))
         table.add_row(block, str(len(choices)), names[choices])
     return table

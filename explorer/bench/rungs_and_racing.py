@@ -82,7 +82,9 @@ def racing(config: dict[str, Any]) -> list[Measured]:
     jobs = [(seed, variant) for seed in range(options["seeds"]) for variant in variants]
     with progress("racing", len(jobs)) as show:
         for done, (seed, variant) in enumerate(jobs, start=1):
-            setup = _setup(config, "resnet20", [f"evaluator.racing={variants[variant]}"], seed, key="racing")
+            setup = _setup(
+                config, "resnet20", ["evaluator=inherit", f"evaluator.racing={variants[variant]}"], seed, key="racing"
+            )
             table = _curve(setup.problem(), options["sampler"], seed, trials=options["trials"])
             tables.append(table.assign(problem="resnet20", variant=variant))
             show(done, f"{variant}, seed {seed}")

@@ -16,6 +16,7 @@ from explorer.data import Batch, head, moved, size_of
 from explorer.data.accumulators import accumulator_of
 from explorer.data.attempts import attempted, described
 from explorer.data.racing import Race
+from explorer.data.reference import Reference
 from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import device_of, modes_restored, run
 from spaces import PruningError, first_line
@@ -144,7 +145,7 @@ class Task:
     views: Mapping[str, Callable[[Evaluation], float]] = field(default_factory=dict)
     class_dim: int | None = None
     against_dense: bool = False
-    dense: nn.Module | None = None
+    dense: Reference | None = None
 
     @property
     def label(self) -> str:
@@ -207,20 +208,27 @@ class Task:
                 with torch.inference_mode():
                     inputs, targets = moved(batch, device)
                     predictions = attempted("model: forward", self.forward, model, inputs, told=inputs)
-                    wanted = self._wanted(model, inputs, targets)
+                    wanted = self._wanted(model, inputs, targets, of=batch[0])
                 yield _in_single_precision(predictions), wanted
 
         with modes_restored(model):
             model.eval()
             return self.compare(pairs(), race=race)
 
-    def _wanted(self, model: nn.Module, inputs: Any, targets: Any) -> Any:
-        """Return what the metric compares predictions with; a network without a dense one is its own."""
+    def _wanted(self, model: nn.Module, inputs: Any, targets: Any, *, of: Any = None) -> Any:
+        """Return what the metric compares predictions with; a network without a dense one is its own.
+
+        The dense network's predictions are known again by `of`, the inputs before they were moved to the model.
+        """
         if not self.against_dense:
             return targets
-        dense = model if self.dense is None else self.dense
-        with torch.inference_mode(), modes_restored(dense):
-            return targets, _in_single_precision(self.forward(dense.eval(), inputs))
+        dense = Reference(model) if self.dense is None else self.dense
+
+        def predicted() -> Any:
+            return _in_single_precision(self.forward(dense.model.eval(), inputs))
+
+        with torch.inference_mode(), modes_restored(dense.model):
+            return targets, dense(inputs if of is None else of, predicted)
 
     def compare(self, pairs: Iterable[tuple[Any, Any]], *, race: Race | None = None) -> Evaluation:
         """Return how well predictions fit their targets, batch by batch, until `race` has seen enough.
@@ -330,7 +338,7 @@ class Task:
         PruningError
             If there is no telling what to predict: predictions are neither logits of classes nor shaped like targets.
         """
-        task = replace(self, dense=model) if self.against_dense else self
+        task = replace(self, dense=Reference(model)) if self.against_dense else self
         if self.trivial is not None and self.trivial_loss is not None:
             return task
         device = device_of(model)
@@ -339,7 +347,7 @@ class Task:
         try:
             known = self.constant(like, torch.cat([targets.to(device) for _, targets in calibration]))
             found = self.compare(
-                (known.expand(size_of(y), *known.shape), self._wanted(model, *moved((x, y), device)))
+                (known.expand(size_of(y), *known.shape), task._wanted(model, *moved((x, y), device), of=x))
                 for x, y in validation
             )
         except Exception as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from explorer.data.parts import Part, read_parts
 from explorer.data.split import Data, Split, fingerprint
+from explorer.utils.gguf import gguf_options
 from spaces.errors import PruningError, first_line
 
 __all__ = ["load_text", "text_column", "tokenizer_of"]
@@ -38,7 +39,7 @@ def load_text(
     hub
         Without a path: a data set of the hub, such as ``stanfordnlp/imdb``.
     tokenizer
-        A folder with a tokenizer's files, or a name on the hub.
+        A folder with a tokenizer's files, a GGUF file, or a name on the hub.
     length
         Tokens a text; longer ones are cut, shorter ones padded.
     validation, seed
@@ -72,7 +73,7 @@ def load_text(
 
 
 def tokenizer_of(name: str) -> Any:
-    """Return the tokenizer of a folder or of a name on the hub.
+    """Return the tokenizer of a folder, of a GGUF file or of a name on the hub.
 
     Raises
     ------
@@ -83,12 +84,13 @@ def tokenizer_of(name: str) -> Any:
         library = importlib.import_module("transformers")
     except ImportError:
         raise PruningError("data: texts need transformers, pip install transformers") from None
-    folder = Path(name).expanduser()
+    place, options = gguf_options(name, "data.tokenizer")
+    folder = Path(place).expanduser()
     if not folder.is_dir() and "/" not in name:
         raise PruningError(f"data.tokenizer: {name!r} is neither a folder that is there nor a name on the hub")
     local = folder.is_dir()
     try:
-        return library.AutoTokenizer.from_pretrained(str(folder) if local else name, local_files_only=local)
+        return library.AutoTokenizer.from_pretrained(str(folder) if local else place, local_files_only=local, **options)
     except Exception as error:  # of several libraries
         line = first_line(error)[:200]
         raise PruningError(f"data.tokenizer: {name!r} can't be read ({type(error).__name__}: {line})") from None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from explorer.data import Batch, head, size_of
 from explorer.data.racing import Race, dealt
+from explorer.data.reference import Reference
 from explorer.data.task import Evaluation, Task
 from explorer.evaluation.budgets import LatencyLimit
 from explorer.evaluation.energy import joules
@@ -76,7 +77,7 @@ class Meter:
         self.model = self.prepared(copied(self.model))
         if self.task.dense is not None:
             # one copy of it is enough
-            self.task = replace(self.task, dense=self.model)
+            self.task = replace(self.task, dense=Reference(self.model))
         self.validation = self.laid_out(self.validation)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from explorer.data.task import Task
 
 __all__ = [
+    "BATCH_SIZE",
     "EVALUATORS",
     "OPTIMIZERS",
     "PRECISIONS",
@@ -29,6 +30,9 @@ __all__ = [
     "SupernetSettings",
     "checked_rungs",
 ]
+
+BATCH_SIZE = 125
+"""Inputs a forward pass where nothing says how many."""
 
 EVALUATORS = ("inherit", "reconstruct", "finetune", "scratch")
 """How a candidate comes by its weights."""
@@ -171,7 +175,7 @@ class EvaluatorSettings:
     name
         One of `EVALUATORS`.
     batch_size
-        Inputs a forward pass.
+        Inputs a forward pass; a section's null is `BATCH_SIZE`.
     calibration_batches
         Batches that sub-networks are calibrated on.
     images
@@ -207,7 +211,8 @@ class EvaluatorSettings:
         """
         # without training there is one rung, and nothing to promote
         others = {"rungs": [0], "eta": 3, "positions": None, "ridge": None}
-        settings = parsed(cls, "evaluator", {**others, **section})
+        size = {"batch_size": BATCH_SIZE} if section.get("batch_size", 0) is None else {}
+        settings = parsed(cls, "evaluator", {**others, **section, **size})
         checked_rungs(settings.rungs, start=settings.name)
         return settings
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.utils.gguf import gguf_options
 from spaces.errors import PruningError, first_line, unknown
 
 __all__ = ["timm", "torchvision", "transformers"]
@@ -124,8 +125,8 @@ def transformers(
     Parameters
     ----------
     architecture
-        A model type such as ``distilbert`` or ``vit``, a folder with a ``config.json``, or a name on the hub with a
-        slash in it, whose configuration is then read from there.
+        A model type such as ``distilbert`` or ``vit``, a folder with a ``config.json``, a GGUF file, or a name on the
+        hub with a slash in it, whose configuration is then read from there.
     task
         ``classification`` of images or text, or ``causal-lm``: to predict the next token.
     num_classes
@@ -137,7 +138,8 @@ def transformers(
     dtype
         Of the weights: ``float32`` or ``bfloat16``.
     pretrained
-        Load the weights of the folder or of the name on the hub, which must have the classifier's.
+        Load the weights of the folder, file or name on the hub, which must have the classifier's. Those of a GGUF file
+        are no longer quantised then.
 
     Raises
     ------
@@ -170,16 +172,24 @@ def transformers(
             found.pad_token_id = 0
     if not pretrained:
         return _made(found, factory).to(_DTYPES[dtype])
+    place, options = gguf_options(architecture, "model.architecture")
 
     def load() -> tuple[nn.Module, Mapping[str, Any]]:
         # from files that are mapped into memory, straight into the type that is asked for
         with _without_bars(library):
-            return factory.from_pretrained(architecture, config=found, dtype=_DTYPES[dtype], output_loading_info=True)
+            return factory.from_pretrained(
+                place, config=found, dtype=_DTYPES[dtype], output_loading_info=True, **options
+            )
 
     model, report = _from_hub(architecture, load)
     if missing := sorted(report["missing_keys"]):
         raise PruningError(f"model.weights: those of {architecture} lack {missing[0]!r} (and {len(missing) - 1} more)")
-    return model
+    if not options:
+        return model
+    # transformers takes what it read for quantised still, and saves no such model
+    plain = _made(found, factory).to(_DTYPES[dtype])
+    plain.load_state_dict(model.state_dict())
+    return plain.eval()
 
 
 def _made(configuration: Any, factory: Any) -> nn.Module:
@@ -205,14 +215,15 @@ def _configuration(library: Any, architecture: str, values: Mapping[str, Any]) -
         kind = known[architecture]
         _check_keys(kind(), values)
         return kind(**values)
-    if not _is_folder(architecture) and "/" not in architecture:
+    place, options = gguf_options(architecture, "model.architecture")
+    if not options and not _is_folder(architecture) and "/" not in architecture:
         raise unknown("model.architecture", architecture, sorted(known))
-    folder = Path(architecture).expanduser()
+    folder = Path(place).expanduser()
     local = folder.is_dir()
     if not local:
         _ask_hub(architecture)
     read = library.AutoConfig.from_pretrained
-    found = _from_hub(architecture, lambda: read(str(folder) if local else architecture, local_files_only=local))
+    found = _from_hub(architecture, lambda: read(str(folder) if local else place, local_files_only=local, **options))
     _check_keys(found, values)
     found.update(values)
     return found

@@ -19,7 +19,7 @@ from explorer.runs.composing import Composed, compose, several_values
 from explorer.runs.identity import HUB, default_name, identity, own_weights
 from explorer.runs.recipes import self_contained
 from explorer.runs.tracking import check_tracker
-from explorer.runs.validation import check_keys
+from explorer.runs.validation import check_keys, filled
 from explorer.search.drawing import Drawing
 from explorer.search.executors import check_executor
 from explorer.search.plan import Plan
@@ -198,7 +198,7 @@ class RunConfig:
             One line that names the key, what was given and what is allowed.
         """
         check_keys(given)
-        given = self_contained(given)
+        given = self_contained(filled(given))
         limits, latency = split_budget(given["budget"])
         for key in ("ratios", "channel_ratios"):
             if not isinstance(given["space"].get(key, []), list):

@@ -12,6 +12,7 @@ from typing import Any
 from explorer.analysis.naming import model_name, space_name
 from explorer.analysis.run_folder import RunFolder
 from explorer.runs.composing import Composed, swept
+from explorer.utils.gguf import is_gguf
 from explorer.utils.space_section import space_of
 from spaces import PruningError
 
@@ -52,8 +53,10 @@ def identity(config: Composed) -> dict[str, Any]:
 
 
 def own_weights(section: Mapping[str, Any]) -> list[Path]:
-    """Return the files of weights in the folder that a model's section names as its architecture; none for others."""
-    folder = Path(str(section.get("architecture", "")))
+    """Return the files of weights of the folder or GGUF file that a model's section names; none for others."""
+    folder = Path(str(section.get("architecture", ""))).expanduser()
+    if is_gguf(str(folder)):
+        return [folder]
     if "architecture" not in section or not (folder / "config.json").is_file():
         return []
     return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))

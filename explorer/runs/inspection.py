@@ -142,7 +142,7 @@ def _print_space(facts: Facts) -> None:
     if facts["units"]:
         console.print(unit_view(facts, axes))
     console.print(layer_view(facts, axes))
-    if facts["blocks"]:
+    if facts["blocks"] or facts["halves"]:
         console.print(block_view(facts, axes))
     if facts["fixed"] or facts["fixed_blocks"]:
         console.print(fixed_view(facts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ from spaces import Budget, Network, PruningError, PruningSpace, first_line
 __all__ = ["Setup", "load_data", "load_task"]
 
 log = logging.getLogger(__name__)
+
+# tokens that the units of a language model are verified on
+_CHECKED = 32
 
 
 def load_data(target: Target) -> Data:
@@ -325,9 +328,19 @@ class Setup:
             raise PruningError(f"sampler.options: {plan.sampler} can't work with them ({line})") from None
 
     def traced(self, model: nn.Module) -> Network:
-        """Return the Network of the model on the first training inputs, of what the task takes of its outputs."""
+        """Return the Network of the model on the first training inputs, of what the task takes of its outputs.
+
+        Its units are verified.
+        """
         settings, device = self.config.model, device_of(model)
         part = self.data.train.subset(range(min(settings.examples, len(self.data.train))))
         inputs = [moved(batch, device)[0] for batch in Batches(part, 1, mean=self.mean, std=self.std, device=device)]
         name, used = settings.factory.name, self.task.prediction
-        return trace(model, inputs[0], name=name, outputs=used, more=inputs[1:])
+        # any length tells whether what is sliced is what is masked
+        language = settings.factory.arguments.get("task") == "causal-lm" and isinstance(inputs[0], Mapping)
+        short = [{key: tokens[:, :_CHECKED] for key, tokens in one.items()} for one in inputs] if language else []
+        return trace(model, inputs[0], name=name, outputs=used, more=inputs[1:], checked_on=short)
+
+    def example(self, device: torch.device | str) -> Any:
+        """Return the first training input, on a device."""
+        return moved(next(iter(self.batches("train", 1))), device)[0]

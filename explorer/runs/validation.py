@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from explorer.evaluation.settings import BATCH_SIZE
 from explorer.runs.composing import Composed
 from explorer.utils.conf import GROUPS, defaults, options_of, primary
 from spaces import PruningError, unknown
 
-__all__ = ["check_keys"]
+__all__ = ["check_keys", "filled"]
 
 # groups whose options name a function of the user's or ours, which has arguments of its own
 _OPEN = ("model", "data", "task", "space")
+# inputs a forward pass by task: a vocabulary's logits of every token are hundreds of megabytes soon
+_SIZES = {"language": 8}
 
 
 def check_keys(given: Composed) -> None:
@@ -33,6 +36,14 @@ def check_keys(given: Composed) -> None:
         _same_keys(f"{section}.", given[section], list(base[section]))
     for group in GROUPS:
         _check_group(group, given[group])
+
+
+def filled(given: Composed) -> Composed:
+    """Return a configuration with what null stands for where that depends on other sections."""
+    evaluator, task = given["evaluator"], given["task"]["name"]
+    if evaluator["batch_size"] is not None:
+        return given
+    return {**given, "evaluator": {**evaluator, "batch_size": _SIZES.get(task, BATCH_SIZE)}}
 
 
 def _same_keys(prefix: str, given: Mapping[str, Any], allowed: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from explorer.tracing.tape import Frame, Key, Operand, Step, Tape
 from spaces import BlockUnit, FixedBlock
 
-__all__ = ["find_blocks", "live"]
+__all__ = ["Judge", "find_blocks", "live"]
 
 _PASSING = set(
     """
@@ -47,7 +47,7 @@ def find_blocks(
     results
         The values that the model returned.
     """
-    judge = _Judge(tape, model, alike, set(results))
+    judge = Judge(tape, model, alike, set(results))
     claimed: set[int] = set()
     found: dict[str, BlockUnit | FixedBlock] = {}
     for frame in tape.frames:
@@ -139,7 +139,7 @@ def _passes(step: Step) -> bool:
     return step.name in _PASSING or torch.Tag.pointwise in step.func.tags
 
 
-class _Judge:
+class Judge:
     """Decides whether a residual call can be dropped."""
 
     def __init__(
@@ -158,35 +158,46 @@ class _Judge:
     def __call__(self, frame: Frame, residual: _Residual) -> BlockUnit | FixedBlock:
         output = residual.output
         key, reason = self._shortcut(frame, residual)
-        reason = reason or self._structure(frame, output) or self._elsewhere(frame) or self._waste(frame, key, output)
+        reason = reason or self.structure(frame, output) or self.elsewhere(frame) or self.waste(frame, key, output)
         if reason:
             return FixedBlock(frame.module, reason)
+        return BlockUnit(frame.module, self.returns(frame, output, key))
+
+    def returns(self, frame: Frame, output: Operand, key: Key) -> Key | tuple[Key | None, ...]:
+        """Return what a skip returns that has the argument in place of the output."""
         if frame.kind == "Tensor":
-            return BlockUnit(frame.module, key)
-        parts = (key if part is output else part for part in frame.outputs)
-        return BlockUnit(frame.module, tuple(parts))  # type: ignore[arg-type]
+            return key
+        return tuple(key if part is output else part for part in frame.outputs)  # type: ignore[misc]
+
+    def alike(self, frame: Frame, key: Key, output: Operand) -> bool:
+        """Tell whether an argument always has the channels of an output."""
+        return self._alike(frame.arguments[key].labels, output.labels)
+
+    def fitting(self, frame: Frame, output: Operand) -> list[Key]:
+        """Return the arguments that have the shape and type of an output."""
+        given = frame.arguments.items()
+        return [key for key, arg in given if (arg.shape, arg.dtype) == (output.shape, output.dtype)]
 
     def _shortcut(self, frame: Frame, residual: _Residual) -> tuple[Key, str]:
         """Return the argument that the call can return instead, or why there is none."""
-        output, given = residual.output, frame.arguments
-        fitting = [key for key, arg in given.items() if (arg.shape, arg.dtype) == (output.shape, output.dtype)]
+        output, fitting = residual.output, self.fitting(frame, residual.output)
         if not fitting:
             return 0, "changes the shape"
         keys = [key for key in residual.keys if key in fitting]
         if not keys:
             return 0, "its shortcut is computed"
-        if not self._alike(given[keys[0]].labels, output.labels):
+        if not self.alike(frame, keys[0], output):
             return 0, "its channels come out in another order"
         return keys[0], ""
 
-    def _structure(self, frame: Frame, output: Operand) -> str:
+    def structure(self, frame: Frame, output: Operand) -> str:
         """Return why a skip cannot return what the call returns, or nothing."""
         if frame.kind not in ("Tensor", "tuple", "list"):
             return f"returns a {frame.kind}"
         rest = [part for part in frame.outputs if part is not output]
         return "returns other things that it computes" if any(isinstance(p, Operand) or p is ... for p in rest) else ""
 
-    def _elsewhere(self, frame: Frame) -> str:
+    def elsewhere(self, frame: Frame) -> str:
         """Return what of the block lies or runs outside of it, or nothing."""
         if self._calls[frame.module] > 1:
             return f"runs {self._calls[frame.module]} times"
@@ -202,7 +213,7 @@ class _Judge:
                     return f"uses {name}, which lies elsewhere" if running else f"{name} is also used outside of it"
         return ""
 
-    def _waste(self, frame: Frame, key: Key, output: Operand) -> str:
+    def waste(self, frame: Frame, key: Key, output: Operand) -> str:
         """Return that layers before the block work for it alone, or nothing."""
         skip = {output.value: frame.arguments[key].value}
         rest = live(self._steps, self._results, range(frame.start, frame.end), skip)

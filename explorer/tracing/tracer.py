@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
+from explorer.tracing.halves import find_halves
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.recorder import Recorder
 from explorer.tracing.returned import Outputs, counting
@@ -48,6 +49,7 @@ def trace(
     verify: bool = True,
     outputs: Outputs = None,
     more: Sequence[Any] = (),
+    checked_on: Sequence[Any] = (),
 ) -> Network:
     """Return the Network of `model`: its channel units, layers and cost polynomial.
 
@@ -66,6 +68,8 @@ def trace(
         a function of the output such as `Task.prediction`. By default all of it, a cache of keys and values too.
     more
         Further inputs, which reach layers that `example` does not. Costs are those of `example`.
+    checked_on
+        Inputs to verify units on; by default `example` and `more`. Shorter ones take less time.
 
     Raises
     ------
@@ -88,11 +92,13 @@ def trace(
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise PruningError("model: its lazy layers have no shape yet, run it once before")
     with surroundings_as_they_were(model):
-        return _traced(model, [example, *more], tensors[0].size(0), name or type(model).__name__, verify, outputs)
+        examples = [example, *more]
+        checked = checked_on or examples if verify else ()
+        return _traced(model, examples, tensors[0].size(0), name or type(model).__name__, checked, outputs)
 
 
 def _traced(
-    model: nn.Module, examples: Sequence[Any], batch: int, name: str, verify: bool, outputs: Outputs
+    model: nn.Module, examples: Sequence[Any], batch: int, name: str, checked: Sequence[Any], outputs: Outputs
 ) -> Network:
     labelling = Labelling(model)
     graph = labelling.graph
@@ -112,6 +118,7 @@ def _traced(
     atoms = find_atoms(graph, live(recorder.tape.steps, results))
     network = assemble(name, graph, atoms, state, recorder.leaves, set(buffers), batch)
     blocks, fixed_blocks = find_blocks(recorder.tape, model, atoms.alike, results)
+    halves = find_halves(recorder.tape, model, atoms.alike, results, blocks)
     idle = unreached(model, ran, {tensor for tensor, _ in graph.blocks}, examples[0])
     network = replace(
         network,
@@ -119,12 +126,13 @@ def _traced(
         sizes=sizes(model, graph, atoms),
         blocks=blocks,
         fixed_blocks=fixed_blocks,
+        halves=halves,
     )
     network = _without_risk(network, idle)
     # a parameter that training alone computes with, such as what stands for masked inputs, is sliced with nothing
     touched = {tensor for step in recorder.tape.steps for tensor in step.tensors}
     training = idle.training or not touched.issuperset(parameters)
-    return verified(model, network, examples, outputs, training=training) if verify else network
+    return verified(model, network, checked, outputs, training=training) if checked else network
 
 
 def _recorded(model: nn.Module, example: Any, labelling: Labelling, outputs: Outputs) -> tuple[Recorder, list[int]]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 
 import explorer.bench
 from explorer.bench import _BY_NAME, BENCHES, run_bench
@@ -21,10 +17,10 @@ from explorer.bench.frontiers import within
 from explorer.bench.measured import Measured
 from explorer.bench.resnet50 import resnet50
 from explorer.bench.sparse import LAYERS, _patterns
-from explorer.models import MODELS
 from explorer.tracing import trace
 from spaces import PruningError, Recipe, dense_costs
 from spaces.granularity import PATTERNS
+from tests.support.published import published
 
 TINY = {
     "costs": ["costs.model=resnet_digits", "costs.recipes=100", "costs.counted=3"],
@@ -127,27 +123,10 @@ def test_without_a_name_all_run_that_need_nothing_else(monkeypatch: pytest.Monke
     assert sorted(path.stem for path in Path("results/bench").iterdir()) == sorted(expected)
 
 
-def _published(folder: Path) -> list[str]:
-    """Return where a random ResNet-20 lies, and images of noise in the schema of CIFAR-10."""
-    noise = np.random.default_rng(0)
-    data = folder / "data"
-    data.mkdir()
-    for part, count in (("train", 5200), ("test", 20)):
-        rows = []
-        for number in range(count):
-            buffer = io.BytesIO()
-            Image.fromarray(noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, format="png")
-            rows.append({"image": {"bytes": buffer.getvalue(), "path": None}, "label": number % 10})
-        pd.DataFrame(rows).to_parquet(data / f"{part}-00000-of-00001.parquet")
-    torch.manual_seed(0)
-    save_file(MODELS["resnet20"]().state_dict(), folder / "weights.safetensors")
-    return [f"frontiers.data={data}", f"frontiers.weights={folder / 'weights.safetensors'}"]
-
-
 @pytest.mark.slow
 def test_frontiers_are_measured_on_test_and_kept(tmp_path: Path) -> None:
     given = [
-        *_published(tmp_path),
+        *published(tmp_path, "frontiers"),
         "frontiers.seeds=1",
         "frontiers.trials=4",
         "frontiers.epochs=1",
@@ -203,6 +182,19 @@ def test_the_best_within_a_share_is_chosen_by_validation() -> None:
         (["frontiers", "frontiers.model=resnet57"], "frontiers.model: 'resnet57' is unknown"),
         (["frontiers", "frontiers.evaluators=[finetune]"], "frontiers.evaluators: 'finetune' is unknown"),
         (["frontiers"], "frontiers.data: not given"),
+        (["others"], "others.data: not given"),
+        (["others", "others.methods=[unifrom]"], "others.methods: 'unifrom' is unknown, did you mean 'uniform'"),
+        (["others", "others.methods=[fastnas+reconstruct]"], "but fastnas makes modules, allowed is fastnas"),
+        (["others", "others.methods=[nowhere.method]"], "others.methods: 'nowhere.method' can't be imported"),
+        (["others", "others.spaces=[iner]"], "others.spaces: 'iner' is unknown, did you mean 'inner'"),
+        (["others", "others.ratios=[50]"], "others.ratios: ratio 50"),
+        (["naive"], "naive.data: not given"),
+        (["naive", "naive.minutes=0"], "naive.minutes: 0"),
+        (["naive", "naive.evaluator=finetune"], "naive.evaluator: 'finetune' is unknown"),
+        (
+            ["leaderboard", "leaderboard.tables=nowhere"],
+            "leaderboard.tables: 'nowhere' has none of others-resnet20.csv",
+        ),
         (["samplers"], "samplers.data: not given"),
         (["criteria"], "criteria.data: not given"),
     ],

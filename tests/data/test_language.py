@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -99,6 +100,27 @@ def test_divergence_is_from_the_dense_network() -> None:
     logits = torch.zeros(1, 2, 3)
     values, counts = divergence(logits, (torch.zeros(1, 2).long(), logits))
     assert (values.tolist(), counts.tolist()) == ([0.0], [1])
+
+
+def test_the_dense_network_runs_once_on_batches_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense, given = Bigrams(0), batches()
+    task = language("kl").referred(dense, given, given)
+    ran = []
+    dense.register_forward_hook(lambda *_: ran.append(1))
+    found = [task.evaluate(Bigrams(seed), given).error for seed in (1, 2, 1)]
+    # the trivial predictor was compared with it already
+    assert not ran
+    assert found[0] == found[2] != found[1]
+    # of batches that are made anew, and in another process, it runs again
+    assert task.evaluate(Bigrams(1), iter(batches())).error == found[0]
+    assert len(ran) == 2
+    sent = pickle.loads(pickle.dumps(language("kl").referred(Bigrams(0), given, given)))
+    assert sent.evaluate(Bigrams(1), given).error == found[0]
+    monkeypatch.setattr("explorer.data.reference._MOST", 0)
+    small = language("kl").referred(dense, given, given)
+    ran.clear()
+    assert [small.evaluate(Bigrams(1), given).error for _ in range(2)] == [found[0]] * 2
+    assert len(ran) == 4
 
 
 def test_distillation_compares_the_tokens_probabilities() -> None:

@@ -17,7 +17,7 @@ from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
 from explorer.tracing.verification.masking import masked
-from spaces import Recipe
+from spaces import PruningError, Recipe
 from tests.support import foreign
 from tests.support.language import llama
 
@@ -49,7 +49,17 @@ def tokens(model: Any, *, cache: bool) -> Tensor:
     return model.generate(PROMPT, attention_mask=mask, max_new_tokens=12, do_sample=False, use_cache=cache)
 
 
-@pytest.mark.parametrize("blocks", [[], ["model.layers.0"], ["model.layers.1"]], ids=["none", "first", "middle"])
+DROPPED = {
+    "none": [],
+    "first": ["model.layers.0"],
+    "middle": ["model.layers.1"],
+    "attentions": ["model.layers.0.self_attn", "model.layers.1.self_attn"],
+    "MLPs": ["model.layers.0.mlp", "model.layers.2.mlp"],
+    "a block and a half": ["model.layers.1", "model.layers.0.self_attn"],
+}
+
+
+@pytest.mark.parametrize("blocks", DROPPED.values(), ids=DROPPED)
 def test_what_is_generated_is_that_of_the_masked_network(pruner: Pruner, blocks: list[str], tmp_path: Path) -> None:
     recipe = Recipe.of(
         {"model.layers.1.self_attn.q_proj": 0.5, "model.layers.2.mlp.gate_proj": 0.5, "model.embed_tokens": 0.75},
@@ -64,7 +74,13 @@ def test_what_is_generated_is_that_of_the_masked_network(pruner: Pruner, blocks:
         # of the residual channels that stay
         reference.get_parameter("model.layers.2.self_attn.o_proj.weight")[kept] *= keep
     for name in blocks:
-        reference.set_submodule(name, _Through(reference.get_submodule(name)))
+        if name.count(".") == 2:
+            reference.set_submodule(name, _Through(reference.get_submodule(name)))
+    for name in blocks:
+        if name.count(".") == 3:
+            # nothing is added to the residual
+            writer = "self_attn.o_proj" if name.endswith("self_attn") else "mlp.down_proj"
+            torch.nn.init.zeros_(reference.get_submodule(name.rpartition(".")[0]).get_submodule(writer).weight)
     expected = tokens(reference, cache=False)
     assert expected.shape == (2, 17)
     assert torch.equal(tokens(module, cache=False), expected)
@@ -112,6 +128,19 @@ def test_whichever_layers_are_left_out_padded_texts_go_on_as_with_fewer_layers(k
         if kind != "gemma2":
             # transformers pads sliding windows otherwise with a cache than without
             assert torch.equal(continued(small, padded, cache=True), continued(small, padded, cache=False))
+
+
+@pytest.mark.parametrize("kind", ["llama", "marian"])
+def test_without_attention_of_the_first_layer_padded_texts_go_on_from_the_cache(kind: str) -> None:
+    model, padded = made(kind).double(), torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    example = {"input_ids": PROMPT} | ({"decoder_input_ids": PROMPT[:, :3]} if kind == "marian" else {})
+    network = trace(model, example, outputs="logits")
+    names = [half.name for half in network.droppable if "encoder" not in half.name]
+    name = next(name for name in names if name.endswith("layers.0.self_attn"))
+    small = Surgeon(model, network).build({}, [name])
+    assert torch.equal(continued(small, padded, cache=True), continued(small, padded, cache=False))
+    with pytest.raises(PruningError, match=f"^hf: {name} alone is left out"):
+        standalone(small, example)
 
 
 def continued(model: Any, mask: Tensor, *, cache: bool) -> Tensor:

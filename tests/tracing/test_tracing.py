@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
@@ -222,3 +223,22 @@ def test_mistakes_are_one_line(model: nn.Module, example: Any, words: str) -> No
         trace(model, example)
     assert str(caught.value).startswith("model: ")
     assert "\n" not in str(caught.value)
+
+
+def test_units_are_verified_on_other_inputs_where_they_are_given() -> None:
+    seen: set[int] = set()
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        seen.add(x.size(1))
+        return m.b(F.relu(m.a(x)))
+
+    model = Fn(forward, a=nn.Linear(8, 6), b=nn.Linear(6, 3))
+    example, short = torch.randn(1, 16, 8), torch.randn(1, 4, 8)
+    whole = trace(model, example)
+    assert seen == {16}
+    assert trace(model, example, checked_on=[short]) == whole
+    assert seen == {16, 4}
+    # and nothing at all is verified without
+    seen.clear()
+    assert trace(model, example, checked_on=[short], verify=False) == whole
+    assert seen == {16}

@@ -50,11 +50,16 @@ def draw_samplers(data: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def samplers_figure(data: pd.DataFrame) -> Figure:
-    """Return the figure of the curves, one panel a space."""
+    """Return the figure of the curves, one panel a space, at most three side by side."""
     spaces = list(dict.fromkeys(data["space"]))
+    rows = -(-len(spaces) // 3)
+    columns = -(-len(spaces) // rows)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * len(spaces), 3.8), layout="constrained")
-        panels = figure.subplots(1, len(spaces), squeeze=False)[0]
+        figure = Figure(figsize=(4.6 * columns, 3.8 * rows), layout="constrained")
+        panels = [*figure.subplots(rows, columns, squeeze=False).flat]
+        for ax in panels[len(spaces) :]:
+            ax.remove()
+        panels = panels[: len(spaces)]
         lines: dict[object, Artist] = {}
         for ax, space in zip(panels, spaces, strict=True):
             mine = data[data["space"] == space]

@@ -87,7 +87,7 @@ def widths(space: PruningSpace, rows: npt.NDArray[np.int16]) -> npt.NDArray[np.i
             ratio = ratios.get(("channels", unit))
             width += count if ratio is None else np.rint(count * ratio)
         width //= dim.groups
-        for block in network.blocks:
+        for block in network.droppable:
             if block.holds(layer.name) and ("blocks", block.name) in ratios:
                 width *= ratios["blocks", block.name]
         out[:, column] = width

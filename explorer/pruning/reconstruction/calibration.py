@@ -14,14 +14,15 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from explorer.data import Batch, head, size_of
 from explorer.pruning.reconstruction.paths import is_view
-from explorer.pruning.reconstruction.places import marks_of
+from explorer.pruning.reconstruction.places import Places, marks_of
+from explorer.pruning.reconstruction.targets import Targets
 
 __all__ = ["Calibration"]
 
 log = logging.getLogger("explorer")
 
 # bytes that the largest activation of all inputs may take, and the targets of all layers together
-_ACTIVATION, _TARGETS = 1 << 30, 1 << 30
+_ACTIVATION, _TARGETS = 1 << 30, 4 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,22 +49,23 @@ class Calibration:
         inputs, count = _joined(batches)
         return cls(inputs, marks_of(inputs, count), positions)
 
-    def fitting(self, run: Callable[[Any], Any], channels: int) -> Calibration:
+    def places(self, seed: int) -> Places:
+        """Return the places of the inputs, drawn with a seed."""
+        return Places(self.marks, self.positions, seed)
+
+    def fitting(self, targets: Callable[[Calibration], Targets]) -> Calibration:
         """Return as many inputs as memory allows, with more places each where these are fewer.
 
         Parameters
         ----------
-        run
-            Runs the dense network.
-        channels
-            Of the outputs of all its layers together.
+        targets
+            Runs the dense network on some inputs.
         """
         count = len(self.marks)
         with _Largest() as largest:
-            run(head(self.inputs, 1))
+            found = targets(Calibration(head(self.inputs, 1), self.marks[:1], self.positions))
         fit = min(count, max(1, _ACTIVATION // max(1, largest.bytes)))
-        # each layer has a target, and perhaps that of a sum
-        rows = max(1, _TARGETS // (2 * 4 * max(1, channels)))
+        rows = max(1, _TARGETS * self.positions // max(1, found.bytes))
         positions = max(1, min(-(-self.positions * count // fit), rows // fit))
         if fit == count and positions == self.positions:
             return self

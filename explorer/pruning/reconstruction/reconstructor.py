@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,7 +17,6 @@ from explorer.pruning.patterns import Masks
 from explorer.pruning.patterns.application import weight_of
 from explorer.pruning.reconstruction.calibration import Calibration
 from explorer.pruning.reconstruction.mending import Mending
-from explorer.pruning.reconstruction.places import Places
 from explorer.pruning.reconstruction.settings import Settings
 from explorer.pruning.reconstruction.targets import Targets, Watch
 from explorer.pruning.surgery import Atoms, Kept
@@ -67,19 +66,19 @@ class Reconstructor:
     @cached_property
     def calibration(self) -> Calibration:
         """The inputs that layers are solved on."""
-        tensors = [self._network.tensor[layer.weight].dims for layer in self._network.layers]
-        # of a weight the dimension that is written is the longer of two, or counted too often
-        channels = sum(max(dim.length for dim in dims[:2]) for dims in tensors)
-        return self._given.fitting(partial(self._run, self._model), channels)
+        return self._given.fitting(self._watched)
 
     @cached_property
     def targets(self) -> Targets:
         """What the dense network's layers give for the calibration inputs; made at the first use."""
-        found = self.calibration
-        places = Places(found.marks, found.positions, self.settings.seed)
+        return self._watched(self.calibration)
+
+    def _watched(self, calibration: Calibration) -> Targets:
+        """Return what the dense network's layers give for some inputs."""
+        places = calibration.places(self.settings.seed)
         watch = Watch(self._model, (layer.weight for layer in self._network.layers), places)
         with watch:
-            output = self._run(self._model, found.inputs)
+            output = self._run(self._model, calibration.inputs)
         return watch.targets(output)
 
     def _run(self, module: nn.Module, inputs: Any) -> Any:

@@ -93,6 +93,13 @@ class Targets:
     alone: frozenset[str]
     places: Places
 
+    @property
+    def bytes(self) -> int:
+        """How much memory they take."""
+        uses = [use for each in self.uses.values() for use in each]
+        kept = [tensor for use in uses for tensor in (use.output, use.total, use.inputs)]
+        return sum(tensor.nbytes for tensor in kept if tensor is not None)
+
 
 @dataclass(eq=False)
 class _Value:
@@ -172,7 +179,8 @@ class Watch(TorchDispatchMode):
 
     def _multiplied(self, product: Product, out: Tensor) -> None:
         name, columns = self._owners.name(product.weight), self._owners.columns(product)
-        if columns is None or name is None:
+        # what something else reads too, as an embedding does, is left as it is
+        if columns is None or name is None or self._readers[name] > len(self._uses[name]) + 1:
             return
         layout = Layout(out)
         rows = self._places.rows(layout.places, out.device)

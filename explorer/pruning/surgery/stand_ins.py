@@ -28,28 +28,33 @@ class Skip(nn.Module):
         those of the modules below it: ``nn.TransformerEncoder`` asks its first layer's attention for some.
     returns
         Position or keyword of the argument to return, or a tuple of them and None; see `spaces.BlockUnit`.
+    adds
+        Whether zeros are returned in their place.
     """
 
-    def __init__(self, block: nn.Module, returns: Returns) -> None:
+    def __init__(self, block: nn.Module, returns: Returns, *, adds: bool = False) -> None:
         super().__init__()
         vars(self).update(_facts(block), training=block.training)
-        self.returns = returns
+        self.returns, self.adds = returns, adds
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the block's argument in the structure of the block's output."""
 
-        chosen = returned(self.returns, args, kwargs)
+        chosen = returned(self.returns, args, kwargs, adds=self.adds)
         return chosen if isinstance(self.returns, tuple) else chosen[0]
 
     def extra_repr(self) -> str:
         """Return what is returned as ``print(model)`` shows it."""
-        return f"returns={self.returns!r}"
+        return f"returns={self.returns!r}" + ", adds=True" * self.adds
 
 
-def returned(returns: Returns, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the arguments of a block's call that its skip returns, in a tuple also where it is one."""
+def returned(
+    returns: Returns, args: Sequence[Any], kwargs: Mapping[str, Any], *, adds: bool = False
+) -> tuple[Any, ...]:
+    """Return what a block's skip returns for the block's call, in a tuple also where it is one thing."""
     keys = returns if isinstance(returns, tuple) else (returns,)
-    return tuple(None if key is None else args[key] if isinstance(key, int) else kwargs[key] for key in keys)
+    chosen = (None if key is None else args[key] if isinstance(key, int) else kwargs[key] for key in keys)
+    return tuple(torch.zeros_like(one) if adds and isinstance(one, Tensor) else one for one in chosen)
 
 
 def swapped(module: nn.Module, name: str, replacement: nn.Module) -> nn.Module:

@@ -66,7 +66,7 @@ class Surgeon:
         self._leaves = [(modules[leaf.name], leaf) for leaf in network.leaves]
         self._sizes = size_attributes(model, network)
         self._numbers = LayerNumbers(model)
-        self._blocks = {block.name: (modules[block.name], block.returns) for block in network.blocks}
+        self._blocks = {block.name: (modules[block.name], block) for block in network.droppable}
 
     def __reduce__(self) -> tuple[type[Surgeon], tuple[nn.Module, Network]]:
         # the plans know tensors and modules by their addresses, which are other ones in another process
@@ -86,7 +86,9 @@ class Surgeon:
         stay = [self._stay(dim, kept, alive) for dim in self._dims]
         inside = tuple(f"{name}." for name in dropped)
         outermost = (self._blocks[name] for name in dropped if not name.startswith(inside))
-        replaced: dict[int, Any] = {id(block): Skip(block, returns) for block, returns in outermost}
+        replaced: dict[int, Any] = {
+            id(module): Skip(module, block.returns, adds=block.adds) for module, block in outermost
+        }
         with torch.no_grad():
             for name, dense, dims in self._plan:
                 if inside and name.startswith(inside):

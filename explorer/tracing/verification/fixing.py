@@ -26,7 +26,7 @@ def with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
         return replace(old, spans=spans)
 
     fixed = [FixedChannels(unit.name, unit.channels, bad[unit]) for unit in network.units if unit in bad]
-    fixed_blocks = [FixedBlock(block.name, bad[block]) for block in network.blocks if block in bad]
+    fixed_blocks = [FixedBlock(block.name, bad[block]) for block in network.droppable if block in bad]
     return replace(
         network,
         units=tuple(unit for unit in network.units if unit not in bad),
@@ -37,5 +37,6 @@ def with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
         reductions=tuple(entry for old in network.reductions if (entry := replace(old, dim=dim(old.dim))).dim.units),
         sizes=tuple(size for old in network.sizes if (size := replace(old, dim=dim(old.dim))).dim.units),
         blocks=tuple(block for block in network.blocks if block not in bad),
+        halves=tuple(half for half in network.halves if half not in bad),
         fixed_blocks=(*network.fixed_blocks, *fixed_blocks),
     )

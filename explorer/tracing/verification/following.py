@@ -44,7 +44,7 @@ def _watch(module: nn.Module, block: BlockUnit, found: dict[BlockUnit, str]) -> 
     given: list[list[Any]] = []
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        chosen = returned(block.returns, args, kwargs)
+        chosen = returned(block.returns, args, kwargs, adds=block.adds)
         given.append([arg.clone() if isinstance(arg, torch.Tensor) else arg for arg in chosen])
 
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -52,7 +52,7 @@ def _watch(module: nn.Module, block: BlockUnit, found: dict[BlockUnit, str]) -> 
         for operand, result in zip(operands, (out,) if isinstance(out, torch.Tensor) else out, strict=True):
             # a mask of infinities that is passed through has no correlation
             follows = not isinstance(result, torch.Tensor) or torch.equal(operand, result)
-            if not follows and not _correlation(operand, result) > _FOLLOWS:
+            if not follows and (block.adds or not _correlation(operand, result) > _FOLLOWS):
                 found[block] = "what it returns does not follow what it is given"
 
     module.register_forward_pre_hook(before, with_kwargs=True)

@@ -98,7 +98,7 @@ def _overwrite(module: nn.Module, block: BlockUnit) -> None:
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # copied before the block can write to it
-        chosen = returned(block.returns, args, kwargs)
+        chosen = returned(block.returns, args, kwargs, adds=block.adds)
         given.append([arg.clone() if isinstance(arg, Tensor) else arg for arg in chosen])
 
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:

@@ -38,12 +38,12 @@ def verified(
     PruningError
         If the model cannot be copied.
     """
-    if not network.units and not network.blocks:
+    if not network.units and not network.droppable:
         return network
     try:
         check = Check(model, network, examples, outputs)
     except UncheckableError as error:
-        return with_fixed(network, dict.fromkeys((*network.units, *network.blocks), str(error)))
+        return with_fixed(network, dict.fromkeys((*network.units, *network.droppable), str(error)))
     if network.sizes:
         network = _with_needed_sizes(check, network)
         check = check.of(network)
@@ -51,7 +51,7 @@ def verified(
     bad: dict[Item, str] = {}
     for number in range(check.rounds.count):
         if number == check.rounds.joint:
-            blocks, worse = _good_blocks(check, good, network.blocks)
+            blocks, worse = _good_blocks(check, good, network.droppable)
             good += blocks
             bad |= worse
         good, worse = sifted(partial(check, number=number), good)

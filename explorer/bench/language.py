@@ -93,7 +93,7 @@ def language(config: dict[str, Any]) -> list[Measured]:
     ``results/bench/language/MODEL-KEY.csv`` has one row a sub-network: ``removed``, ``by``, whether layers were
     ``solved``, ``params`` and ``flops`` relative to dense, the mean negative log-likelihood ``error`` with its standard
     error, ``perplexity`` and the dropped ``blocks``. It is written after every row, and no row is made again. The
-    table beside it has one line a case.
+    table beside it, in Markdown, has one line a case.
 
     Raises
     ------
@@ -113,8 +113,6 @@ def language(config: dict[str, Any]) -> list[Measured]:
         for done, (case, solved) in enumerate(jobs, start=1):
             bench.measure(case, solved=solved)
             show(done, "dense" if case is None else f"{case.removed} by {case.by}" + ", solved" * solved)
-    with atomic(bench.path.with_suffix(".md")) as temporary:
-        temporary.write_text(_markdown(bench.table))
     return [
         Measured(f"{row['removed']} by {row['by']}" + ", solved" * row["solved"], "", row["perplexity"], "")
         for _, row in bench.table.iterrows()
@@ -131,8 +129,8 @@ class _Bench:
         self._network = self._setup.traced(self._model)
         self._test = list(self._setup.batches("test"))
         self._calibration = list(self._setup.batches("train"))
-        made_of = [self._model, self._test, self._calibration]
-        key = fingerprint(made_of, [self._network.identity, options["trials"]])[:6]
+        # of the weights, whatever file they were read from
+        key = fingerprint(self._model.state_dict(), self._test, self._calibration, options["trials"])[:6]
         self.path = folder / f"{Path(options['model']).stem}-{key}.csv"
         self.table = pd.read_csv(self.path, keep_default_na=False) if self.path.exists() else pd.DataFrame()
         self._scores: dict[str, Scores] = {}
@@ -161,6 +159,8 @@ class _Bench:
         self.table = pd.concat([self.table, pd.DataFrame([row])], ignore_index=True)
         with atomic(self.path) as temporary:
             self.table.to_csv(temporary, index=False)
+        with atomic(self.path.with_suffix(".md")) as temporary:
+            temporary.write_text(_markdown(self.table))
 
     def _recipe(self, case: Case) -> Recipe:
         if case.space is not None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import explorer
+from explorer.runs.config import RunConfig
 from tests.support import foreign
 from tests.support.language import learned, text
 
@@ -130,3 +132,37 @@ def test_what_is_minimised_can_be_the_divergence_from_the_dense_network(explore,
     assert summary["dense"]["test_error"] == 0
     assert (trials["error"] > 0).all()
     assert (trials["loss"] > trials["error"]).all()
+
+
+def test_few_sequences_are_a_batch_where_nothing_else_is_said(keys: list[str], explore) -> None:
+    def size(*overrides: str) -> int:
+        return RunConfig.composed([*overrides]).evaluator.batch_size
+
+    language = [key for key in keys if not key.startswith("evaluator.batch_size")]
+    assert size() == size("evaluator.batch_size=125") == 125
+    assert size(*language) == 8
+    assert size(*language, "evaluator.batch_size=3") == 3
+    # a name is made of what null stands for
+    assert RunConfig.composed([*language, "evaluator.batch_size=8"]).name == RunConfig.composed(language).name
+
+
+class NeedsLabels(torch.nn.Module):
+    """Returns nothing but a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(24, 24)
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self.table(input_ids).flatten(0, 1), labels.flatten())
+
+
+def test_a_model_that_needs_labels_is_one_line(explore, folder: Path, keys: list[str]) -> None:
+    save_file(NeedsLabels().state_dict(), folder / "labels.safetensors")
+    others = [key for key in keys if not key.startswith("model")]
+    model = ["model=custom", f"model._target_={__name__}.NeedsLabels", "model.weights=labels.safetensors"]
+    code, _, err = explore("run", *others, *model, "data.tokenizer=llama", "trials=2")
+    assert code == 2
+    assert "model" in err
+    assert "labels" in err
+    assert len(err.strip().splitlines()) == 1

@@ -107,7 +107,8 @@ BOARDS = (
     Board(
         "Methods at equal FLOPs",
         "others-resnet20.csv",
-        "Test error (%) of ResNet-20 on the JPEG copy of CIFAR-10, of this project and of other tools.",
+        "Test error (%) of ResNet-20 on the JPEG copy of CIFAR-10, of this project and of other tools; the zeros of\n"
+        "`torch_masks` are not counted, but dense kernels compute them.",
         _others,
     ),
     Board(

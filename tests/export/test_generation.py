@@ -17,7 +17,7 @@ from explorer.pruning.pruner import Pruner
 from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
 from explorer.tracing.verification.masking import masked
-from spaces import Recipe
+from spaces import PruningError, Recipe
 from tests.support import foreign
 from tests.support.language import llama
 
@@ -128,6 +128,19 @@ def test_whichever_layers_are_left_out_padded_texts_go_on_as_with_fewer_layers(k
         if kind != "gemma2":
             # transformers pads sliding windows otherwise with a cache than without
             assert torch.equal(continued(small, padded, cache=True), continued(small, padded, cache=False))
+
+
+@pytest.mark.parametrize("kind", ["llama", "marian"])
+def test_without_attention_of_the_first_layer_padded_texts_go_on_from_the_cache(kind: str) -> None:
+    model, padded = made(kind).double(), torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    example = {"input_ids": PROMPT} | ({"decoder_input_ids": PROMPT[:, :3]} if kind == "marian" else {})
+    network = trace(model, example, outputs="logits")
+    names = [half.name for half in network.droppable if "encoder" not in half.name]
+    name = next(name for name in names if name.endswith("layers.0.self_attn"))
+    small = Surgeon(model, network).build({}, [name])
+    assert torch.equal(continued(small, padded, cache=True), continued(small, padded, cache=False))
+    with pytest.raises(PruningError, match=f"^hf: {name} alone is left out"):
+        standalone(small, example)
 
 
 def continued(model: Any, mask: Tensor, *, cache: bool) -> Tensor:

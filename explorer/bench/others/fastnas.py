@@ -19,7 +19,7 @@ from spaces import PruningError
 
 __all__ = ["fastnas"]
 
-# of the widths that are tried; by default 32, which leaves a network of 16 to 64 channels nothing
+# of the widths that are tried; by default 32, which is for wider networks than those of 16 to 64 channels
 _DIVISOR = 4
 # of validation, that its score is measured on
 _INPUTS = 1000

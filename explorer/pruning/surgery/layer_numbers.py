@@ -15,18 +15,18 @@ _NUMBER, _KINDS = "layer_idx", ("attention_type", "layer_type", "is_sliding", "s
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _Numbered:
     name: str
     number: int
-    kind: tuple[Any, ...]
-    modules: tuple[nn.Module, ...]
+    kind: tuple[str, ...]
+    module: nn.Module
 
 
 class LayerNumbers:
-    """The numbered layers of a model.
+    """The numbered modules of a model's layers.
 
-    Models ask the cache's first place of each kind how many tokens it holds. So the layers that stay take the first
-    places of their kind, where others are left out.
+    Models ask the cache's first place of each kind how many tokens it holds. So what stays takes the first places of
+    its kind, where others are left out.
 
     Parameters
     ----------
@@ -35,12 +35,20 @@ class LayerNumbers:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        lists = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList)]
-        every = [list(_layers(name, part)) for name, part in lists]
-        self._lists = [layers for layers in every if len({layer.number for layer in layers}) == len(layers)]
+        # attention to the own tokens and to an encoder's have caches of their own
+        roles: dict[tuple[str, str], list[_Numbered]] = {}
+        known: set[int] = set()
+        for name, part in model.named_modules():
+            if isinstance(part, nn.ModuleList):
+                # of lists inside each other the outer one has the layers
+                found = [entry for entry in _numbered(name, part) if id(entry[2].module) not in known]
+                known |= {id(numbered.module) for _, _, numbered in found}
+                for place, inner, numbered in found:
+                    roles.setdefault((place, inner), []).append(numbered)
+        self._roles = [role for role in roles.values() if len({entry.number for entry in role}) == len(role)]
 
     def give(self, replaced: Mapping[int, Any], dropped: Collection[str]) -> None:
-        """Number the layers of a sub-network anew.
+        """Number what stays in a sub-network anew.
 
         Parameters
         ----------
@@ -49,25 +57,23 @@ class LayerNumbers:
         dropped
             Names of the blocks that are left out.
         """
-        for layers in self._lists:
-            stay = [layer for layer in layers if layer.name not in dropped]
-            if len(stay) == len(layers):
-                continue
-            free: dict[tuple[Any, ...], list[int]] = {}
-            for layer in layers:
-                free.setdefault(layer.kind, []).append(layer.number)
-            for layer in stay:
-                number = free[layer.kind].pop(0)
-                for module in layer.modules:
-                    if (small := replaced.get(id(module))) is not None:
+        inside = tuple(f"{name}." for name in dropped)
+        for role in self._roles:
+            free: dict[tuple[str, ...], list[int]] = {}
+            for entry in role:
+                free.setdefault(entry.kind, []).append(entry.number)
+            for entry in role:
+                if not f"{entry.name}.".startswith(inside):
+                    number = free[entry.kind].pop(0)
+                    if (small := replaced.get(id(entry.module))) is not None:
                         vars(small)[_NUMBER] = number
 
 
-def _layers(name: str, part: nn.ModuleList) -> Iterator[_Layer]:
-    """Yield the layers of a list that have one number each."""
+def _numbered(name: str, part: nn.ModuleList) -> Iterator[tuple[str, str, _Numbered]]:
+    """Yield the list, the name inside its layer, and what else is known of every module that has a number."""
     for place, layer in enumerate(part):
-        numbered = [module for module in layer.modules() if type(vars(module).get(_NUMBER)) is int]
-        numbers = {vars(module)[_NUMBER] for module in numbered}
-        if len(numbers) == 1:
-            kind = tuple(str(vars(m)[key]) for m in layer.modules() for key in _KINDS if key in vars(m))
-            yield _Layer(f"{name}.{place}" if name else str(place), numbers.pop(), kind, tuple(numbered))
+        kind = tuple(str(vars(m)[key]) for m in layer.modules() for key in _KINDS if key in vars(m))
+        for inner, module in layer.named_modules(prefix=f"{name}.{place}"):
+            number = vars(module).get(_NUMBER)
+            if type(number) is int:
+                yield name, inner.removeprefix(f"{name}.{place}"), _Numbered(inner, number, kind, module)

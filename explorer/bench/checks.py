@@ -105,8 +105,12 @@ def check(config: dict[str, Any]) -> None:
     for group in ("evaluate", "executors"):
         models += [(f"{group}.models", model) for model in _list(f"{group}.models", config[group]["models"])]
     for key, model in models:
-        # studies need weights
-        allowed = [*MODELS] if key == "frontiers.model" else [*MODELS, *LARGE]
+        if key == "naive.model":
+            # whose blocks are cut by hand
+            allowed = [name for name in MODELS if name.startswith("resnet")]
+        else:
+            # what is searched has weights of its own, and is built in
+            allowed = [*MODELS] if key in ("frontiers.model", "others.model") else [*MODELS, *LARGE]
         if model not in allowed:
             raise unknown(key, model, allowed)
 

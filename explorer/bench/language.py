@@ -14,6 +14,7 @@ import pandas as pd
 from explorer.bench.measured import Measured
 from explorer.bench.ratios import searched
 from explorer.data import Batch
+from explorer.data.language import perplexity
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import features_of
 from explorer.pruning.criteria import Options, Scores, cached_scores
@@ -153,7 +154,7 @@ class _Bench:
             **{metric: costs[metric] / dense[metric] for metric in ("params", "flops")},
             "error": found.error,
             "error_se": found.error_se,
-            "perplexity": math.exp(found.loss),
+            "perplexity": perplexity(found),
             "blocks": " ".join(recipe.blocks),
         }
         self.table = pd.concat([self.table, pd.DataFrame([row])], ignore_index=True)

@@ -25,7 +25,8 @@ _FEWEST = 3
 _NORMAL = 1.96
 # of the FLOPs, where a table has more
 _SHARES = [0.75, 0.5, 0.35, 0.25]
-
+# where the page's links lead
+_KEPT = "../results/reference"
 
 _INTRODUCTION = (
     "Who wins where, made of the tables in `results/reference` by `explore bench leaderboard`. A value is the median",
@@ -184,7 +185,8 @@ def placed(results: pd.DataFrame, *, greatest: bool) -> pd.DataFrame:
 def agreement(places: pd.DataFrame) -> pd.DataFrame:
     """Return Kendall's tau between the rankings of every two cases that share three contestants: ``first``, ``second``.
 
-    ``tau`` is that of the contestants they share: 1 for the same order, -1 for the opposite.
+    ``tau`` is that of the contestants they share: 1 for the same order, -1 for the opposite. Two cases have none where
+    all of these are even in one of them.
     """
     rankings = {case: mine.set_index("contestant")["value"] for case, mine in places.groupby("case", sort=False)}
     rows = []
@@ -192,7 +194,7 @@ def agreement(places: pd.DataFrame) -> pd.DataFrame:
         both = pd.concat([rankings[first], rankings[second]], axis=1, join="inner")
         if len(both) >= _FEWEST:
             rows.append((first, second, float(kendalltau(both.iloc[:, 0], both.iloc[:, 1]).statistic)))
-    return pd.DataFrame(rows, columns=["first", "second", "tau"])
+    return pd.DataFrame(rows, columns=["first", "second", "tau"]).dropna(subset="tau")
 
 
 def page(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -200,8 +202,8 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
     lines = ["# Leaderboard", "", *_INTRODUCTION]
     for board, places in _boards(tables):
         stem = board.table.removesuffix(".csv")
-        where = f"[table](../results/reference/{board.table}), [how it was made](../results/reference/{stem}.md)"
-        lines += ["", f"## {board.title}", "", f"{board.words}", f"The {where}.", ""]
+        where = [f"The [table]({_KEPT}/{board.table}),", f"[how it was made]({_KEPT}/{stem}.md)."]
+        lines += ["", f"## {board.title}", "", board.words, *where, ""]
         lines += ["| case | contestants | first | second | apart |", "|---|---|---|---|---|"]
         for case, mine in places.groupby("case", sort=False):
             first, *rest = mine.itertuples(index=False)

@@ -49,7 +49,16 @@ def searched(setup: Setup, model: nn.Module, network: Network, calibration: Sequ
     space = PruningSpace.from_config(network, section(network))
     uniform = [axis.ratios.index(_MEAN) for axis in space.axes]
     ratio = costs_of(network, space.recipe(uniform))["params"] / space.dense["params"]
-    plan = Plan(["error"], "frontier", {}, 0, [_MEAN], 3, trials, None)
+    plan = Plan(
+        objectives=["error"],
+        sampler="frontier",
+        options={},
+        seed=0,
+        ladder=[_MEAN],
+        eta=3,
+        trials=trials,
+        timeout=None,
+    )
     problem = Problem.of(
         model,
         space,

@@ -126,8 +126,11 @@ class _Fit:
             for probe in _PROBES:
                 model = _built(self.kind, changed(self.given, {place: probe}))
                 now = {} if model is None else _sizes(model)
+                # a number that is divided by the probe may come to nothing
                 values = {
-                    Fraction(size * probe, now[key]) for key, size in self.base.items() if now.get(key, size) != size
+                    Fraction(size * probe, now[key])
+                    for key, size in self.base.items()
+                    if now.get(key, size) not in (0, size)
                 }
                 if len(values) == 1 and (value := values.pop()).denominator == 1:
                     yield place, int(value)

@@ -91,7 +91,8 @@ def _log(mlflow: Any, study: StudyResult) -> str:
     parameters = [make.Param(key, str(value)) for key, value in _flat(given) if key not in run.data.params]
     steps = {metric.step for metric in client.get_metric_history(name, _VOLUME)}
     time = int(1000 * (study.folder.written or 0))
-    metrics = [make.Metric(f"dense_{key}", value, time, 0) for key, value in study.dense.items()]
+    dense = {f"dense_{key}": value for key, value in study.dense.items()}
+    metrics = [make.Metric(key, value, time, 0) for key, value in dense.items() if key not in run.data.metrics]
     metrics += [make.Metric(key, value, time, step) for step, key, value in _metrics(study) if step not in steps]
     for begin in range(0, len(parameters), _PARAMETERS):
         client.log_batch(name, params=parameters[begin : begin + _PARAMETERS])

@@ -28,10 +28,12 @@ def gguf_options(name: str, key: str) -> tuple[str, dict[str, str]]:
     Raises
     ------
     PruningError
-        If it is a GGUF file and what reads these is missing.
+        If it is a GGUF file that is not there, or what reads these is missing.
     """
-    if not is_gguf(name):
+    if not name.endswith(".gguf"):
         return name, {}
+    if not is_gguf(name):
+        raise PruningError(f"{key}: {name!r}, there is no such file")
     for needed in ("gguf", "accelerate"):
         if find_spec(needed) is None:
             raise PruningError(f"{key}: a GGUF file needs {needed}, pip install {needed}")

@@ -180,6 +180,8 @@ def test_the_best_within_a_share_is_chosen_by_validation() -> None:
         (["sparse", "sparse.layers=[bert]"], "sparse.layers: 'bert' is unknown, did you mean 'bert_up'"),
         (["sparse", "sparse.layers=conv7"], "allowed is a list"),
         (["frontiers", "frontiers.model=resnet57"], "frontiers.model: 'resnet57' is unknown"),
+        (["others", "others.model=resnet50"], "others.model: 'resnet50' is unknown"),
+        (["naive", "naive.model=vgg16_bn"], "naive.model: 'vgg16_bn' is unknown"),
         (["frontiers", "frontiers.evaluators=[finetune]"], "frontiers.evaluators: 'finetune' is unknown"),
         (["frontiers"], "frontiers.data: not given"),
         (["others"], "others.data: not given"),

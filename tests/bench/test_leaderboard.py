@@ -41,6 +41,9 @@ def test_rankings_agree_as_far_as_kendalls_tau_of_what_they_share() -> None:
     three.loc[three["case"] == "z", "value"] *= -1
     three = pd.concat([three, pd.DataFrame({"case": ["w"], "contestant": ["a"], "value": [1.0]})])
     assert agreement(three).to_numpy().tolist() == [["x", "y", 1.0], ["x", "z", -1.0], ["y", "z", -1.0]]
+    three.loc[three["case"] == "z", "value"] = 1.0
+    # where all are even there is no ranking to agree with
+    assert agreement(three).to_numpy().tolist() == [["x", "y", 1.0]]
 
 
 def test_the_page_is_what_the_tables_say() -> None:

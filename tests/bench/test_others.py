@@ -158,6 +158,8 @@ def test_a_method_of_a_users_own_is_called_for_every_share(mine: Path, problem: 
 def test_what_is_no_network_is_refused(mine: Path, problem: Problem, plan: Plan) -> None:
     with pytest.raises(PruningError, match=r"mine.nothing: it returns a int, allowed is a Recipe or a torch.nn.Module"):
         Entry.of("mine.nothing").method.make(problem, plan, SHARES)
+    with pytest.raises(PruningError, match=r"'mine.dense\+reconstruct', but it returns modules, allowed is mine.dense"):
+        Entry.of("mine.dense+reconstruct").method.make(problem, plan, SHARES)
 
 
 def test_the_methods_of_the_configuration_are_known() -> None:

@@ -106,6 +106,14 @@ def test_what_reads_them_may_be_missing(tmp_path: Path, monkeypatch: pytest.Monk
         tokenizer_of(str(path))
 
 
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    path = str(tmp_path / "none.gguf")
+    with pytest.raises(PruningError, match=r"^model.architecture: '.*none.gguf', there is no such file$"):
+        transformers(architecture=path, task="causal-lm")
+    with pytest.raises(PruningError, match=r"^data.tokenizer: '.*none.gguf', there is no such file$"):
+        tokenizer_of(path)
+
+
 def test_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     path = tmp_path / "small.gguf"

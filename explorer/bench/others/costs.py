@@ -44,7 +44,10 @@ def flops_of(module: nn.Module, example: Any) -> float:
 
 
 def multiply_adds(model: nn.Module, example: Tensor) -> int:
-    """Return the multiply-adds of convolutions and linear layers, counted by hooks on a forward pass: sooner done."""
+    """Return the multiply-adds of one input in convolutions and linear layers, counted by hooks on a forward pass.
+
+    That is faster than `flops_of`, of dense weights only, and right where linear layers read one vector an input.
+    """
     total = 0
 
     def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:

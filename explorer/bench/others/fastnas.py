@@ -82,5 +82,6 @@ def fastnas(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict
                     break
                 asked *= _CLOSER
             else:
-                raise PruningError(f"fastnas: {flops_of(module, example):,} of {most:,} FLOPs asked for")
+                flops = flops_of(module, example)
+                raise PruningError(f"fastnas: its network has {flops:,.0f} FLOPs, asked are at most {most:,.0f}")
     return made, evaluations

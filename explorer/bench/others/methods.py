@@ -30,9 +30,9 @@ RECONSTRUCT = "+reconstruct"
 # halvings of what a mask removes
 _HALVINGS = 14
 
-Network = Recipe | nn.Module
+SubNetwork = Recipe | nn.Module
 """A sub-network, by its recipe or as it is."""
-Make = Callable[[Problem, Plan, Sequence[float]], tuple[Mapping[float, Network], int]]
+Make = Callable[[Problem, Plan, Sequence[float]], tuple[Mapping[float, SubNetwork], int]]
 """From a problem, how it would be searched and shares of its FLOPs to sub-networks, and how many were evaluated."""
 
 
@@ -65,20 +65,21 @@ class Method:
         """The tool and its version; empty for what is part of this project or of torch."""
         if self.package is None:
             return ""
-        (name,) = metadata.packages_distributions()[self.package]
-        return f"{name} {metadata.version(name)}"
+        # a package may be of several distributions, and of none where it is only a folder on the path
+        names = sorted(set(metadata.packages_distributions().get(self.package, [])))
+        return ", ".join(f"{name} {metadata.version(name)}" for name in names) or self.package
 
 
 def _allocated(allocation: str) -> Make:
     """Return the method that lets an allocation choose every unit's ratio."""
 
-    def make(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, Network], int]:
+    def make(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, SubNetwork], int]:
         return {share: problem.allocate(allocation, {"flops": share}).recipe for share in shares}, 0
 
     return make
 
 
-def _searched(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, Network], int]:
+def _searched(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, SubNetwork], int]:
     """Return the best by validation within every share, of one search."""
     search = problem.search(open_study(None, "others", plan.objectives), plan)
     search.run(plan.trials)
@@ -89,7 +90,7 @@ def _searched(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[di
         if "error" in record.metrics
         for recipe in [problem.space.recipe(record.row)]
     ]
-    made: dict[float, Network] = {}
+    made: dict[float, SubNetwork] = {}
     for share in shares:
         inside = [(error, recipe) for error, recipe, flops in found if flops <= share + TOLERANCE]
         if not inside:
@@ -98,10 +99,10 @@ def _searched(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[di
     return made, len(search.records)
 
 
-def _masked(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, Network], int]:
+def _masked(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, SubNetwork], int]:
     """Return networks whose least weights are masked by torch, of all layers but the first and the last together."""
     example = problem.meter.validation[0][0][:1]
-    made: dict[float, Network] = {}
+    made: dict[float, SubNetwork] = {}
     for share in shares:
         low, high = 0.0, 1.0
         for _ in range(_HALVINGS):
@@ -175,25 +176,27 @@ class Entry:
             if reconstruct and not method.recipes:
                 raise PruningError(f"others.methods: {name!r}, but {plain} makes modules, allowed is {plain}")
         elif "." in plain:
-            method = Method(_given(plain))
+            method = Method(_given(plain, reconstruct=reconstruct))
         else:
             raise unknown("others.methods", plain, METHODS)
         return cls(str(name), method, reconstruct)
 
 
-def _given(path: str) -> Make:
-    """Return the method that a user's function is."""
+def _given(path: str, *, reconstruct: bool) -> Make:
+    """Return the method that a user's function is; what is to be reconstructed must be a recipe."""
     function = locate("others.methods", path)
     names = ("problem", "flops")
 
-    def make(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, Network], int]:
-        made: dict[float, Network] = {}
+    def make(problem: Problem, plan: Plan, shares: Sequence[float]) -> tuple[dict[float, SubNetwork], int]:
+        made: dict[float, SubNetwork] = {}
         for share in shares:
             torch.manual_seed(plan.seed)
             made[share] = called(path, function, dict(zip(names, (problem, share), strict=True)))
             if not isinstance(made[share], Recipe | nn.Module):
                 kind = type(made[share]).__name__
                 raise PruningError(f"{path}: it returns a {kind}, allowed is a Recipe or a torch.nn.Module")
+            if reconstruct and not isinstance(made[share], Recipe):
+                raise PruningError(f"others.methods: {path + RECONSTRUCT!r}, but it returns modules, allowed is {path}")
         return made, 0
 
     return make

@@ -35,7 +35,9 @@ def test_a_page_beside_a_table_has_its_command(path) -> None:
     assert any(command.search(page.read_text()) for page in pages)
 
 
-@pytest.mark.parametrize("board", [board for board in BOARDS if (FOLDER / board.table).exists()], ids=str)
+@pytest.mark.parametrize(
+    "board", [board for board in BOARDS if (FOLDER / board.table).exists()], ids=lambda board: board.table
+)
 def test_a_table_of_the_leaderboard_has_results(board) -> None:
     results = board.results(pd.read_csv(FOLDER / board.table))
     assert list(results) == ["case", "contestant", "value", "sampled"]

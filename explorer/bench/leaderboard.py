@@ -225,7 +225,11 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
 def _boards(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[Board, pd.DataFrame]]:
     for board in BOARDS:
         if board.table in tables:
-            yield board, placed(board.results(tables[board.table]), greatest=board.greatest)
+            try:
+                results = board.results(tables[board.table])
+            except KeyError as error:
+                raise PruningError(f"leaderboard.tables: {board.table} has no column {error}") from None
+            yield board, placed(results, greatest=board.greatest)
 
 
 def _shown(board: Board, row: Any) -> str:

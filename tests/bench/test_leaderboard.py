@@ -10,6 +10,7 @@ import pytest
 
 from explorer.bench import run_bench
 from explorer.bench.leaderboard import BOARDS, agreement, page, placed
+from spaces import PruningError
 from tests.support.pages import ROOT
 
 TABLES = ROOT / "results" / "reference"
@@ -59,3 +60,8 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Path("docs/leaderboard.md").read_text() == (ROOT / "docs" / "leaderboard.md").read_text()
     taus = pd.read_csv("results/bench/leaderboard.csv")["figure"]
     assert taus.between(-1, 1).all()
+
+
+def test_a_table_without_its_columns_is_one_line() -> None:
+    with pytest.raises(PruningError, match=r"leaderboard.tables: criteria-resnet20.csv has no column 'criterion'"):
+        page({"criteria-resnet20.csv": pd.DataFrame({"asked": [0.5]})})

@@ -35,7 +35,7 @@ def others(config: dict[str, Any]) -> list[Measured]:
         If data or weights are not given or not there, a method is unknown, or gives more FLOPs than asked for.
     """
     options, folder = config["others"], RESULTS / "bench" / "others"
-    entries = [entry for entry in map(Entry.of, options["methods"]) if _there(entry)]
+    entries = [entry for entry in map(Entry.of, dict.fromkeys(options["methods"])) if _there(entry)]
     jobs = [
         (seed, space, reconstruct, [entry for entry in entries if _meets(entry, space, reconstruct, options["spaces"])])
         for seed in range(options["seeds"])

@@ -178,11 +178,13 @@ def _export(arguments: list[str]) -> int:
         raise multirun.refused()
     from explorer.export.shipping import Formats
     from explorer.runs.export import Choice, export_run
+    from explorer.runs.logs import steps_shown
     from explorer.utils.console import console
 
     choice = Choice(budget, given.trial, given.knee, given.recipe, given.rung)
     formats = Formats(not given.no_onnx, given.int8, given.hf)
-    target = export_run(RunFolder(given.folder), choice, given.out, formats=formats, allow=given.allow)
+    with steps_shown():
+        target = export_run(RunFolder(given.folder), choice, given.out, formats=formats, allow=given.allow)
     console.print(f"exported to {target}; in Python: explorer.load({str(target)!r})", soft_wrap=True)
     return 0
 

@@ -26,6 +26,7 @@ from explorer.export.target import check_target, replaced
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import execute
 from explorer.search.metrics import Metric
+from explorer.utils.console import steps
 from explorer.utils.hardware import load, processor, version_of
 from explorer.utils.modules import device_of
 from explorer.utils.programs import OnnxModule, Program, program_of
@@ -139,11 +140,12 @@ def ship(shipment: Shipment, folder: Path, formats: Formats) -> tuple[dict[str, 
         a program, or no configuration of transformers says what a sub-network is that is asked for as one.
     """
     check_formats(formats)
-    notes = [sentence for sentence in [check_target(folder)] if sentence is not None]
+    said = check_target(folder)
     with replaced(folder) as temporary:
-        work = _Work(shipment, temporary, notes)
+        work = _Work(shipment, temporary)
         metrics = work.write(formats)
-    return metrics, notes
+    # what was in the folder is no part of the card
+    return metrics, [*([] if said is None else [said]), *work.notes]
 
 
 _Timings = dict[str, tuple[Timing, Timing | None]]
@@ -152,8 +154,9 @@ _Timings = dict[str, tuple[Timing, Timing | None]]
 class _Work:
     """The writing of one shipment to an empty folder."""
 
-    def __init__(self, shipment: Shipment, folder: Path, notes: list[str]) -> None:
-        self.it, self.folder, self.notes = shipment, folder, notes
+    def __init__(self, shipment: Shipment, folder: Path) -> None:
+        self.it, self.folder = shipment, folder
+        self.notes: list[str] = []
         # as it is measured by torch, and as a program on the CPU, where it is read by anybody
         self.module = shipment.module
         self.plain = self.module if device_of(self.module).type == "cpu" else copy.deepcopy(self.module).cpu()
@@ -165,7 +168,9 @@ class _Work:
         if formats.hf:
             # first, as it is refused where widths differ
             save_huggingface(self.plain, self.folder / HF, self.one)
+        steps.info("measuring the sub-network beside the dense one")
         metrics, errors = self._errors()
+        steps.info("writing it as programs")
         program = self._program()
         onnx = self._onnx(program, formats)
         quantised = None
@@ -179,6 +184,7 @@ class _Work:
             values = {key: (result.error, _number(result.error_se)) for key, result in found.items()}
             metrics |= {f"int8_{key}": value for key, (value, _) in values.items()}
             errors["int8"] = Errors({{"error": "validation"}.get(key, "test"): value for key, value in values.items()})
+        steps.info("timing it")
         timings = self._timings(onnx, quantised)
         metrics |= {f"{key}_latency_ms": timing.median for key, (timing, _) in timings.items()}
         write(
@@ -306,8 +312,8 @@ class _Work:
         if self.it.factory is not None:
             call, why = 'explorer.load("FOLDER")', "a plain torch module, to run or to train"
         else:
-            call = 'explorer.load("FOLDER", model=dense)'
-            why = "the torch module, of a dense skeleton whose weights do not matter"
+            call = f'explorer.load("FOLDER", model={type(self.module).__name__}())'
+            why = "your class, made as the dense network was; its weights do not matter"
         lines = ["import explorer", "", f"module = {call}  # {why}"]
         if program is not None:
             lines += ["", "import torch", "", 'program = torch.export.load("program.pt2").module()  # with torch alone']

@@ -11,6 +11,7 @@ from explorer.bench.measured import Measured
 from explorer.bench.others.contest import COLUMNS, DENSE, Contest
 from explorer.bench.others.figure import others_figure
 from explorer.bench.others.methods import METHODS, Entry
+from explorer.bench.published import published
 from explorer.runs.config import RESULTS
 from explorer.utils.console import console, progress
 from explorer.utils.files import atomic
@@ -35,6 +36,8 @@ def others(config: dict[str, Any]) -> list[Measured]:
         If data or weights are not given or not there, a method is unknown, or gives more FLOPs than asked for.
     """
     options, folder = config["others"], RESULTS / "bench" / "others"
+    # before anything is said of tools
+    published("others", options)
     entries = [entry for entry in map(Entry.of, dict.fromkeys(options["methods"])) if _there(entry)]
     jobs = [
         (seed, space, reconstruct, [entry for entry in entries if _meets(entry, space, reconstruct, options["spaces"])])

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from explorer.utils.checks import checked_number
 from explorer.utils.conf import conf, options_of
 from explorer.utils.instantiate import called, locate
 from spaces import PruningError, Recipe, first_line, unknown
@@ -48,6 +49,8 @@ def space_of(section: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     space: Mapping[str, Any] = {key: value for key, value in section.items() if key not in ("around", "radius")}
     near, middle = {}, section.get("around")
+    # also where no recipe is near which it could hold
+    checked_number("space.radius", section.get("radius", 0), least=0)
     if isinstance(middle, Mapping) and "recipe" in middle:
         near["around"] = middle
     elif middle is not None:

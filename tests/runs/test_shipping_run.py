@@ -182,6 +182,7 @@ def test_the_neighbourhood_of_a_recipe_is_searched(explore, run: Path, folder: P
         (["recipe={DENSE}"], "recipe: it keeps everything"),
         (["recipe={OTHER}"], "channels: 'nothing' is unknown"),
         (["space.around={OTHER}"], "channels: 'nothing' is unknown"),
+        (["space.radius=1e999"], "space.radius: inf, allowed is a whole number >= 0"),
         (["space.around={HALF}", "space.radius=x"], "space.radius: 'x', allowed is a whole number >= 0"),
         (["space.around={HALF}", "space.radius=-1"], "space.radius: -1, allowed is a whole number >= 0"),
         (["space.around={HALF}", "space=element"], "space.around: the space leaves channels of conv1 whole"),

@@ -22,8 +22,9 @@ Rows = npt.NDArray[np.int16]
 Changes = Sequence[Floats]
 """For each axis and choice how much it alone changes the predictions, as `explorer.evaluation.features` measures it."""
 
-# points of a front, rounds of linearisation, and choices that are exchanged in twos
-_FRONT, _ROUNDS, _PAIRED = 1 << 13, 10, 200
+# points of a front, rounds of linearisation and of a further one, and choices that are exchanged in twos
+_FRONT, _ROUNDS, _AGAIN, _PAIRED = 1 << 13, 10, 2, 200
+_EQUAL = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +65,11 @@ class Offer:
         """Return the exact costs of the (n, axes) rows."""
         return self.space.costs(rows)[self.metric]
 
-    def moved(self, row: Rows, place: int) -> Rows:
-        """Return the rows that have each choice of one axis in place of the row's, (choices, axes)."""
-        rows = np.repeat(row[None], len(self.choices[place]), 0)
-        rows[:, place] = self.choices[place]
+    def moved(self, row: Rows, place: int, choices: Sequence[int] | None = None) -> Rows:
+        """Return the rows that have each choice of one axis, or some, in place of the row's, (choices, axes)."""
+        choices = self.choices[place] if choices is None else choices
+        rows = np.repeat(row[None], len(choices), 0)
+        rows[:, place] = choices
         return self.space.canonical(rows)
 
     @cached_property
@@ -110,36 +112,60 @@ def knapsack(offer: Offer, target: float) -> tuple[float, Rows]:
 
     Costs are products of widths, so they are linearised at a recipe: one choice's cost given the others of that recipe.
     The best recipes for every linear budget follow by merging the axes one by one, and are costed exactly; the best
-    within the target is where costs are linearised next, from three beginnings, until nothing gets better, and at last
-    choices are exchanged one by one and in twos. The exact cost is within the target always. Where costs are sums over
+    within the target is where costs are linearised next, from three beginnings, until nothing gets better. Then choices
+    are exchanged one by one and in twos, and in spaces of no more than 200 choices costs are linearised again wherever
+    one choice leads, as long as that helps. The exact cost is within the target always. Where costs are sums over
     axes the first linearisation is exact and the recipe is the best of all, as long as no more than 8,192 partial
     recipes are worth keeping; elsewhere it is the best found.
     """
-    best, least = offer.ends[0], np.inf
-    for start in (offer.ends[1], threshold(offer, target)[1], offer.ends[0]):
-        row = start
-        for _ in range(_ROUNDS):
-            rows = offer.space.canonical(_linear_front(offer, row))
-            rows = rows[offer.costs(rows) <= target]
-            if not len(rows):
-                break
-            changes = offer.change(rows)
-            before, row = row, rows[changes.argmin()]
-            if changes.min() < least:
-                best, least = row, float(changes.min())
-            if (row == before).all():
-                break
+    starts = (offer.ends[1], threshold(offer, target)[1], offer.ends[0])
+    best = _least(offer, [_relinearised(offer, start, target, _ROUNDS) for start in starts])
     best = _exchanged(offer, best, target)
+    while True:
+        # other linearisations: with one choice held, as a block left out, whose layers then cost and change nothing
+        near = [(row, place) for place in range(len(offer.choices)) for row in offer.moved(best, place)]
+        if len(near) > _PAIRED:
+            break
+        found = _least(offer, [best, *(_relinearised(offer, row, target, _AGAIN, place) for row, place in near)])
+        if offer.change(found[None])[0] >= offer.change(best[None])[0] - _EQUAL:
+            break
+        best = _exchanged(offer, found, target)
     return float(offer.change(best[None])[0]), best
 
 
-def _linear_front(offer: Offer, row: Rows) -> Rows:
+def _least(offer: Offer, rows: Sequence[Rows]) -> Rows:
+    """Return the row of least change."""
+    return rows[int(offer.change(np.stack(rows)).argmin())]
+
+
+def _relinearised(offer: Offer, row: Rows, target: float, rounds: int, held: int | None = None) -> Rows:
+    """Return the best row within the target that linearising again and again leads to; the cheapest where none is.
+
+    The choice of the axis that is held, if one is, stays as it is.
+    """
+    best, least = offer.ends[0], np.inf
+    for _ in range(rounds):
+        rows = offer.space.canonical(_linear_front(offer, row, held))
+        rows = rows[offer.costs(rows) <= target]
+        if not len(rows):
+            break
+        changes = offer.change(rows)
+        before, row = row, rows[changes.argmin()]
+        if changes.min() < least:
+            best, least = row, float(changes.min())
+        if (row == before).all():
+            break
+    return best
+
+
+def _linear_front(offer: Offer, row: Rows, held: int | None = None) -> Rows:
     """Return the rows that no other beats in both change and cost, where costs are linear around `row`."""
     cost, change = np.zeros(1), np.zeros(1)
     rows = np.empty((1, 0), dtype=np.int16)
     here = float(offer.costs(row[None])[0])
     for place, choices in enumerate(offer.choices):
-        more = offer.costs(offer.moved(row, place)).astype(np.float64) - here
+        choices = (int(row[place]),) if place == held else choices
+        more = offer.costs(offer.moved(row, place, choices)).astype(np.float64) - here
         alone = offer.changes[place][list(choices)]
         worth = _front(more, alone)
         cost_of, change_of = (np.add.outer(a, b).ravel() for a, b in ((cost, more[worth]), (change, alone[worth])))
@@ -173,7 +199,7 @@ def _exchanged(offer: Offer, row: Rows, target: float) -> Rows:
             for place, choice in exchange:
                 moved[place] = choice
         rows = offer.space.canonical(rows)
-        rows = rows[offer.change(rows) < offer.change(row[None])[0] - 1e-12]
+        rows = rows[offer.change(rows) < offer.change(row[None])[0] - _EQUAL]
         rows = rows[offer.costs(rows) <= target]
         if not len(rows):
             return row

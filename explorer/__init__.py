@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import spaces
 
 if TYPE_CHECKING:
-    from explorer.api import explore
+    from explorer.api.exploring import explore
+    from explorer.api.populations import Populations, population
     from explorer.candidate import Candidate
     from explorer.data.language import language
     from explorer.data.task import Task, classification, regression
     from explorer.export.files import load, save
-    from explorer.populations import Populations, population
     from explorer.study import Study
     from explorer.tracing import trace
 
@@ -49,14 +49,14 @@ if not hasattr(spaces, "PruningSpace"):
 # imported when they are asked for, because torch takes seconds
 _HOMES = {
     "Candidate": "explorer.candidate",
-    "Populations": "explorer.populations",
+    "Populations": "explorer.api.populations",
     "Study": "explorer.study",
     "Task": "explorer.data.task",
     "classification": "explorer.data.task",
-    "explore": "explorer.api",
+    "explore": "explorer.api.exploring",
     "language": "explorer.data.language",
     "load": "explorer.export.files",
-    "population": "explorer.populations",
+    "population": "explorer.api.populations",
     "regression": "explorer.data.task",
     "save": "explorer.export.files",
     "trace": "explorer.tracing",

@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage
 from torch import nn
 
 from explorer.analysis.tables import observations
+from explorer.api.sections import Sections
 from explorer.data.task import Task
 from explorer.evaluation.finetuning import Finetuned
 from explorer.evaluation.training import identity_of
@@ -30,7 +31,6 @@ from explorer.search.plan import Plan
 from explorer.search.samplers import Observations
 from explorer.search.storage import open_study
 from explorer.study import Study
-from explorer.told import Told
 from explorer.utils.conf import chosen, defaults, named_section, run_section
 from explorer.utils.console import progress as bar
 from explorer.utils.fingerprints import fingerprint
@@ -154,7 +154,7 @@ def explore(
         raise PruningError(f"task: a {type(task).__name__}, allowed is an explorer.Task such as explorer.regression()")
     if space is not None and not isinstance(space, str | Mapping | PruningSpace):
         raise PruningError(f"space: a {type(space).__name__}, allowed is a name, a mapping or a spaces.PruningSpace")
-    told = Told.of(
+    sections = Sections.of(
         evaluator,
         calibration_batches,
         criterion=criterion,
@@ -166,17 +166,17 @@ def explore(
         seed=seed,
         train=train,
     )
-    if told.final.asked and test is None:
+    if sections.final.asked and test is None:
         raise PruningError("final: given, and so must be test, on which retrained sub-networks are measured")
-    plan = _plan(told, objectives, sampler, options, seed, ladder, trials, timeout)
+    plan = _plan(sections, objectives, sampler, options, seed, ladder, trials, timeout)
     if drawing is not None:
-        Drawing.check_protocol(len(told.evaluator.rungs), racing=told.evaluator.racing)
+        Drawing.check_protocol(len(sections.evaluator.rungs), racing=sections.evaluator.racing)
         plan = replace(plan, drawing=drawing, ladder=0)
     workers = named_section("executor", executor)
     check_executor(workers)
     factory = None if isinstance(model, nn.Module) else model if isinstance(model, str) else import_path(model)
     module = module_of(model)
-    problem = told.problem(
+    problem = sections.problem(
         module,
         _space(space),
         train,
@@ -186,14 +186,14 @@ def explore(
         task=task,
         folder=None if folder is None else Path(folder),
     )
-    if told.final.points:
-        told.finetuned(problem.inherited, train, (told.final.epochs,), plan.seed, None).check()
-    check_reach(problem.space, told.baselines)
+    if sections.final.points:
+        sections.finetuned(problem.inherited, train, (sections.final.epochs,), plan.seed, None).check()
+    check_reach(problem.space, sections.baselines)
     plan = replace(plan, warm_start=_earlier(warm_start, problem.space, plan.objectives))
     for doubt in problem.doubts(plan):
         # of who called, past the check of keywords
         warnings.warn(doubt, stacklevel=3)
-    name = _identity(module, problem, told, plan, budget, train)
+    name = _identity(module, problem, sections, plan, budget, train)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         running = make_executor(workers, problem.evaluator, folder=scratch, device=str(device_of(module)))
@@ -214,14 +214,14 @@ def explore(
     if ended == "timeout":
         # no further evaluation begins
         return found
-    rows = [problem.baseline(asked)[0] for asked in told.baselines]
+    rows = [problem.baseline(asked)[0] for asked in sections.baselines]
     return replace(
-        found, baselines=pd.DataFrame(rows) if rows else None, final=told.retrained(found, train, test, plan.seed)
+        found, baselines=pd.DataFrame(rows) if rows else None, final=sections.retrained(found, train, test, plan.seed)
     )
 
 
 def _plan(
-    told: Told,
+    sections: Sections,
     objectives: Sequence[str] | None,
     sampler: str | BaseSampler | Callable[..., BaseSampler] | None,
     options: Mapping[str, Any] | None,
@@ -239,7 +239,7 @@ def _plan(
         known if options is None else options,
         base["seed"] if seed is None else seed,
         base["ladder"] if ladder is None else ladder,
-        told.evaluator.eta,
+        sections.evaluator.eta,
         base["trials"] if trials is None else trials,
         timeout,
     )
@@ -272,7 +272,7 @@ def _earlier(
 def _identity(
     module: nn.Module,
     problem: Problem,
-    told: Told,
+    sections: Sections,
     plan: Plan,
     budget: Mapping[str, Any] | None,
     train: Iterable[Any],
@@ -282,10 +282,10 @@ def _identity(
     axes = [(one.label, one.choices) for axis in space.axes for one in (axis, *axis.members)]
     parts: list[Any] = [module, space.network.identity, axes, space.constraints]
     parts += [dict(budget or {}), replace(plan, trials=1, timeout=None)]
-    parts += [told.evaluator, told.finetuning, told.supernet, told.criterion, problem.pruner.scores]
+    parts += [sections.evaluator, sections.finetuning, sections.supernet, sections.criterion, problem.pruner.scores]
     parts += [getattr(task, field.name) for field in fields(task)]
     # what latencies were measured in is another study's, where there are any
-    parts += [problem.meter.latency and told.timing.runtime]
+    parts += [problem.meter.latency and sections.timing.runtime]
     parts += [problem.inherited.calibration, problem.meter.validation]
     if isinstance(problem.evaluator, Finetuned):
         parts.append(identity_of(problem.evaluator.batches))

@@ -13,7 +13,7 @@ from torch import nn
 
 from explorer.analysis.plots import population_figures
 from explorer.analysis.populations import Analysis, Population, analyse, findings, structure_bands
-from explorer.api import explore
+from explorer.api.exploring import explore
 from explorer.search.drawing import Drawing
 from explorer.study import Study
 from explorer.utils.checks import checked_number

@@ -1,4 +1,4 @@
-"""Told: what a caller of `explorer.explore` says, parsed, and the problem that is made of it and of batches."""
+"""Sections: what a caller of `explorer.explore` says, parsed, and the problem that is made of it and of batches."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from explorer.utils.modules import device_of
 from explorer.utils.settings import parsed
 from spaces import Budget, PruningSpace
 
-__all__ = ["Told"]
+__all__ = ["Sections"]
 
 
 @dataclass(frozen=True)
-class Told:
+class Sections:
     """What a caller of `explorer.explore` says, each section parsed, as in `explorer.runs.config.RunConfig`."""
 
     evaluator: EvaluatorSettings
@@ -61,7 +61,7 @@ class Told:
         latency: Mapping[str, Any] | None,
         seed: int | None,
         train: Iterable[Any],
-    ) -> Told:
+    ) -> Sections:
         """Return the parsed sections; what is not given is as in conf/.
 
         Raises

@@ -225,10 +225,10 @@ class Task:
         dense = Reference(model) if self.dense is None else self.dense
 
         def predicted() -> Any:
-            return _in_single_precision(self.forward(dense.model.eval(), inputs))
+            with torch.inference_mode(), modes_restored(dense.model):
+                return _in_single_precision(self.forward(dense.model.eval(), inputs))
 
-        with torch.inference_mode(), modes_restored(dense.model):
-            return targets, dense(inputs if of is None else of, predicted)
+        return targets, dense(inputs if of is None else of, predicted)
 
     def compare(self, pairs: Iterable[tuple[Any, Any]], *, race: Race | None = None) -> Evaluation:
         """Return how well predictions fit their targets, batch by batch, until `race` has seen enough.

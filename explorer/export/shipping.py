@@ -26,7 +26,6 @@ from explorer.export.target import check_target, replaced
 from explorer.pruning.patterns import Masks
 from explorer.pruning.sparse import execute
 from explorer.search.metrics import Metric
-from explorer.utils.console import steps
 from explorer.utils.hardware import load, processor, version_of
 from explorer.utils.modules import device_of
 from explorer.utils.programs import OnnxModule, Program, program_of
@@ -168,9 +167,7 @@ class _Work:
         if formats.hf:
             # first, as it is refused where widths differ
             save_huggingface(self.plain, self.folder / HF, self.one)
-        steps.info("measuring the sub-network beside the dense one")
         metrics, errors = self._errors()
-        steps.info("writing it as programs")
         program = self._program()
         onnx = self._onnx(program, formats)
         quantised = None
@@ -184,7 +181,6 @@ class _Work:
             values = {key: (result.error, _number(result.error_se)) for key, result in found.items()}
             metrics |= {f"int8_{key}": value for key, (value, _) in values.items()}
             errors["int8"] = Errors({{"error": "validation"}.get(key, "test"): value for key, value in values.items()})
-        steps.info("timing it")
         timings = self._timings(onnx, quantised)
         metrics |= {f"{key}_latency_ms": timing.median for key, (timing, _) in timings.items()}
         write(

@@ -24,7 +24,7 @@ from explorer.runs.setup import Setup
 from explorer.search.jobs import Job
 from explorer.search.metrics import Metric
 from explorer.utils.conf import GROUPS, defaults, options_of
-from explorer.utils.console import console
+from explorer.utils.console import console, steps
 from spaces import PruningError, Recipe, costs_of
 
 __all__ = ["Choice", "export_run"]
@@ -159,6 +159,7 @@ def export_run(
     # a file of another run may have the same name; of a lower rung what was retrained is another network
     if folder.has_recipe(path) and choice.rung is None:
         module, final = _retrained(folder, path.stem, candidate)
+    steps.info("writing the sub-network, and measuring it beside the dense network")
     metrics, notes = replace(candidate, metrics=metrics | final).ship(
         target, formats, module, list(setup.batches("test")), {"mean": list(setup.mean), "std": list(setup.std)}
     )

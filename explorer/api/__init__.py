@@ -1,0 +1,1 @@
+"""The entrance from Python: `explorer.explore` and `explorer.population`."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from explorer.api.populations import Populations, population
     from explorer.candidate import Candidate
     from explorer.data.language import language
+    from explorer.data.segmentation import segmentation
     from explorer.data.task import Task, classification, regression
     from explorer.export.files import load, save
     from explorer.study import Study
@@ -38,6 +39,7 @@ __all__ = [
     "population",
     "regression",
     "save",
+    "segmentation",
     "trace",
 ]
 
@@ -59,6 +61,7 @@ _HOMES = {
     "population": "explorer.api.populations",
     "regression": "explorer.data.task",
     "save": "explorer.export.files",
+    "segmentation": "explorer.data.segmentation",
     "trace": "explorer.tracing",
 }
 

@@ -15,13 +15,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 from explorer.data import Batch, head, moved, size_of
 from explorer.data.accumulators import accumulator_of
 from explorer.data.attempts import attempted, described
+from explorer.data.predictions import constant, in_single_precision, prediction, squared_error, wrong
 from explorer.data.racing import Race
 from explorer.data.reference import Reference
 from explorer.utils.keywords import known_keywords
 from explorer.utils.modules import device_of, modes_restored, run
 from spaces import PruningError, first_line
 
-__all__ = ["Evaluation", "Task", "classification", "constant", "prediction", "regression", "squared_error", "wrong"]
+__all__ = ["Evaluation", "Task", "classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -44,49 +45,6 @@ class Evaluation:
     error_se: float
     loss: float
     n: int
-
-
-def prediction(output: Any) -> Any:
-    """Return what a loss takes of a model's output: its ``logits`` where it has them, else the output itself.
-
-    Models of transformers return an object with logits, those of torchvision with auxiliary heads a tuple with
-    them; of any other tuple or list the first entry is taken.
-    """
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    return output[0] if isinstance(output, tuple | list) and output else output
-
-
-def wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return for each input whether its class, the greatest of the logits [n, classes], is wrong."""
-    return (logits.argmax(1) != labels).to(torch.float32)
-
-
-def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Return for each input the mean squared difference of its predictions [n, ...] and targets of that shape.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ: broadcast against each other, every input would be compared with every other.
-    """
-    if predictions.shape != targets.shape:
-        raise ValueError(f"predictions are {list(predictions.shape)}, targets {list(targets.shape)}")
-    return (predictions - targets).square().reshape(len(targets), -1).mean(1)
-
-
-def constant(like: Any, targets: Tensor) -> Tensor:
-    """Return what to predict for every input, knowing the targets only: their mean, or a logit a class."""
-    if targets.is_floating_point():
-        if like.shape[1:] != targets.shape[1:]:
-            raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
-        return targets.mean(0)
-    if targets.dim() != 1 or like.dim() != 2:
-        raise ValueError(f"predictions are {list(like.shape)}, targets {list(targets.shape)}")
-    # one of each class more, so that a class that calibration lacks has a loss
-    counts = torch.bincount(targets, minlength=like.size(1)) + 1.0
-    return (counts / counts.sum()).log()
 
 
 @dataclass(frozen=True)
@@ -120,6 +78,8 @@ class Task:
     class_dim
         The dimension of logits along which classes lie, None where predictions are no logits; torch's cross-entropy
         takes them along the second.
+    targets
+        Raises a `PruningError` if the targets of all validation batches can't tell a good network from a bad one.
     against_dense
         Whether the metric compares with the dense network, which is then run beside every other: its targets are pairs
         of targets and the dense network's predictions.
@@ -144,6 +104,7 @@ class Task:
     constant: Callable[[Any, Tensor], Tensor] = constant
     views: Mapping[str, Callable[[Evaluation], float]] = field(default_factory=dict)
     class_dim: int | None = None
+    targets: Callable[[Sequence[Any]], None] | None = None
     against_dense: bool = False
     dense: Reference | None = None
 
@@ -209,7 +170,7 @@ class Task:
                     inputs, targets = moved(batch, device)
                     predictions = attempted("model: forward", self.forward, model, inputs, told=inputs)
                     wanted = self._wanted(model, inputs, targets, of=batch[0])
-                yield _in_single_precision(predictions), wanted
+                yield in_single_precision(predictions), wanted
 
         with modes_restored(model):
             model.eval()
@@ -226,7 +187,7 @@ class Task:
 
         def predicted() -> Any:
             with torch.inference_mode(), modes_restored(dense.model):
-                return _in_single_precision(self.forward(dense.model.eval(), inputs))
+                return in_single_precision(self.forward(dense.model.eval(), inputs))
 
         return targets, dense(inputs if of is None else of, predicted)
 
@@ -290,18 +251,15 @@ class Task:
             attempted("task: metric", metric.add, predictions, wanted, told=(predictions, targets))
 
     def check_targets(self, batches: Sequence[Batch]) -> None:
-        """Check that batches tell classes apart, where targets are classes.
+        """Check the targets of all batches together, where the task says how.
 
         Raises
         ------
         PruningError
-            If several inputs are all of one class: every constant prediction would then be right.
+            If they can't tell a good network from a bad one.
         """
-        if self.classes is None:
-            return
-        labels = torch.cat([targets.flatten().cpu() for _, targets in batches])
-        if len(labels) > 1 and bool((labels == labels[0]).all()):
-            raise PruningError(f"all {len(labels)} labels are {int(labels[0])}, needed are two classes at least")
+        if self.targets is not None:
+            self.targets([targets for _, targets in batches])
 
     def check_direction(self, dense: Mapping[str, float]) -> None:
         """Check that the dense network's metrics don't say that a high value of the metric is good.
@@ -368,12 +326,19 @@ Task.__init__ = known_keywords(Task.__init__)  # type: ignore[method-assign]
 @known_keywords
 def classification(classes: int) -> Task:
     """Return the task of telling so many classes apart: cross-entropy, and the share of inputs classified wrongly."""
-    return Task(unit="%", trivial=1 - 1 / classes, trivial_loss=math.log(classes), classes=classes)
+    return Task(unit="%", trivial=1 - 1 / classes, trivial_loss=math.log(classes), classes=classes, targets=_told_apart)
 
 
 def regression() -> Task:
     """Return the task of predicting values: mean squared error, as loss and as what is minimised."""
     return Task(_mean_squared_error, squared_error, "mean squared error")
+
+
+def _told_apart(batches: Sequence[Tensor]) -> None:
+    """Raise if several labels are all of one class: every constant prediction would then be right."""
+    labels = torch.cat([targets.flatten().cpu() for targets in batches])
+    if len(labels) > 1 and bool((labels == labels[0]).all()):
+        raise PruningError(f"all {len(labels)} labels are {int(labels[0])}, needed are two classes at least")
 
 
 def _shares(sizes: Sequence[int]) -> Tensor:
@@ -395,9 +360,3 @@ def _check_logits(logits: Any, count: int, classes: int) -> None:
 def _same(one: Any, other: Any) -> bool:
     """Tell whether two tensors hold the same, NaN at the same places included; anything else counts as the same."""
     return not isinstance(one, Tensor) or bool(((one == other) | (one != one)).all())
-
-
-def _in_single_precision(predictions: Any) -> Any:
-    """Return predictions of half precision as float32, in which losses are computed."""
-    half = (torch.float16, torch.bfloat16)
-    return tree_map(lambda t: t.float() if isinstance(t, Tensor) and t.dtype in half else t, predictions)

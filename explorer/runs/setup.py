@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from explorer.data import Batch, Batches, Data, moved
+from explorer.data.segmentation import segmentation
 from explorer.data.task import Task, classification
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.finetuning import Finetuned
@@ -80,9 +81,9 @@ def load_task(target: Target, data: Data) -> Task:
         If it can't be made.
     """
     factory = locate("task._target_", target.path)
-    if factory is classification and data.classes is None:
+    if factory in (classification, segmentation) and data.classes is None:
         raise PruningError(
-            "task: classification, and the data has no classes, allowed are language, regression and custom"
+            f"task: {factory.__name__}, and the data has no classes, allowed are language, regression and custom"
         )
     task = called("task", factory, _offered(factory, data) | dict(target.arguments))
     if not isinstance(task, Task):

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from torch import nn
 
+from explorer.data.predictions import wrong
 from explorer.data.racing import Race, dealt
-from explorer.data.task import Task, classification, regression, wrong
+from explorer.data.task import Task, classification, regression
 
 
 def batches(errors: np.ndarray, size: int = 50) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -17,7 +17,8 @@ from hypothesis import given
 from torch import nn
 
 import explorer
-from explorer.data.task import Task, classification, prediction, regression, squared_error, wrong
+from explorer.data.predictions import prediction, squared_error, wrong
+from explorer.data.task import Task, classification, regression
 from explorer.search.metrics import error_metric
 from spaces import PruningError
 

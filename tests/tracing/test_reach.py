@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from explorer.data.task import prediction
+from explorer.data.predictions import prediction
 from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
 from spaces import PruningError, Recipe, costs_of

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from explorer.data import load_digits
 from explorer.models import resnet_digits
 from explorer.tracing import trace
+from tests.support.identities import assert_sliced_is_masked, fresh, random_kept, random_recipe
 from tests.support.pages import ROOT, blocks
 from tests.support.populations import made_up
 
@@ -111,6 +113,31 @@ def test_the_example_gives_a_frontier_and_loads_what_it_exports(
     study = main(epochs=1, trials=3)
     assert len(study.frontier)
     assert "the same outputs: True" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["segmentation", "detection"])
+def test_the_vision_examples_prune_and_load_what_they_export(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main = runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"]
+    studies = main(epochs=4, trials=4, images=128, onnx=False)
+    assert "the same outputs: True" in capsys.readouterr().out
+    inherited, reconstructed = (studies[how].trials.set_index("trial") for how in ("inherit", "reconstruct"))
+    # the ladder's uniform recipes are the same, and both begin with them
+    assert list(inherited["flops"]) == list(reconstructed["flops"])
+    assert reconstructed["loss"].mean() < inherited["loss"].mean()
+
+
+@pytest.mark.parametrize(("name", "model"), [("segmentation", "UNet"), ("detection", "Detector")])
+def test_a_masked_network_of_an_example_is_the_sliced_one(name: str, model: str) -> None:
+    made, example = runpy.run_path(str(ROOT / "examples" / f"{name}.py"))[model](4), torch.rand(2, 1, 16, 16)
+    network = trace(made, example[:1])
+    dense, rng = fresh(made), np.random.default_rng(0)
+    for _ in range(3):
+        kept = random_kept(network, random_recipe(network, rng), rng)
+        assert kept
+        assert_sliced_is_masked(dense, network, example.double(), kept)
 
 
 def test_the_notebook_runs_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.latency import other_runtime, with_latency
 from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
-from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto, write_sensitivity
+from explorer.runs.outcome import draw_outcome, notes_of, show_outcome, write_outcome
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.runs.surroundings import hardware, versions
 from explorer.runs.tracking import track
@@ -146,6 +146,8 @@ class _Run:
             finally:
                 # one without any says that the same command goes on
                 if search.records or ended == "timeout":
+                    explored = Study(self.problem, search.records)
+                    draw_outcome(self.folder, explored, self._title(explored))
                     show_outcome(self.folder, drawn=plan.drawing is not None)
                     track(self.folder, self.config.tracker)
         return self.folder.path
@@ -212,14 +214,10 @@ class _Run:
         return ended
 
     def _baselines(self, study: Study) -> None:
-        """Evaluate the baselines that are not there, and draw them."""
+        """Evaluate the baselines that are not there."""
         asked = self.config.baselines
         if missing_baselines(self.folder, asked):
-            try:
-                evaluate_baselines(self.folder, asked, self.problem)
-            finally:
-                write_pareto(self.folder, study, title=self._title(study), doubts=self._doubts())
-                write_sensitivity(self.folder, study)
+            evaluate_baselines(self.folder, asked, self.problem)
 
     def _proxies(self, study: Study) -> None:
         """Score a population's recipes cheaply."""
@@ -274,7 +272,7 @@ class _Run:
     def _write(self, study: Study, ended: str) -> None:
         """Write everything, then measure what is measured once, at the end, and write it again with that."""
         front, dense = study.frontier, dict(self.problem.dense)
-        write = partial(write_outcome, self.folder, study, title=self._title(study), doubts=self._doubts())
+        write = partial(write_outcome, self.folder, study, doubts=self._doubts())
         if ended == "interrupted":
             write(front, dense, ended=ended)
             return

@@ -686,6 +686,7 @@ def test_a_mistake_on_the_command_line_is_one_line(name: str, explore: Any) -> N
     assert message in err
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_share_their_scores(explore: Any, folder: Path) -> None:
     quick = [*QUICK, "trials=2", "ladder=0", "criterion.batches=2"]
     code, _, err = explore("run", "-m", "criterion=taylor", "sampler=random,qmc", *quick)

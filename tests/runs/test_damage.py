@@ -127,6 +127,7 @@ def test_export_of_a_damaged_recipe_is_one_line(explore, run, text):
     assert (code, err.count("\n")) == (2, 1), err
 
 
+@pytest.mark.slow
 def test_a_multirun_makes_its_damaged_table_again(explore, folder):
     multirun = [*COMMAND[:1], "-m", *COMMAND[1:], "name=several", "seed=0,1"]
     code, _, err = explore(*multirun)

@@ -33,7 +33,9 @@ def from_python(setup, **options) -> explorer.Study:
     return explorer.explore(module, train, validation, calibration_batches=2, trials=10, **options)
 
 
-@pytest.mark.parametrize("sampler", ["frontier", "tpe", "nsga2", "random"])
+@pytest.mark.parametrize(
+    "sampler", ["frontier", "random", *(pytest.param(n, marks=pytest.mark.slow) for n in ("tpe", "nsga2"))]
+)
 def test_both_find_the_same_trials(explore, folder, setup, sampler) -> None:
     code, _, err = explore("run", *QUICK, f"sampler={sampler}", f"name=door-{sampler}")
     assert code == 0, err

@@ -111,7 +111,7 @@ def test_every_part_of_an_encoder_is_a_unit(trained: Encoder) -> None:
     assert [block.name for block in network.blocks] == ["layers.0", "layers.1"]
 
 
-@pytest.mark.parametrize("criterion", ["l1", "taylor"])
+@pytest.mark.parametrize("criterion", ["l1", pytest.param("taylor", marks=pytest.mark.slow)])
 def test_heads_and_widths_are_explored_exported_and_loaded(trained, loaders, criterion, tmp_path) -> None:
     space = {
         "channels": [

@@ -82,5 +82,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         with mpl.rc_context(STYLE), atomic(path) as temporary:
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(temporary, **options)
+        # laid out once: what fits as png fits in the others
+        figure.set_layout_engine("none")
         paths.append(path)
     return paths

@@ -35,7 +35,10 @@ class Accumulator(Protocol):
 
 
 def accumulator_of(metric: Any) -> Accumulator:
-    """Return an empty record for a function, or for an object with update, compute and reset."""
+    """Return an empty record: of a function, of an object with update, compute and reset, or of an accumulator."""
+    if all(hasattr(metric, name) for name in ("add", "mean", "size")):
+        # one network's values are no start for the next
+        return copy.deepcopy(metric)
     stateful = all(callable(getattr(metric, name, None)) for name in ("update", "compute", "reset"))
     return _Stateful(metric) if stateful else _Computed(metric)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from explorer.data.predictions import prediction
 from explorer.data.task import Task
+from explorer.utils.checks import checked_number
 from explorer.utils.keywords import known_keywords
 from spaces.errors import PruningError, unknown
 
@@ -44,13 +45,15 @@ def segmentation(classes: int, metric: str = "iou", ignore_label: int = 255) -> 
     Raises
     ------
     PruningError
-        If the metric is another.
+        If the metric is another, or a number is none that is allowed.
     """
     if metric not in _METRICS:
         raise unknown("task.metric", metric, _METRICS)
+    checked_number("task.classes", classes, least=2)
+    checked_number("task.ignore_label", ignore_label, least=-(2**31))
     accuracy = partial(_accuracy, ignored=ignore_label)
     return Task(
-        partial(_loss, ignored=ignore_label),
+        partial(_loss, classes=classes, ignored=ignore_label),
         MeanIoU(ignore_label) if metric == "iou" else accuracy,
         "mean IoU" if metric == "iou" else "pixel accuracy",
         "%",
@@ -76,22 +79,15 @@ class MeanIoU:
         The label of pixels that do not count.
     """
 
-    higher_is_better = True
-
     def __init__(self, ignored: int = 255) -> None:
         self._ignored = ignored
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all images."""
         self._counts: list[Tensor] = []
 
-    def update(self, logits: Tensor, targets: Tensor) -> None:
+    def add(self, predictions: Tensor, targets: Tensor) -> None:
         """Take in logits [n, classes, h, w] and targets [n, height, width]."""
-        classes = logits.size(1)
-        labels, predicted = targets, _resized(logits, targets).argmax(1)
+        classes = predictions.size(1)
+        labels, predicted = targets, _resized(predictions, targets).argmax(1)
         counted = labels != self._ignored
-        _check_range(labels[counted], classes)
         # one more class holds what does not count, so that all images are counted at once
         own, theirs, both = (
             torch.where(kept, part, classes)
@@ -99,7 +95,7 @@ class MeanIoU:
         )
         self._counts.append(torch.stack([_by_image(part, classes) for part in (own, theirs, both)], 1))
 
-    def compute(self) -> tuple[float, float]:
+    def mean(self, weights: Tensor) -> tuple[float, float]:
         """Return the mean with its standard error; both NaN where no pixel counts, the error of one image too."""
         counts = torch.cat(self._counts).double().cpu()
         occurring = counts[:, 1].sum(0) > 0
@@ -110,6 +106,15 @@ class MeanIoU:
             return float(ratios.mean()), math.nan
         influence = ((both - ratios * union) / union.sum(0)).mean(1)
         return float(ratios.mean()), float(influence.norm()) * math.sqrt(len(counts) / (len(counts) - 1))
+
+    @property
+    def size(self) -> int:
+        """In how many images the rarest class is.
+
+        Racing looks at part of the images: where a class is in few of them, or none yet, the mean says little of the
+        whole, whatever its standard error.
+        """
+        return int((torch.cat(self._counts)[:, 1] > 0).sum(0).min()) if self._counts else 0
 
 
 def _by_image(labels: Tensor, classes: int) -> Tensor:
@@ -124,22 +129,23 @@ def _maps(output: Any) -> Any:
 
 
 def _resized(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return logits at the resolution of targets, whose sides are theirs times one number, rounded."""
+    """Return logits at the resolution of targets, which is theirs or a higher one."""
     shapes = f"logits are {list(logits.shape)}, targets {list(targets.shape)}"
     if logits.dim() != 4 or targets.dim() != 3 or len(logits) != len(targets):
         raise ValueError(f"{shapes}, needed are [n, classes, height, width] and [n, height, width]")
     if targets.is_floating_point() or targets.is_complex():
         raise ValueError(f"targets are {targets.dtype}, needed are classes as whole numbers")
-    sizes = list(zip(logits.shape[2:], targets.shape[1:], strict=True))
-    if any(own > wanted for own, wanted in sizes) or len({math.ceil(wanted / own) for own, wanted in sizes}) > 1:
-        raise ValueError(f"{shapes}, needed are equal heights and widths, or those of logits smaller by one factor")
+    if any(own > wanted for own, wanted in zip(logits.shape[2:], targets.shape[1:], strict=True)):
+        raise ValueError(f"{shapes}, needed are equal heights and widths, or those of logits smaller")
     if logits.shape[2:] == targets.shape[1:]:
         return logits
     return F.interpolate(logits, targets.shape[1:], mode="bilinear", align_corners=False)
 
 
-def _loss(logits: Tensor, targets: Tensor, *, ignored: int) -> Tensor:
+def _loss(logits: Tensor, targets: Tensor, *, classes: int, ignored: int) -> Tensor:
     resized = _resized(logits, targets)
+    if logits.size(1) < classes:
+        raise ValueError(f"logits are {list(logits.shape)}, needed are those of {classes} classes")
     # the mean of no pixel is NaN
     total = F.cross_entropy(resized, targets, ignore_index=ignored, reduction="sum")
     return total / (targets != ignored).sum().clamp(min=1)

@@ -57,7 +57,8 @@ class Task:
         From predictions and targets to the mean loss of a batch.
     metric
         From predictions and targets to one value for each input [n], to such values and their weights [n], or to one
-        value of the batch; or an object with ``update``, ``compute`` and ``reset`` such as those of torchmetrics.
+        value of the batch; an object with ``update``, ``compute`` and ``reset`` such as those of torchmetrics, or an
+        `explorer.data.accumulators.Accumulator`.
     name, unit
         What the metric is called in tables and plots. With the unit % it is shown times 100.
     higher_is_better

@@ -85,6 +85,11 @@ def load_task(target: Target, data: Data) -> Task:
         raise PruningError(
             f"task: {factory.__name__}, and the data has no classes, allowed are language, regression and custom"
         )
+    if factory is segmentation and (data.crop or data.flip):
+        raise PruningError(
+            f"task: segmentation, and the data crops or mirrors images in training (crop={data.crop}, "
+            f"flip={data.flip}), but not their masks; allowed are crop=0 and flip=False"
+        )
     task = called("task", factory, _offered(factory, data) | dict(target.arguments))
     if not isinstance(task, Task):
         raise PruningError(f"task._target_: {target.path!r} returns a {type(task).__name__}, not an explorer.Task")

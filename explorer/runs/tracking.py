@@ -41,7 +41,7 @@ def check_tracker(name: Any) -> str | None:
     if name is None:
         return None
     if name != "mlflow":
-        raise unknown("tracking", name, ["mlflow"])
+        raise unknown("tracking", name, ["null", "mlflow"])
     if importlib.util.find_spec("mlflow") is None:
         raise PruningError("tracking: 'mlflow' needs pip install \"pruning-spaces[mlflow]\"")
     return name

@@ -7,7 +7,7 @@ for the masked one, which has all channels, see `explorer.tracing.verification.k
 # ruff: noqa: SIM905 - long lists of names read better as text
 from __future__ import annotations
 
-__all__ = ["ALONG", "COUNTED_AS", "LAYER_NORMS", "REDUCING", "RESTRICTED"]
+__all__ = ["ALONG", "COUNTED_AS", "LAYER_NORMS", "PRODUCTS", "REDUCING", "RESTRICTED"]
 
 ALONG = frozenset("_log_softmax _safe_softmax _softmax cumprod cumsum logcumsumexp".split())
 """Operators along one dimension, of the same result for kept entries if only these are there; the shape stays."""
@@ -23,7 +23,10 @@ REDUCING = frozenset(
 LAYER_NORMS = frozenset(["_fused_rms_norm", "native_layer_norm"])
 """Norms over the last dimensions."""
 
-RESTRICTED = ALONG | REDUCING | LAYER_NORMS | {"native_group_norm"}
+PRODUCTS = frozenset(["bmm"])
+"""Products [n, rows, entries] x [n, entries, columns] that sum over channels."""
+
+RESTRICTED = ALONG | REDUCING | LAYER_NORMS | PRODUCTS | {"native_group_norm"}
 """All of them. A run of one is known by its module, its name and how often it ran there before."""
 
 COUNTED_AS = {"_fused_rms_norm": "mean"}

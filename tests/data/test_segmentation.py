@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from explorer.data import Data, Split
+from explorer.data.racing import Race
 from explorer.data.segmentation import MeanIoU, segmentation
 from explorer.evaluation.training.distillation import distance
+from explorer.runs.config import Target
+from explorer.runs.setup import load_task
 from spaces import PruningError
 
 CLASSES = 4
+# of batches, which a mean over pixels does not ask for
+WEIGHTS = torch.ones(1)
 
 
 class Given(nn.Module):
@@ -66,20 +73,20 @@ def test_mean_iou_by_hand() -> None:
     targets = torch.tensor([[[0, 0, 1, 255]]])
     logits = F.one_hot(torch.tensor([[[0, 1, 1, 2]]]), CLASSES).permute(0, 3, 1, 2).float()
     metric = MeanIoU()
-    metric.update(logits, targets)
+    metric.add(logits, targets)
     # class 0: 1 of 2, class 1: 1 of 2; class 2 is predicted where nothing counts, class 3 nowhere
-    value, error_se = metric.compute()
+    value, error_se = metric.mean(WEIGHTS)
     assert value == 0.5
     assert math.isnan(error_se)
-    metric.reset()
-    metric.update(logits, torch.full_like(targets, 255))
-    assert math.isnan(metric.compute()[0])
+    metric = MeanIoU()
+    metric.add(logits, torch.full_like(targets, 255))
+    assert math.isnan(metric.mean(WEIGHTS)[0])
 
 
 def test_a_class_that_is_only_predicted_is_left_out_but_costs_the_true_one() -> None:
     metric = MeanIoU()
-    metric.update(F.one_hot(torch.tensor([[[0, 3]]]), CLASSES).permute(0, 3, 1, 2), torch.zeros(1, 1, 2).long())
-    assert metric.compute()[0] == 0.5
+    metric.add(F.one_hot(torch.tensor([[[0, 3]]]), CLASSES).permute(0, 3, 1, 2), torch.zeros(1, 1, 2).long())
+    assert metric.mean(WEIGHTS)[0] == 0.5
 
 
 def test_the_loss_is_that_of_pixels_that_count() -> None:
@@ -141,8 +148,8 @@ def test_intervals_of_the_standard_error_hold_the_mean_iou_of_many_images() -> N
 
     def found(rows: Any) -> tuple[float, float]:
         metric = MeanIoU()
-        metric.update(logits[rows], targets[rows])
-        return metric.compute()
+        metric.add(logits[rows], targets[rows])
+        return metric.mean(WEIGHTS)
 
     truth = found(slice(None))[0]
     drawn = [found(torch.randint(count, (60,), generator=generator)) for _ in range(600)]
@@ -152,7 +159,7 @@ def test_intervals_of_the_standard_error_hold_the_mean_iou_of_many_images() -> N
 
 
 BAD = {
-    "another size": (torch.zeros(2, 5, 5).long(), "targets [2, 5, 5]"),
+    "a smaller size": (torch.zeros(2, 5, 7).long(), "targets [2, 5, 7]"),
     "a shorter batch": (torch.zeros(1, 6, 6).long(), "logits are [2, 4, 6, 6]"),
     "one number an image": (torch.zeros(2).long(), "targets [2]"),
     "floats": (torch.zeros(2, 6, 6), "torch.float32"),
@@ -194,3 +201,51 @@ def test_classes_that_never_occur_are_said(caplog: pytest.LogCaptureFixture) -> 
 def test_an_unknown_metric_is_told() -> None:
     with pytest.raises(PruningError, match=r"task\.metric"):
         segmentation(CLASSES, "dice")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"classes": 1}, "task.classes"),
+        ({"ignore_label": "255"}, "task.ignore_label: '255'"),
+        ({"ignore_label": 1.5}, "1.5"),
+    ],
+)
+def test_numbers_that_are_none_are_told(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(PruningError, match=r"^[^\n]*$") as caught:
+        segmentation(**{"classes": CLASSES, **given})
+    assert said in str(caught.value)
+
+
+def test_logits_of_fewer_classes_are_told() -> None:
+    with pytest.raises(PruningError, match="needed are those of 9 classes"):
+        segmentation(9).check(Given(), made(2))
+
+
+def test_sides_that_pooling_rounded_are_interpolated() -> None:
+    # 375 x 500 after two poolings, of which each drops the odd pixel
+    targets = torch.zeros(1, 375, 500).long()
+    targets[:, :, 250:] = 1
+    segmentation(CLASSES).check(Given(), (torch.zeros(1, CLASSES, 93, 125), targets))
+
+
+def test_a_race_waits_for_the_rarest_class() -> None:
+    """A rare class that comes late may be what a network is good at: no candidate may end before it was seen."""
+    logits, targets = made(200, missing=3)
+    targets[-1, 0, 0] = 3
+    logits[-1, :, 0, 0] = torch.tensor([0.0, 0.0, 0.0, 9.0])
+    task = segmentation(CLASSES)
+    batches = list(zip(logits.split(10), targets.split(10), strict=True))
+    assert task.evaluate(Given(), batches, race=Race(bar=0.01, inputs=200)).n == 200
+    common = [(x, torch.where(y == 3, 0, y)) for x, y in zip(*(part.split(10) for part in made(200)), strict=True)]
+    assert segmentation(3).evaluate(Given(), [(x[:, :3], y) for x, y in common], race=Race(0.01, 200)).n < 200
+
+
+def test_images_that_move_without_their_masks_are_refused() -> None:
+    images, masks = torch.zeros(8, 1, 6, 6, dtype=torch.uint8), made(8)[1]
+    parts = [Split(images, masks)] * 3
+    data = Data("mine", *parts, classes=CLASSES, mean=(0.0,), std=(1.0,), identity="mine", flip=True)
+    target = Target("segmentation", "explorer.data.segmentation.segmentation", {})
+    with pytest.raises(PruningError, match="flip=True"):
+        load_task(target, data)
+    assert load_task(target, replace(data, flip=False)).name == "mean IoU"

@@ -327,7 +327,13 @@ CASES: dict[str, Case] = {
     "split": Case(lambda: model(fused(_split_size, split_size=DIM)), TOKENS, FUSED),
     "three by heads by size": Case(lambda: model(fused(_three, attn_dim=DIM)), TOKENS, FUSED),
     "heads by three sizes": Case(lambda: model(fused(_interleaved)), TOKENS, FUSED),
-    "one head": Case(lambda: model(attention(_views, num_heads=1)), TOKENS, [], {"attn.q": "bmm", "attn.v": "bmm"}),
+    "one head": Case(
+        lambda: model(attention(_views, num_heads=1)),
+        TOKENS,
+        [("attn.v", 8, 1)],
+        {"attn.q": "sliced model"},
+        rescued=True,
+    ),
     "hard-coded number": Case(
         lambda: model(attention(_attribute_free)), TOKENS, [], {"attn.q": "sliced model"}, rescued=True
     ),

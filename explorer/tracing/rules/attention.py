@@ -1,14 +1,15 @@
-"""Rules of products of activations: a head is computed with as a whole, and leaves as a whole."""
+"""Rules of products of activations: a head leaves as a whole; without heads, what is summed over leaves in both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from explorer.tracing.calls import Call, left_pad
-from explorer.tracing.graph import NONE
+from explorer.tracing.graph import NONE, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.unknown import unknown
 
@@ -21,7 +22,36 @@ def bmm(labelling: Labelling, call: Call) -> None:
         factors, summand = (call["batch1"], call["batch2"]), call["self"]
     else:
         factors, summand = (call["self"], call["mat2"]), None
+    if summand is None and _single(labelling, call, *factors):
+        return
     _heads(labelling, call, factors, [labelling.labels(factor) for factor in factors], summand)
+
+
+def _single(labelling: Labelling, call: Call, rows: Tensor, columns: Tensor) -> bool:
+    """Follow a product [n, rows, summed] x [n, summed, columns] without heads; tell whether it is one.
+
+    Channels lie along what is summed over in both factors, or along the rows or the columns of one of them.
+    """
+    if any(map(labelling.is_parameter, (rows, columns))):
+        return False
+    left, right = labelling.labels(rows), labelling.labels(columns)
+    if varying(left, [0]) or varying(right, [0]):
+        return False
+    along = bool(varying(left, [2])), bool(varying(right, [1]))
+    if all(along):
+        # what varies along the other dimension too leaves as a whole
+        nodes, other = labelling.channel_labels(rows, 2), labelling.channel_labels(columns, 1)
+        labelling.graph.tie(nodes, other)
+        labelling.reduces(call, 2, nodes)
+        out = torch.full((1, 1, 1), NONE)
+    elif any(along) or not (varying(left) or varying(right)) or (varying(left) and varying(right)):
+        return False
+    else:
+        out = left if varying(left) else right
+        nodes = out.flatten()
+    labelling.heads = nodes
+    labelling.set(call.out, out)
+    return True
 
 
 def attention(labelling: Labelling, call: Call) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from explorer.tracing.reductions import ALONG, COUNTED_AS, LAYER_NORMS, REDUCING, RESTRICTED
+from explorer.tracing.reductions import ALONG, COUNTED_AS, LAYER_NORMS, PRODUCTS, REDUCING, RESTRICTED
 
 __all__ = ["KeptOnly", "Part"]
 
@@ -102,7 +102,7 @@ def _on_kept(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
         raise ValueError(f"{name} runs over {source.size(part.axis)} entries, {part.length} when the model was traced")
     index = part.index.to(source.device)
     out = func(*_ARGUMENTS[name](args, part.axis, index), **kwargs)
-    if name not in REDUCING:
+    if name not in REDUCING | PRODUCTS:
         first, small = (dense, out) if isinstance(out, Tensor) else (dense[0], out[0])
         first.zero_().index_copy_(part.axis, index, small)
         return dense if isinstance(out, Tensor) else (first, *out[1:])
@@ -130,6 +130,10 @@ def _group_norm(args: tuple[Any, ...], axis: int, index: Tensor) -> tuple[Any, .
     return small, *_selected([weight, bias], 0, index), batch, len(index), *rest
 
 
+def _factors(args: tuple[Any, ...], axis: int, index: Tensor) -> tuple[Any, ...]:
+    return args[0].index_select(axis, index), args[1].index_select(1, index)
+
+
 def _selected(parts: list[Any], axis: int, index: Tensor) -> list[Any]:
     return [part.index_select(axis, index) if isinstance(part, Tensor) else part for part in parts]
 
@@ -137,6 +141,7 @@ def _selected(parts: list[Any], axis: int, index: Tensor) -> list[Any]:
 _ARGUMENTS: dict[str, Callable[[tuple[Any, ...], int, Tensor], tuple[Any, ...]]] = {
     **dict.fromkeys(sorted(ALONG | REDUCING), _first),
     **dict.fromkeys(LAYER_NORMS, _layer_norm),
+    **dict.fromkeys(PRODUCTS, _factors),
     "native_group_norm": _group_norm,
 }
 """Of every operator that can run over kept entries only: its arguments for them."""

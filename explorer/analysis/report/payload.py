@@ -105,7 +105,7 @@ def _recipes(result: StudyResult) -> dict[str, Any]:
     for place, axis in enumerate(space.axes):
         # of tied weights each has a pattern of its own
         for member in axis.addressed if axis.part == "weights" else ():
-            names = ["" if choice is None else str(choice) for choice in member.choices]
+            names = ["" if choice is None else f"{choice.kind} {choice.ratio:.3g}" for choice in member.choices]
             patterns[member.name] = {"names": names, "chosen": rows[:, place].tolist()}
     recipes = [recipe_text(space.recipe(row)) if fits else None for row, fits in zip(rows, known, strict=True)]
     return {"recipes": recipes, "kept": kept.tolist(), "patterns": patterns}

@@ -92,7 +92,6 @@ def test_proxies_are_added_to_a_finished_population(explore, folder):
     assert "is finished" in out
 
 
-@pytest.mark.slow
 def test_another_draw_is_another_population_on_the_same_inputs(explore, folder):
     code, _, _ = explore("population", *QUICK, "name=other", "draw=1", "executor=local", "executor.workers=2")
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,15 @@ def names() -> dict[str, Any]:
         "images": digits.test.inputs[:8].float() / 255,
         "train": train,
     }
+
+
+@pytest.fixture
+def quietened() -> Iterator[None]:
+    """Let a page set how much is logged, and undo it: tests that come later listen."""
+    log = logging.getLogger("explorer")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 def run(page: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +150,7 @@ def test_a_masked_network_of_an_example_is_the_sliced_one(name: str, model: str)
         assert_sliced_is_masked(dense, network, example.double(), kept)
 
 
-def test_the_notebook_runs_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quietened: None) -> None:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "examples" / "digits.ipynb").read_text()
     assert "site-packages" not in text, "a cell shows where it was run"

@@ -13,6 +13,7 @@ import pandas as pd
 from explorer.analysis.looks import looks_of
 from explorer.analysis.report.style import SYMBOLS, on_screen
 from explorer.analysis.studies import StudyResult, recipe_text, widths
+from spaces import Pattern
 
 __all__ = ["group_payload", "plain_number"]
 
@@ -105,7 +106,7 @@ def _recipes(result: StudyResult) -> dict[str, Any]:
     for place, axis in enumerate(space.axes):
         # of tied weights each has a pattern of its own
         for member in axis.addressed if axis.part == "weights" else ():
-            names = ["" if choice is None else f"{choice.kind} {choice.ratio:.3g}" for choice in member.choices]
+            names = [f"{one.kind} {one.ratio:.3g}" if isinstance(one, Pattern) else "" for one in member.choices]
             patterns[member.name] = {"names": names, "chosen": rows[:, place].tolist()}
     recipes = [recipe_text(space.recipe(row)) if fits else None for row, fits in zip(rows, known, strict=True)]
     return {"recipes": recipes, "kept": kept.tolist(), "patterns": patterns}

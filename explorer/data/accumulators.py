@@ -31,7 +31,7 @@ class Accumulator(Protocol):
 
     @property
     def size(self) -> int:
-        """How many values the standard error is of: one an input or a batch."""
+        """How many values the standard error is of: one an input or a batch; 0 where there is none."""
 
 
 def accumulator_of(metric: Any) -> Accumulator:
@@ -81,28 +81,22 @@ class _Computed:
 
 
 class _Stateful:
-    """Of an object; its compute gives the value, or the value with its standard error."""
-
     def __init__(self, metric: Any) -> None:
         # a metric is no place to leave results of one network to the next
         self._metric = copy.deepcopy(metric)
         self._metric.reset()
-        self._size = 0
 
     def add(self, predictions: Any, targets: Any) -> None:
         if isinstance(predictions, Tensor) and callable(getattr(self._metric, "to", None)):
             self._metric = self._metric.to(predictions.device)
         self._metric.update(predictions, targets)
-        self._size += size_of(targets)
 
     def mean(self, weights: Tensor) -> tuple[float, float]:
-        found = self._metric.compute()
-        told = isinstance(found, tuple) and len(found) == 2
-        value, error_se = (torch.as_tensor(x, dtype=torch.float64) for x in (found if told else (found, math.nan)))
+        value = torch.as_tensor(self._metric.compute(), dtype=torch.float64)
         if value.numel() != 1:
             raise ValueError(f"compute returns {list(value.shape)}, needed is one number")
-        return float(value), float(error_se)
+        return float(value), math.nan
 
     @property
     def size(self) -> int:
-        return self._size
+        return 0

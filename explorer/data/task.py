@@ -80,7 +80,8 @@ class Task:
         The dimension of logits along which classes lie, None where predictions are no logits; torch's cross-entropy
         takes them along the second.
     targets
-        Raises a `PruningError` if the targets of all validation batches can't tell a good network from a bad one.
+        Raises a `PruningError` if the targets of all validation batches can't tell a good network from a bad one; by
+        default if there are `classes` and all are of one.
     against_dense
         Whether the metric compares with the dense network, which is then run beside every other: its targets are pairs
         of targets and the dense network's predictions.
@@ -252,15 +253,18 @@ class Task:
             attempted("task: metric", metric.add, predictions, wanted, told=(predictions, targets))
 
     def check_targets(self, batches: Sequence[Batch]) -> None:
-        """Check the targets of all batches together, where the task says how.
+        """Check the targets of all batches together, where the task says how or they are classes.
 
         Raises
         ------
         PruningError
             If they can't tell a good network from a bad one.
         """
+        targets = [each for _, each in batches]
         if self.targets is not None:
-            self.targets([targets for _, targets in batches])
+            self.targets(targets)
+        elif self.classes is not None:
+            _told_apart(targets)
 
     def check_direction(self, dense: Mapping[str, float]) -> None:
         """Check that the dense network's metrics don't say that a high value of the metric is good.
@@ -327,7 +331,7 @@ Task.__init__ = known_keywords(Task.__init__)  # type: ignore[method-assign]
 @known_keywords
 def classification(classes: int) -> Task:
     """Return the task of telling so many classes apart: cross-entropy, and the share of inputs classified wrongly."""
-    return Task(unit="%", trivial=1 - 1 / classes, trivial_loss=math.log(classes), classes=classes, targets=_told_apart)
+    return Task(unit="%", trivial=1 - 1 / classes, trivial_loss=math.log(classes), classes=classes)
 
 
 def regression() -> Task:

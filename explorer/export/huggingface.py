@@ -44,7 +44,8 @@ _BESIDE = (
 
 def is_transformers(module: nn.Module) -> bool:
     """Tell whether a module is a model of transformers, which is not imported for it."""
-    library = sys.modules.get("transformers")
+    # not the library itself, which imports its parts when they are asked for: that may fail where torchvision does
+    library = sys.modules.get("transformers.modeling_utils")
     return library is not None and isinstance(module, library.PreTrainedModel)
 
 

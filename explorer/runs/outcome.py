@@ -1,4 +1,4 @@
-"""The outcome of a run: its tables, recipes and summary, written, drawn and shown."""
+"""The outcome of a run: its tables, recipes, plots and summary, written and shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # torch and what needs it are imported inside: a finished run is shown without them
 
-__all__ = ["draw_outcome", "notes_of", "seen_validation", "show_outcome", "write_outcome"]
+__all__ = ["notes_of", "seen_validation", "show_outcome", "write_outcome", "write_pareto", "write_sensitivity"]
 
 # standard errors by which two errors surely differ
 _SURE = 4
@@ -35,10 +35,12 @@ def write_outcome(
     dense: Mapping[str, float],
     *,
     ended: str,
+    title: str,
     doubts: Sequence[str],
     runtime: str | None = None,
+    drawn: bool = True,
 ) -> None:
-    """Write the tables and recipes of a run, each at once; `draw_outcome` draws them.
+    """Write the files of a run, each at once.
 
     Parameters
     ----------
@@ -52,10 +54,14 @@ def write_outcome(
         The dense network's metrics and costs.
     ended
         Why it ended, see `explorer.search.search.Search.run`.
+    title
+        Of the plots.
     doubts
         Sentences on what makes the numbers doubtful, for the summary, the screen and the plots' captions.
     runtime
         What the frontier's latencies were measured in; None where they were not.
+    drawn
+        Whether plots are among the files: they take a small run as long as evaluating a few recipes does.
     """
     from explorer.search.rungs import agreement
 
@@ -64,6 +70,9 @@ def write_outcome(
     folder.write_trials(trials)
     folder.write_frontier(front)
     _write_recipes(folder, study, front)
+    if drawn:
+        _write_plots(folder, study, front, title, doubts)
+        write_sensitivity(folder, study)
     summary = {
         "trials": len(trials),
         "points": len(front),
@@ -131,16 +140,30 @@ def notes_of(folder: RunFolder, study: Study) -> dict[int, str]:
     return notes
 
 
-def draw_outcome(folder: RunFolder, study: Study, title: str) -> None:
-    """Draw the tables of a run's folder, with the baselines that are there; write how much each choice changes.
+def _write_plots(folder: RunFolder, study: Study, front: pd.DataFrame, title: str, doubts: Sequence[str]) -> None:
+    from explorer.analysis.plots import comparison_figure, mask_figure, save
 
-    Drawing takes a small run as long as evaluating a few recipes does: it comes once, after everything is measured.
-    """
-    from explorer.analysis.plots import comparison_figure, mask_figure, pareto_figure, save
+    write_pareto(folder, study, title=title, doubts=doubts)
+    problem = study.problem
+    if "latency_batch_ratio" in front:
+        figure = comparison_figure(
+            front,
+            problem.dense["error"],
+            error=problem.scale.error,
+            title=f"{title}: the frontier",
+            trivial=problem.scale.trivial("error"),
+            doubts=doubts,
+        )
+        save(figure, folder.plot("theory-and-machine"))
+        # masks are made with the measurements, at the end
+        if panels := _mask_panels(study, front):
+            save(mask_figure(panels, title=title), folder.plot("masks"))
 
-    front, summary = folder.frontier(), folder.summary()
-    if front is None or summary is None:
-        return
+
+def write_pareto(folder: RunFolder, study: Study, *, title: str, doubts: Sequence[str]) -> None:
+    """Draw the Pareto plots of a run's folder, with the baselines that are there."""
+    from explorer.analysis.plots import pareto_figure, save
+
     problem, trials, baselines = study.problem, study.trials, folder.baselines()
     costs = [cost for cost in COSTS if cost in problem.scale.objectives] or ["flops"]
     if "latency_ms" in trials:
@@ -154,26 +177,12 @@ def draw_outcome(folder: RunFolder, study: Study, title: str) -> None:
             title=title,
             baselines=baselines,
             bounds=study.bounds,
-            doubts=summary["warnings"],
+            doubts=doubts,
         )
         save(figure, folder.plot(f"pareto-{cost}"))
-    if "latency_batch_ratio" in front:
-        figure = comparison_figure(
-            front,
-            problem.dense["error"],
-            error=problem.scale.error,
-            title=f"{title}: the frontier",
-            trivial=problem.scale.trivial("error"),
-            doubts=summary["warnings"],
-        )
-        save(figure, folder.plot("theory-and-machine"))
-        # masks are made with the measurements, at the end
-        if panels := _mask_panels(study, front):
-            save(mask_figure(panels, title=title), folder.plot("masks"))
-    _write_sensitivity(folder, study)
 
 
-def _write_sensitivity(folder: RunFolder, study: Study) -> None:
+def write_sensitivity(folder: RunFolder, study: Study) -> None:
     """Write the table of how much each choice alone changes predictions, and draw it, where that was measured."""
     # a function of what the run is: once written it stays
     if not study.problem.has_features or folder.sensitivity() is not None:

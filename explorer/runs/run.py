@@ -22,7 +22,7 @@ from explorer.runs.final import missing_final, retrain_frontier
 from explorer.runs.identity import differences
 from explorer.runs.latency import other_runtime, with_latency
 from explorer.runs.logs import early_log, interruptible, logging_to, steps_shown
-from explorer.runs.outcome import draw_outcome, notes_of, show_outcome, write_outcome
+from explorer.runs.outcome import notes_of, show_outcome, write_outcome, write_pareto, write_sensitivity
 from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.runs.surroundings import hardware, versions
 from explorer.runs.tracking import track
@@ -146,8 +146,6 @@ class _Run:
             finally:
                 # one without any says that the same command goes on
                 if search.records or ended == "timeout":
-                    explored = Study(self.problem, search.records)
-                    draw_outcome(self.folder, explored, self._title(explored))
                     show_outcome(self.folder, drawn=plan.drawing is not None)
                     track(self.folder, self.config.tracker)
         return self.folder.path
@@ -214,10 +212,14 @@ class _Run:
         return ended
 
     def _baselines(self, study: Study) -> None:
-        """Evaluate the baselines that are not there."""
+        """Evaluate the baselines that are not there, and draw them."""
         asked = self.config.baselines
         if missing_baselines(self.folder, asked):
-            evaluate_baselines(self.folder, asked, self.problem)
+            try:
+                evaluate_baselines(self.folder, asked, self.problem)
+            finally:
+                write_pareto(self.folder, study, title=self._title(study), doubts=self._doubts())
+                write_sensitivity(self.folder, study)
 
     def _proxies(self, study: Study) -> None:
         """Score a population's recipes cheaply."""
@@ -272,15 +274,20 @@ class _Run:
     def _write(self, study: Study, ended: str) -> None:
         """Write everything, then measure what is measured once, at the end, and write it again with that."""
         front, dense = study.frontier, dict(self.problem.dense)
-        write = partial(write_outcome, self.folder, study, doubts=self._doubts())
+        write = partial(write_outcome, self.folder, study, title=self._title(study), doubts=self._doubts())
         if ended == "interrupted":
             write(front, dense, ended=ended)
             return
-        # a second Ctrl-C during the measurements leaves these
-        write(front, dense, ended="interrupted")
-        front = with_latency(study, front, self.config.timing)
-        meter = self.problem.meter
-        test = meter.task.evaluate(meter.model, list(self.setup.batches("test")))
+        # should the process be killed during the measurements
+        write(front, dense, ended="interrupted", drawn=False)
+        try:
+            front = with_latency(study, front, self.config.timing)
+            meter = self.problem.meter
+            test = meter.task.evaluate(meter.model, list(self.setup.batches("test")))
+        except BaseException:
+            # a second Ctrl-C among others
+            write(front, dense, ended="interrupted")
+            raise
         dense |= {"test_error": test.error, "test_error_se": test.error_se} | meter.task.viewed(test, "test_")
         write(front, dense, ended=ended, runtime=self.config.timing.runtime)
 

@@ -17,7 +17,7 @@ from tests.support.driving import Driving, finish, kill
 from tests.support.quick_runs import QUICK, table
 from tests.support.servers import PostgreSQL, free_port
 
-KILLS = [1, pytest.param(20, marks=pytest.mark.slow)]
+KILLS = [2, pytest.param(20, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")

@@ -219,6 +219,24 @@ def _attribute_free(m: Any, x: Tensor) -> Tensor:
     return m.o(merged(weighted(*(split(f(x), 4) for f in (m.q, m.k, m.v)))))
 
 
+def _one_head(m: Any, x: Tensor) -> Tensor:
+    """Attention over all channels at once, as autoencoders of images have it."""
+    scores = torch.bmm(m.q(x), m.k(x).transpose(1, 2)) * 0.3
+    return m.o(torch.bmm(scores.softmax(-1), m.v(x)))
+
+
+def _values_first(m: Any, x: Tensor) -> Tensor:
+    q, k, v = (f(x).transpose(1, 2) for f in (m.q, m.k, m.v))
+    scores = torch.bmm(q.transpose(1, 2), k) * 0.3
+    return m.o(torch.bmm(v, scores.softmax(-1).transpose(1, 2)).transpose(1, 2))
+
+
+def _dots(m: Any, x: Tensor) -> Tensor:
+    """Products of every pair of features, as recommenders have them."""
+    features = torch.stack([m.a(x), m.b(x), m.c(x)], 1)
+    return m.head(torch.bmm(features, features.transpose(1, 2)).flatten(1))
+
+
 def _shown(m: Any, x: Tensor) -> Any:
     q, k, v = (split(f(x), m.num_heads) for f in (m.q, m.k, m.v))
     weights = (q @ k.transpose(-2, -1)).softmax(-1)
@@ -333,6 +351,17 @@ CASES: dict[str, Case] = {
         [("attn.v", 8, 1)],
         {"attn.q": "sliced model"},
         rescued=True,
+    ),
+    "one head, scaled by a number": Case(
+        lambda: model(attention(_one_head)), TOKENS, [("attn.q", 8, 1), ("attn.v", 8, 1)]
+    ),
+    "one head, values first": Case(
+        lambda: model(attention(_values_first)), TOKENS, [("attn.q", 8, 1), ("attn.v", 8, 1)]
+    ),
+    "dots of features": Case(
+        lambda: Fn(_dots, a=nn.Linear(DIM, 6), b=nn.Linear(DIM, 6), c=nn.Linear(DIM, 6), head=nn.Linear(9, 3)),
+        torch.randn(2, DIM, generator=torch.Generator().manual_seed(0)),
+        [("a", 6, 1)],
     ),
     "hard-coded number": Case(
         lambda: model(attention(_attribute_free)), TOKENS, [], {"attn.q": "sliced model"}, rescued=True

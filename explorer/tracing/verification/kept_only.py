@@ -19,6 +19,10 @@ from explorer.tracing.reductions import ALONG, COUNTED_AS, LAYER_NORMS, PRODUCTS
 __all__ = ["KeptOnly", "Part"]
 
 
+# what these give has none of the entries any more
+_SUMMED = REDUCING | PRODUCTS
+
+
 @dataclass(frozen=True)
 class Part:
     """The kept entries of a reduction: its input's dimension, their indices, the length with all; see `Reduction`."""
@@ -102,7 +106,7 @@ def _on_kept(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
         raise ValueError(f"{name} runs over {source.size(part.axis)} entries, {part.length} when the model was traced")
     index = part.index.to(source.device)
     out = func(*_ARGUMENTS[name](args, part.axis, index), **kwargs)
-    if name not in REDUCING | PRODUCTS:
+    if name not in _SUMMED:
         first, small = (dense, out) if isinstance(out, Tensor) else (dense[0], out[0])
         first.zero_().index_copy_(part.axis, index, small)
         return dense if isinstance(out, Tensor) else (first, *out[1:])

@@ -143,11 +143,11 @@ def _inspect(arguments: list[str]) -> int:
 
 
 def _export(arguments: list[str]) -> int:
-    from spaces import PruningError
+    from spaces import COSTS, PruningError
 
     parser = _Parser(prog="explore export", description="Write one sub-network of a run.", allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="a run's folder, results/NAME")
-    for metric in ("flops", "params", "bytes"):
+    for metric in COSTS:
         parser.add_argument(f"--{metric}", help=f"most {metric}: up to 1 relative to dense, above (or 60M) absolute")
     parser.add_argument("--latency-ms", help="most milliseconds for one input, as the run measured them")
     parser.add_argument("--error", help="most error: the cheapest sub-network that has no more")
@@ -167,7 +167,7 @@ def _export(arguments: list[str]) -> int:
         help="whose functions the run's configuration may name",
     )
     given = parser.parse_args(arguments)
-    limits = ("flops", "params", "bytes", "latency_ms", "error")
+    limits = (*COSTS, "latency_ms", "error")
     budget: dict[str, Any] = {m: _number(getattr(given, m)) for m in limits if getattr(given, m) is not None}
     if not given.folder.is_dir():
         raise PruningError(f"folder: {str(given.folder)!r} is no folder that is there")

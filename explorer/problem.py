@@ -41,7 +41,7 @@ from explorer.search.rungs import at_highest, doubt
 from explorer.search.search import Search
 from explorer.tracing import trace
 from explorer.utils.console import steps
-from spaces import Budget, PruningError, PruningSpace, Recipe, sample_inside
+from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, check_cost, sample_inside
 
 __all__ = ["Problem", "refuse_empty"]
 
@@ -153,6 +153,9 @@ class Problem:
         else:
             space = PruningSpace.from_config(trace(module, head(validation[0][0], 1), outputs=task.prediction), space)
         refuse_empty(space, limits)
+        for objective in objectives:
+            if objective in COSTS:
+                check_cost(objective, space.dense, "objectives")
         data = calibration if scored is None else scored
         steps.info("scoring what can be pruned by %s", criterion.name)
         scores = cached_scores(module, space.network, criterion, batches=data, task=task, folder=cache)

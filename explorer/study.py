@@ -94,8 +94,8 @@ class Study:
         rung
             Of the frontier; by default the highest, which the trials with most training reached.
         limits
-            ``flops``, ``params`` or ``bytes`` as in a budget, ``latency_ms`` or ``latency`` (relative to dense) of one
-            input, measured now where it was not, and ``error``, the most that is allowed, as a share.
+            ``flops``, ``params``, ``bytes`` or ``memory`` as in a budget, ``latency_ms`` or ``latency`` (relative to
+            dense) of one input, measured now where it was not, and ``error``, the most that is allowed, as a share.
 
         Raises
         ------

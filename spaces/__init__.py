@@ -4,7 +4,7 @@ Knows numpy and YAML; neither torch nor the explorer.
 """
 
 from spaces.axis import Axis
-from spaces.budget import BOUNDED, RHO, Budget
+from spaces.budget import BOUNDED, RHO, Budget, check_cost
 from spaces.cost import COSTS, CostModel, costs_of, dense_costs
 from spaces.errors import PruningError, first_line, unknown
 from spaces.gemm import Gemm, Matrices
@@ -54,6 +54,7 @@ __all__ = [
     "Size",
     "Span",
     "Tensor",
+    "check_cost",
     "costs_of",
     "count_inside",
     "dense_costs",

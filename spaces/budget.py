@@ -15,7 +15,7 @@ import numpy.typing as npt
 from spaces.cost import COSTS
 from spaces.errors import PruningError, unknown
 
-__all__ = ["BOUNDED", "RHO", "Budget"]
+__all__ = ["BOUNDED", "RHO", "Budget", "check_cost"]
 
 RHO = "rho"
 """FLOPs per parameter, relative to the dense network: a ratio, always exact and never absolute."""
@@ -93,7 +93,16 @@ class Budget:
         return Budget(tuple(dict.fromkeys(self.bounds + other.bounds)))
 
     def absolute(self, dense: Mapping[str, float]) -> list[tuple[str, float, float]]:
-        """Return the bounds as amounts (multiply-adds, parameters, bytes, rho), given the dense network's costs."""
+        """Return the bounds as amounts (multiply-adds, parameters, bytes, rho), given the dense network's costs.
+
+        Raises
+        ------
+        PruningError
+            If a bound is on a cost that the network has not.
+        """
+        for metric, _, _ in self.bounds:
+            if metric != RHO:
+                check_cost(metric, dense, "budget")
         return [
             (metric, low, high)
             if metric == RHO
@@ -139,6 +148,19 @@ def _rho_excess(
         inside = least * params <= flops <= most * params
         excess[place] = min(excess[place], 0.0) if inside else max(excess[place], np.finfo(np.float64).tiny)
     return excess
+
+
+def check_cost(metric: str, dense: Mapping[str, float], key: str) -> None:
+    """Check that a network whose dense costs these are has a cost; `key` is where it was asked for.
+
+    Raises
+    ------
+    PruningError
+        If it has not: memory is a cost of language models that hold keys and values.
+    """
+    if metric not in dense:
+        known = ", ".join(cost for cost in COSTS if cost in dense)
+        raise PruningError(f"{key}: {metric} is none of this network, which holds no keys and values; allowed: {known}")
 
 
 _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}

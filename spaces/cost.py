@@ -23,10 +23,11 @@ from spaces.layers import Dim, Layer, Tensor
 from spaces.network import Network
 from spaces.recipe import Recipe
 
-__all__ = ["COSTS", "CostModel", "costs_of", "dense_costs"]
+__all__ = ["COSTS", "CostModel", "costs_of", "counted", "dense_costs"]
 
-COSTS = ("flops", "params", "bytes")
-"""What is counted: multiply-adds for one input, non-zero parameters, bytes of parameters and buffers as exported."""
+COSTS = ("flops", "params", "bytes", "memory")
+"""What is counted: multiply-adds for one input, non-zero parameters, bytes of parameters and buffers as exported, and,
+where a network caches keys and values, the memory in bytes that these take and its weights."""
 
 Ints = npt.NDArray[np.int64]
 Key = tuple[str, str]
@@ -46,14 +47,14 @@ class Width:
 
 @dataclass(frozen=True)
 class Term:
-    """A product of widths with its coefficient in each of `COSTS`."""
+    """A product of widths with its coefficient in each cost of the network."""
 
     widths: tuple[Width, ...]
     coefficients: tuple[int, ...]
 
 
 class CostModel:
-    """FLOPs, parameters and bytes of recipes given as choices on axes.
+    """The costs of recipes given as choices on axes: those of `COSTS` that the network has.
 
     Parameters
     ----------
@@ -70,6 +71,7 @@ class CostModel:
 
     def __init__(self, network: Network, axes: Sequence[Axis]) -> None:
         self._inputs = network.inputs
+        self.names = counted(network)
         singles = [(place, one) for place, axis in enumerate(axes) for one in axis.addressed]
         self._place = {one.key: place for place, one in singles}
         self._values = {one.key: _values(network, one) for _, one in singles}
@@ -86,23 +88,23 @@ class CostModel:
         variable = [term for term in terms if term.widths]
         self._factors = [tuple(position[width] for width in term.widths) for term in variable]
         self._coefficients = (
-            np.array([term.coefficients for term in variable], dtype=self.dtype).reshape(-1, len(COSTS)).T
+            np.array([term.coefficients for term in variable], dtype=self.dtype).reshape(-1, len(self.names)).T
         )
         constant = [term.coefficients for term in terms if not term.widths]
-        self._constant = np.array(constant, dtype=np.int64).reshape(-1, len(COSTS)).sum(0)
+        self._constant = np.array(constant, dtype=np.int64).reshape(-1, len(self.names)).sum(0)
         self._masked = [
             _Masked(network, network.layer[one.name], one, self._place, self._values) for one in patterned.values()
         ]
 
     def __call__(self, rows: npt.NDArray) -> dict[str, Ints]:
-        """Return each of `COSTS` as an int64 array of length n.
+        """Return each cost as an int64 array of length n.
 
         Parameters
         ----------
         rows
             (n, axes) integer array of choices.
         """
-        out = np.empty((len(COSTS), len(rows)), dtype=np.int64)
+        out = np.empty((len(self.names), len(rows)), dtype=np.int64)
         products = np.empty((len(self._factors), _BLOCK), dtype=self.dtype)
         for start in range(0, len(rows), _BLOCK):
             block = np.ascontiguousarray(rows[start : start + _BLOCK].T)
@@ -119,14 +121,14 @@ class CostModel:
                 part += masked(block)
             if self._inputs > 1:
                 part[0] //= self._inputs
-        return dict(zip(COSTS, out, strict=True))
+        return dict(zip(self.names, out, strict=True))
 
     def parts(self, metric: str) -> dict[tuple[int, ...], Ints] | None:
         """Return a cost as a sum of tables, each over the choices of a few axes; None if one has too many entries.
 
         Keys are places of axes, ascending; a table has a dimension for each of them. The constant has none.
         """
-        which, sizes = COSTS.index(metric), self._sizes
+        which, sizes = self.names.index(metric), self._sizes
         out: dict[tuple[int, ...], Ints] = {(): np.array(self._constant[which])}
         for factors, coefficient in zip(self._factors, self._coefficients[which], strict=True):
             scope = tuple(sorted({axis for i in factors for axis, _ in self._tables[i][1]}))
@@ -169,6 +171,7 @@ class _Masked:
     ) -> None:
         tensor = network.tensor[layer.weight]
         self._gemm = Gemm.of(network, layer)
+        self._costs_counted = len(counted(network))
         self._widths = [_width(network, dim, place.keys()) for dim in tensor.dims]
         self._alive = _alive(network, tensor.name, place.keys())
         keys = [axis.key, *(key for width in (*self._widths, *self._alive) for key, _ in width.per_step)]
@@ -212,7 +215,7 @@ class _Masked:
         count = chosen.shape[1]
         lengths = [np.broadcast_to(evaluated(width), count) for width in self._widths]
         alive = prod((evaluated(width) for width in self._alive), start=np.ones(count, dtype=np.int64))
-        out = np.empty((len(COSTS), count), dtype=np.int64)
+        out = np.empty((self._costs_counted, count), dtype=np.int64)
         for choice, pattern in enumerate(self._patterns):
             mine = np.flatnonzero(chosen[0] == choice)
             sizes = self._gemm.matrices([length[mine] for length in lengths[:2]])
@@ -222,12 +225,18 @@ class _Masked:
             else:
                 kept = kept_entries(pattern, sizes)
                 stored, _ = best_encoding(pattern, sizes, kept, self._itemsize)
-            out[:, mine] = np.stack([kept * self._positions, kept, stored]) * alive[mine]
+            each = [kept * self._positions, kept, stored, stored]
+            out[:, mine] = np.stack(each[: self._costs_counted]) * alive[mine]
         return out
 
 
+def counted(network: Network) -> tuple[str, ...]:
+    """Return those of `COSTS` that a network has."""
+    return COSTS if network.caches else COSTS[:-1]
+
+
 def costs_of(network: Network, recipe: Recipe) -> dict[str, int]:
-    """Return FLOPs, parameters and bytes of one recipe of any space of `network`."""
+    """Return the costs of one recipe of any space of `network`."""
     axes = [
         *(Axis("channels", unit, (ratio,)) for unit, ratio in recipe.channels),
         *(Axis("weights", layer, (pattern,)) for layer, pattern in recipe.weights),
@@ -238,7 +247,7 @@ def costs_of(network: Network, recipe: Recipe) -> dict[str, int]:
 
 
 def dense_costs(network: Network) -> dict[str, int]:
-    """Return FLOPs, parameters and bytes of the dense network."""
+    """Return the costs of the dense network."""
     return costs_of(network, Recipe())
 
 
@@ -250,11 +259,12 @@ def _values(network: Network, axis: Axis) -> list[Any]:
 
 
 def _dense_flops(network: Network) -> int:
-    """Return the dense network's multiply-adds or, if more, its bytes, in Python's unbounded integers."""
-    sizes = {tensor.name: prod(dim.length for dim in tensor.dims) for tensor in network.tensors}
+    """Return the dense network's multiply-adds or, if more, its memory, in Python's unbounded integers."""
+    held = (*network.tensors, *network.caches)
+    sizes = {tensor.name: prod(dim.length for dim in tensor.dims) for tensor in held}
     flops = sum(layer.positions * sizes[layer.weight] for layer in network.layers)
     flops += sum(product.flops * prod(dim.length for dim in product.dims) for product in network.products)
-    return max(flops, sum(tensor.itemsize * sizes[tensor.name] for tensor in network.tensors))
+    return max(flops, sum(tensor.itemsize * sizes[tensor.name] for tensor in held))
 
 
 def _terms(network: Network, free: Any, patterned: Any) -> list[Term]:
@@ -265,15 +275,16 @@ def _terms(network: Network, free: Any, patterned: Any) -> list[Term]:
     positions: dict[str, int] = {}
     for layer in network.layers:
         positions[layer.weight] = positions.get(layer.weight, 0) + layer.positions
-    items: list[tuple[str, tuple[Dim, ...], tuple[int, int, int]]] = [
-        (product.name, product.dims, (product.flops, 0, 0)) for product in network.products
+    items: list[tuple[str, tuple[Dim, ...], tuple[int, ...]]] = [
+        (product.name, product.dims, (product.flops, 0, 0, 0)) for product in network.products
     ]
     items += [(tensor.name, tensor.dims, _coefficients(tensor, positions)) for tensor in network.tensors]
+    items += [(cached.name, cached.dims, (0, 0, 0, cached.itemsize)) for cached in network.caches]
     summed: dict[tuple[Width, ...], npt.NDArray] = {}
     for name, dims, each in items:
         if name in patterned:
             continue
-        coefficients = np.array(each, dtype=object)
+        coefficients = np.array(each[: len(counted(network))], dtype=object)
         widths = _alive(network, name, free)
         for dim in dims:
             width = _width(network, dim, free)
@@ -286,8 +297,8 @@ def _terms(network: Network, free: Any, patterned: Any) -> list[Term]:
     return [Term(widths, tuple(int(value) for value in coefficients)) for widths, coefficients in summed.items()]
 
 
-def _coefficients(tensor: Tensor, positions: Mapping[str, int]) -> tuple[int, int, int]:
-    return positions.get(tensor.name, 0), int(tensor.parameter), tensor.itemsize
+def _coefficients(tensor: Tensor, positions: Mapping[str, int]) -> tuple[int, ...]:
+    return positions.get(tensor.name, 0), int(tensor.parameter), tensor.itemsize, tensor.itemsize
 
 
 def _alive(network: Network, name: str, free: Any) -> list[Width]:

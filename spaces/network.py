@@ -28,6 +28,9 @@ class Network:
     The positions of layers and the multiply-adds of products are those of `inputs` inputs: of more than one where they
     can't be divided by it, as those of experts among which a router distributes a batch. Costs are those of one input.
 
+    `caches` are the keys and values that a language model holds of the `context`, as many sequences of as many tokens;
+    each is named after the module that makes it.
+
     Examples
     --------
     >>> wide = Dim((Span("conv", 0, 8),))
@@ -54,6 +57,8 @@ class Network:
     fixed_blocks: tuple[FixedBlock, ...] = ()
     halves: tuple[BlockUnit, ...] = ()
     inputs: int = 1
+    caches: tuple[Tensor, ...] = ()
+    context: tuple[int, int] = (0, 0)
 
     @cached_property
     def unit(self) -> Mapping[str, ChannelUnit]:
@@ -106,7 +111,7 @@ class Network:
         return _dump(self._plain())
 
     def _plain(self) -> dict[str, Any]:
-        plain = {
+        plain: dict[str, Any] = {
             "name": self.name,
             "inputs": self.inputs,
             "units": [vars(unit) | {"writers": list(unit.writers)} for unit in self.units],
@@ -124,7 +129,12 @@ class Network:
             "sizes": [[size.module, size.attribute, size.place, _plain_dim(size.dim)] for size in self.sizes],
         }
         # most networks have none
-        return plain | ({"halves": _plain_blocks(self.halves)} if self.halves else {})
+        if self.halves:
+            plain["halves"] = _plain_blocks(self.halves)
+        if self.caches:
+            plain["context"] = list(self.context)
+            plain["caches"] = [[held.name, held.itemsize, *map(_plain_dim, held.dims)] for held in self.caches]
+        return plain
 
     @classmethod
     def from_yaml(cls, text: str) -> Network:
@@ -158,6 +168,11 @@ class Network:
                 tensors=tuple(
                     Tensor(name, tuple(map(_dim, dims)), itemsize, kind == "parameter")
                     for name, kind, itemsize, *dims in plain["tensors"]
+                ),
+                context=tuple(plain.get("context", (0, 0))),
+                caches=tuple(
+                    Tensor(name, tuple(map(_dim, dims)), itemsize, False)
+                    for name, itemsize, *dims in plain.get("caches", ())
                 ),
             )
         except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from spaces.axis import Axis
 from spaces.binding import bind
 from spaces.budget import Budget
-from spaces.cost import COSTS, CostModel, dense_costs
+from spaces.cost import CostModel, dense_costs
 from spaces.errors import PruningError, unknown
 from spaces.granularity import Pattern
 from spaces.neighbourhood import nearby
@@ -120,12 +120,12 @@ class PruningSpace:
 
     @cached_property
     def costs(self) -> CostModel:
-        """FLOPs, parameters and bytes of rows."""
+        """The costs of rows."""
         return CostModel(self.network, self.axes)
 
     @cached_property
     def dense(self) -> dict[str, int]:
-        """FLOPs, parameters and bytes of the dense network."""
+        """The costs of the dense network."""
         return dense_costs(self.network)
 
     @cached_property
@@ -138,7 +138,7 @@ class PruningSpace:
         for pick, last in ((np.argmin, -1), (np.argmax, 0)):
             kept = {"channels": last, "weights": 0, "blocks": last}
             base = np.array([range(len(axis.choices))[kept[axis.part]] for axis in self.axes], dtype=np.int16)
-            best = {name: base.copy() for name in COSTS}
+            best = {name: base.copy() for name in self.dense}
             for place, axis in enumerate(self.axes):
                 if axis.part == "weights":
                     rows = np.repeat(base[None], self.shape[place], 0)
@@ -146,7 +146,7 @@ class PruningSpace:
                     for name, values in self.costs(rows).items():
                         best[name][place] = pick(values)
             ends.append({name: int(self.costs(row[None])[name][0]) for name, row in best.items()})
-        return {name: (ends[0][name], ends[1][name]) for name in COSTS}
+        return {name: (ends[0][name], ends[1][name]) for name in self.dense}
 
     def canonical(self, rows: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
         """Return the (n, axes) rows with the axes inside dropped blocks at 0; the array itself is changed."""

@@ -12,7 +12,12 @@ from explorer.search.metrics import Metric
 
 __all__ = ["candidate_html", "study_html"]
 
-_COSTS = {"flops": ("FLOPs M", 1e-6), "params": ("parameters k", 1e-3), "bytes": ("KiB", 1 / 1024)}
+_COSTS = {
+    "flops": ("FLOPs M", 1e-6),
+    "params": ("parameters k", 1e-3),
+    "bytes": ("KiB", 1 / 1024),
+    "memory": ("with keys and values KiB", 1 / 1024),
+}
 
 
 def study_html(headline: str, front: pd.DataFrame, error: Metric) -> str:
@@ -31,6 +36,8 @@ def study_html(headline: str, front: pd.DataFrame, error: Metric) -> str:
     if "error_se" in front:
         columns["± s.e."] = front["error_se"].map(error.text)
     for key, (label, scale) in _COSTS.items():
+        if key not in front:
+            continue
         columns[label] = (front[key] * scale).map("{:.4g}".format)
         columns[f"{key} ratio"] = front[f"{key}_ratio"].map("{:.3f}".format)
     if "granularity" in front:

@@ -165,7 +165,7 @@ def _within(
     front: pd.DataFrame, dense: Mapping[str, float], limits: Mapping[str, Any], error: Metric
 ) -> list[tuple[str, npt.NDArray[np.bool_], str]]:
     """Return for each limit its key, which rows are within it, and how near the frontier comes to it."""
-    costs = {name: front[name].to_numpy(dtype=float) for name in COSTS}
+    costs = {name: front[name].to_numpy(dtype=float) for name in COSTS if name in front}
     budget = Budget.parse({key: value for key, value in limits.items() if key in COSTS})
     found = []
     for name, excess in budget.excess(costs, dense).items():

@@ -13,12 +13,14 @@ from explorer.search.metrics import METRICS, Metric
 
 __all__ = ["FAR_APART", "baselines_view", "export_line", "final_line", "final_view", "frontier_view", "jobs_view"]
 
-# of one input and of a batch, each beside its ratio to the dense network's
+# of one input, a batch and a token more, each beside its ratio to the dense network's
 _LATENCIES = {
     "latency_ms": "1 input ms",
     "latency_ratio": "ratio",
     "latency_batch_ms": "batch ms",
     "latency_batch_ratio": "ratio",
+    "latency_decode_ms": "token ms",
+    "latency_decode_ratio": "ratio",
 }
 
 # columns of some tasks that people know better than the error

@@ -14,7 +14,7 @@ __all__ = ["LatencyLimit", "split_budget"]
 
 # no network is that small: a percentage was meant
 _SMALL = 100
-_UNITS = {"flops": "multiply-adds", "params": "parameters", "bytes": "bytes"}
+_UNITS = {"flops": "multiply-adds", "params": "parameters", "bytes": "bytes", "memory": "bytes"}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from explorer.pruning.patterns import Masks, realised_costs
 from explorer.pruning.sparse import Executed, execute
 from explorer.pruning.surgery.skeleton import copied
 from explorer.search.jobs import OverBudgetError
+from explorer.utils.decoding import decoding, next_tokens
 from explorer.utils.modules import device_of, run
 from explorer.utils.runtimes import Ready, ready
 from explorer.utils.timing import in_turns
@@ -150,17 +151,21 @@ class Meter:
         ``latency_ms`` is that of one input, ``latency_batch_ms`` that of a validation batch, in the meter's runtime. In
         torch it is that of the network as it runs fastest here, patterns used where that helps; other runtimes compute
         with the zeros. Beside them ``_dense_ms`` is the dense network's, and of a network with patterns, in torch,
-        ``_masked_ms`` is the latency with dense kernels, that compute with the zeros too.
+        ``_masked_ms`` is the latency with dense kernels, that compute with the zeros too. ``latency_decode_ms`` is, of
+        a language model in torch, that of a token of each sequence after the network's context.
         """
-        whole = self.validation[0][0]
         out: dict[str, float] = {}
         patterns = masks if self.runtime == "torch" else {}
         plain, beside = ready(self.runtime, module, self._one()), self._dense_ready()
-        for name, inputs in [("latency", self._one())] + ([("latency_batch", whole)] if batch else []):
+        for name, inputs in self._timed(batch=batch).items():
             # which form of a layer is fastest depends on the inputs
             executed = execute(module, patterns, inputs, known=self._forms)
-            fastest = ready("torch", executed.module, inputs) if patterns else plain
-            contestants = [fastest(inputs), beside(inputs)] + ([plain(inputs)] if patterns else [])
+            if name == "latency_decode":
+                modules = [executed.module, self.model, *([module] if patterns else [])]
+                contestants = [decoding(each, *self.network.context) for each in modules]
+            else:
+                fastest = ready("torch", executed.module, inputs) if patterns else plain
+                contestants = [fastest(inputs), beside(inputs)] + ([plain(inputs)] if patterns else [])
             small, dense, *rest = in_turns(contestants)
             ratio = small.over(dense)
             out |= {
@@ -174,9 +179,18 @@ class Meter:
             }
             for masked in rest:
                 out |= {f"{name}_masked_ms": masked.median, f"{name}_sparse_layers": len(executed.layers)}
-            energies = self._energy(executed.module, inputs)
+            energies = None if name == "latency_decode" else self._energy(executed.module, inputs)
             out |= {} if energies is None else {f"{name.replace('latency', 'energy')}_mj": energies}
         return out
+
+    def _timed(self, *, batch: bool) -> dict[str, Any]:
+        """Return what is timed, by the name of its latency: one input alone, or also a batch and a token more."""
+        if not batch:
+            return {"latency": self._one()}
+        timed = {"latency": self._one(), "latency_batch": self.validation[0][0]}
+        if self.network.caches and self.runtime == "torch":
+            timed["latency_decode"] = next_tokens(self.network.context[0], device_of(self.model))
+        return timed
 
     def check_runtime(self) -> None:
         """Check that the dense network runs in the meter's runtime, so that it shows before a search.

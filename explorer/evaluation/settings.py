@@ -23,6 +23,7 @@ __all__ = [
     "PRECISIONS",
     "RATES",
     "STARTS",
+    "ContextSettings",
     "EvaluatorSettings",
     "FinalSettings",
     "LatencySettings",
@@ -252,6 +253,14 @@ class SupernetSettings:
     epochs: int = number(0)
     samples: int = number(0)
     learning_rate: float = number(0, whole=False, above=True)
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """Of what a language model holds keys and values: sequences at once, and tokens of each, None for an input's."""
+
+    sequences: int = number(1)
+    tokens: int | None = number(1, optional=True)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,12 @@ __all__ = ["Card", "Errors", "in_words"]
 
 # standard errors on each side of an interval that holds the value in 95 of 100 cases
 _WIDE = 1.96
-_COSTS = {"flops": "multiply-adds", "params": "parameters", "bytes": "bytes of weights"}
+_COSTS = {
+    "flops": "multiply-adds",
+    "params": "parameters",
+    "bytes": "bytes of weights",
+    "memory": "bytes of weights, keys and values",
+}
 _WHAT = {
     "README.md": "this card",
     "hf": "the network for transformers: a folder for from_pretrained",

@@ -199,7 +199,7 @@ class _Work:
             it.recipe,
             it.error,
             errors,
-            {cost: (metrics[cost], it.beside[cost]) for cost in COSTS},
+            {cost: (metrics[cost], it.beside[cost]) for cost in COSTS if cost in metrics},
             {_called(key): pair for key, pair in timings.items()},
             self._hardware(),
             {path.name: _size(path) for path in self.folder.iterdir() if not path.name.startswith(".")},

@@ -12,7 +12,14 @@ from typing import Any
 from explorer.analysis.naming import model_name
 from explorer.analysis.run_folder import RunFolder
 from explorer.evaluation.budgets import LatencyLimit, split_budget
-from explorer.evaluation.settings import EvaluatorSettings, FinalSettings, LatencySettings, Settings, SupernetSettings
+from explorer.evaluation.settings import (
+    ContextSettings,
+    EvaluatorSettings,
+    FinalSettings,
+    LatencySettings,
+    Settings,
+    SupernetSettings,
+)
 from explorer.pruning.allocation import Baseline, asked_baselines
 from explorer.pruning.criteria.options import Options, seeded
 from explorer.runs.composing import Composed, compose, several_values
@@ -181,6 +188,7 @@ class RunConfig:
     limits: Budget
     latency: LatencyLimit
     timing: LatencySettings
+    context: ContextSettings
     baselines: Sequence[Baseline]
     executor: Mapping[str, Any]
     storage: StorageSettings
@@ -249,6 +257,7 @@ class RunConfig:
             limits,
             latency,
             timing,
+            parsed(ContextSettings, "context", given["context"]),
             asked_baselines(given["baselines"], given["baseline_targets"], given["baseline_family"]),
             given["executor"],
             parsed(StorageSettings, "storage", given["storage"]),

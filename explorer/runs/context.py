@@ -13,8 +13,10 @@ from spaces.errors import PruningError
 __all__ = ["check_tokens"]
 
 
-def check_tokens(model: nn.Module, data: Data) -> None:
+def check_tokens(model: nn.Module, data: Data, held: int | None) -> None:
     """Check that a model of transformers knows the tokens of a data set, and reads sequences as long as these.
+
+    So long must be those of `held` tokens too, whose keys and values it holds.
 
     Nothing is checked of other models and other data.
 
@@ -36,3 +38,5 @@ def check_tokens(model: nn.Module, data: Data) -> None:
         )
     if isinstance(context, int) and ids.shape[1] > context:
         raise PruningError(f"data.length: {ids.shape[1]}, allowed is the model's context of {context} tokens at most")
+    if isinstance(context, int) and held is not None and held > context:
+        raise PruningError(f"context.tokens: {held}, allowed is the model's context of {context} at most")

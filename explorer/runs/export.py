@@ -37,8 +37,8 @@ class Choice:
     Parameters
     ----------
     limits
-        On ``flops``, ``params`` or ``bytes`` as in the configuration, on ``latency_ms`` or ``latency`` of one input as
-        the run measured them, and on the ``error``: with it the cheapest sub-network is taken.
+        On ``flops``, ``params``, ``bytes`` or ``memory`` as in the configuration, on ``latency_ms`` or ``latency`` of
+        one input as the run measured them, and on the ``error``: with it the cheapest sub-network is taken.
     trial
         The number of a trial that ended well.
     knee

@@ -124,9 +124,10 @@ def _measured(setup: Setup, model: Any) -> dict[str, Any]:
 
 def _print_network(facts: Facts) -> None:
     dense, prunable, least = facts["dense"], facts["prunable"], facts["least"]
+    memory = f", {dense['memory'] / 2**20:.2f} MiB with keys and values" if "memory" in dense else ""
     console.print(
         f"[bold]{facts['network']}[/bold]: {dense['flops'] / 1e6:.2f} M multiply-adds, "
-        f"{dense['params'] / 1e6:.2f} M parameters, {dense['bytes'] / 2**20:.2f} MiB"
+        f"{dense['params'] / 1e6:.2f} M parameters, {dense['bytes'] / 2**20:.2f} MiB{memory}"
     )
     console.print(
         f"channel units touch {percent(prunable['flops'])} of the multiply-adds and {percent(prunable['params'])} of "

@@ -240,7 +240,7 @@ class Setup:
         criterion, trained = config.criterion.located(), config.model.weights is not None
         # read once: it may take gigabytes
         model = self.dense() if trained else self.untrained()
-        check_tokens(model, self.data)
+        check_tokens(model, self.data, config.context.tokens)
         steps.info("tracing %s and checking its units", config.model.factory.name)
         network = self.traced(model)
         space = PruningSpace.from_config(network, config.space)
@@ -345,7 +345,10 @@ class Setup:
         # any length tells whether what is sliced is what is masked
         language = settings.factory.arguments.get("task") == "causal-lm" and isinstance(inputs[0], Mapping)
         short = [{key: tokens[:, :_CHECKED] for key, tokens in one.items()} for one in inputs] if language else []
-        return trace(model, inputs[0], name=name, outputs=used, more=inputs[1:], checked_on=short)
+        asked = self.config.context
+        tokens = asked.tokens or (inputs[0]["input_ids"].size(1) if language else 1)
+        context = (asked.sequences, tokens) if language else None
+        return trace(model, inputs[0], name=name, outputs=used, more=inputs[1:], checked_on=short, context=context)
 
     def example(self, device: torch.device | str) -> Any:
         """Return the first training input, on a device."""

@@ -48,6 +48,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("flops", "multiply-adds (M)", 1e-6, cost=True),
         Metric("params", "parameters (M)", 1e-6, cost=True),
         Metric("bytes", "size (MiB)", 2**-20, cost=True),
+        Metric("memory", "weights, keys and values (MiB)", 2**-20, cost=True),
         Metric("latency_ms", "latency, batch 1 (ms)", cost=True),
     ]
 }
@@ -58,6 +59,7 @@ OBJECTIVES: Mapping[str, str] = {
     "flops": "flops_ratio",
     "params": "params_ratio",
     "bytes": "bytes_ratio",
+    "memory": "memory_ratio",
     "latency": "latency_ratio",
 }
 """Objective -> the column a study minimises; costs are relative to the dense network."""

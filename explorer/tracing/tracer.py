@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from explorer.tracing.assemble import assemble, find_atoms
 from explorer.tracing.blocks import find_blocks, live
+from explorer.tracing.caches import Context, Held, caches, following, holds_cache
 from explorer.tracing.halves import find_halves
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.recorder import Recorder
@@ -50,6 +51,7 @@ def trace(
     outputs: Outputs = None,
     more: Sequence[Any] = (),
     checked_on: Sequence[Any] = (),
+    context: Context | None = None,
 ) -> Network:
     """Return the Network of `model`: its channel units, layers and cost polynomial.
 
@@ -70,6 +72,9 @@ def trace(
         Further inputs, which reach layers that `example` does not. Costs are those of `example`.
     checked_on
         Inputs to verify units on; by default `example` and `more`. Shorter ones take less time.
+    context
+        Of a decoder of transformers, whose memory is a cost too: ``(sequences, tokens)``, of how many sequences of how
+        many tokens each it holds the keys and values. By default of one that is as long as the example's.
 
     Raises
     ------
@@ -94,15 +99,20 @@ def trace(
     with surroundings_as_they_were(model):
         examples = [example, *more]
         checked = checked_on or examples if verify else ()
-        return _traced(model, examples, tensors[0].size(0), name or type(model).__name__, checked, outputs)
+        return _traced(model, examples, tensors[0].size(0), name or type(model).__name__, checked, outputs, context)
 
 
 def _traced(
-    model: nn.Module, examples: Sequence[Any], batch: int, name: str, checked: Sequence[Any], outputs: Outputs
+    model: nn.Module,
+    examples: Sequence[Any],
+    batch: int,
+    name: str,
+    checked: Sequence[Any],
+    outputs: Outputs,
+    context: Context | None,
 ) -> Network:
-    labelling = Labelling(model)
+    labelling, recorder, results, noted = _first(model, examples[0], outputs)
     graph = labelling.graph
-    recorder, results = _recorded(model, examples[0], labelling, outputs)
     ran, uncounted = set(recorder.ran), dict(recorder.uncounted)
     for example in examples[1:]:
         labelling.counts = False
@@ -128,6 +138,8 @@ def _traced(
         fixed_blocks=fixed_blocks,
         halves=halves,
     )
+    if (held := caches(model, examples[0], noted, atoms, context)) is not None:
+        network = replace(network, context=held[0], caches=held[1])
     network = _without_risk(network, idle)
     # a parameter that training alone computes with, such as what stands for masked inputs, is sliced with nothing
     touched = {tensor for step in recorder.tape.steps for tensor in step.tensors}
@@ -135,7 +147,24 @@ def _traced(
     return verified(model, network, checked, outputs, training=training) if checked else network
 
 
-def _recorded(model: nn.Module, example: Any, labelling: Labelling, outputs: Outputs) -> tuple[Recorder, list[int]]:
+def _first(
+    model: nn.Module, example: Any, outputs: Outputs
+) -> tuple[Labelling, Recorder, list[int], Mapping[tuple[int, str], Held]]:
+    """Return the labelling of the first example, what ran, what is used of what it returned, and what would be held."""
+    labelling = Labelling(model)
+    if holds_cache(model):
+        cache, noted = following(model, labelling)
+        try:
+            return labelling, *_recorded(model, example, labelling, outputs, past_key_values=cache), noted
+        except PruningError:
+            # it may take no cache of this kind
+            labelling = Labelling(model)
+    return labelling, *_recorded(model, example, labelling, outputs), {}
+
+
+def _recorded(
+    model: nn.Module, example: Any, labelling: Labelling, outputs: Outputs, **more: Any
+) -> tuple[Recorder, list[int]]:
     """Return what ran for one example, and the values that are used of what it returned."""
     recorder = Recorder(labelling)
     try:
@@ -145,7 +174,7 @@ def _recorded(model: nn.Module, example: Any, labelling: Labelling, outputs: Out
             inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, example)
             labelling.label_input(inputs)
             with without_fused_recurrence(model), recorder.watching(model), recorder:
-                output = run(model, inputs)
+                output = run(model, inputs, **more)
                 if not tensors_in(output):
                     raise TypeError(f"it returned {type(output).__name__} without a tensor")
                 # what a function makes of the output is followed too

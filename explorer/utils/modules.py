@@ -20,12 +20,13 @@ __all__ = [
 ]
 
 
-def run(model: nn.Module, example: Any) -> Any:
-    """Return the model's output on a tensor, a tuple of positional or a mapping of keyword arguments.
+def run(model: nn.Module, example: Any, **more: Any) -> Any:
+    """Return the model's output on a tensor, a tuple of positional or a mapping of keyword arguments, and `more`.
 
-    Models of transformers return no keys and values for a next token: nothing that is explored reads them.
+    Models of transformers return no keys and values for a next token unless they are asked to: nothing that is explored
+    reads them.
     """
-    more = {"use_cache": False} if _returns_cache(model) else {}
+    more = {"use_cache": False, **more} if _returns_cache(model) else more
     if isinstance(example, Mapping):
         return model(**{**more, **example})
     return model(*example, **more) if isinstance(example, tuple) else model(example, **more)

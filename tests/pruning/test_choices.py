@@ -15,7 +15,8 @@ import explorer
 from explorer.pruning.allocation import CHOOSERS, Offer, allocate, asked_baselines, check_reach
 from explorer.runs.config import RunConfig
 from explorer.utils.conf import run_section
-from spaces import COSTS, BlockUnit, ChannelUnit, Dim, Layer, Network, PruningError, PruningSpace, Span, Tensor
+from spaces import BlockUnit, ChannelUnit, Dim, Layer, Network, PruningError, PruningSpace, Span, Tensor
+from tests.support.known import COUNTED
 from tests.support.synthetic import chain, config, space_of
 
 RATIOS = [1, 0.75, 0.5, 0.25]
@@ -65,7 +66,7 @@ def target_of(offer: Offer, share: float) -> float:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(1, 16), min_size=2, max_size=4), st.integers(0, 999), st.sampled_from(COSTS), st.floats(0, 1)
+    st.lists(st.integers(1, 16), min_size=2, max_size=4), st.integers(0, 999), st.sampled_from(COUNTED), st.floats(0, 1)
 )
 def test_knapsack_is_the_best_of_all_where_costs_are_sums(widths, seed, metric, share):
     space = space_of(apart(widths), RATIOS)
@@ -79,7 +80,7 @@ def test_knapsack_is_the_best_of_all_where_costs_are_sums(widths, seed, metric, 
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.booleans(), st.integers(0, 999), st.sampled_from(COSTS), st.floats(0, 1))
+@given(st.booleans(), st.integers(0, 999), st.sampled_from(COUNTED), st.floats(0, 1))
 # a block has to go and three other choices to change with it
 @example(True, 323, "flops", 0.125)
 @example(True, 670, "flops", 0.3)
@@ -96,7 +97,7 @@ def test_knapsack_is_near_the_best_of_all_where_they_are_products(patterns, seed
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 999), st.sampled_from(COSTS), st.floats(0, 1), st.sampled_from([None, "channels", "element"]))
+@given(st.integers(0, 999), st.sampled_from(COUNTED), st.floats(0, 1), st.sampled_from([None, "channels", "element"]))
 def test_threshold_is_the_least_whose_recipe_fits(seed, metric, share, family):
     space = mixed() if family else space_of(chain([8, 12, 16, 9]), RATIOS)
     offer = Offer(space, changes_of(space, seed), metric, family)

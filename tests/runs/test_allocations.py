@@ -46,7 +46,8 @@ from explorer.search.jobs import Job
 from explorer.tracing import trace
 from explorer.utils.conf import run_section
 from explorer.utils.space_section import named_space
-from spaces import COSTS, Network, PruningError, PruningSpace, Recipe, costs_of
+from spaces import Network, PruningError, PruningSpace, Recipe, costs_of
+from tests.support.known import COUNTED
 from tests.support.quick_runs import QUICK, table
 from tests.support.random_models import RandomModel
 from tests.support.synthetic import chain, config, space_of
@@ -54,7 +55,7 @@ from tests.support.synthetic import chain, config, space_of
 SHARED = Path(__file__).parents[3] / "shared"
 NETWORKS = ["resnet20", "resnet56", "mobilenet_v2"]
 FAMILIES = ["channels", "element", "vector", "kernel", "block", "tile", "tile_element", "tile_vector"]
-TARGETS = list(product(COSTS, [0.75, 0.5, 0.35]))
+TARGETS = list(product(COUNTED, [0.75, 0.5, 0.35]))
 
 
 @cache
@@ -157,7 +158,9 @@ def test_axes_of_other_families_keep_what_they_can():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([*ALLOCATIONS]), st.sampled_from(COSTS), st.floats(0, 1), st.booleans())
+@given(
+    st.integers(0, 10_000), st.sampled_from([*ALLOCATIONS]), st.sampled_from(COUNTED), st.floats(0, 1), st.booleans()
+)
 def test_random_models_land_within_half_a_percent_or_nearest(seed, name, metric, share, patterns):
     network = trace(RandomModel(seed).eval(), torch.zeros(1, 3, 4, 4), verify=False)
     try:

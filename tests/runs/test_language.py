@@ -94,9 +94,35 @@ def test_sub_networks_of_uniform_widths_are_transformers_own(explore, folder: Pa
     assert not (folder / "other").exists()
 
 
+def test_memory_of_keys_and_values_is_a_budget_and_an_objective(explore, folder: Path, keys: list[str]) -> None:
+    context = ["context.sequences=8", "context.tokens=64", "budget.memory=0.7", "objectives=[error,memory]"]
+    quick = ["trials=4", "ladder=0", "sampler=random", "evaluator=inherit", "latency.seconds=10", "name=memory"]
+    code, _, err = explore("run", *keys, *context, *quick)
+    assert code == 0, err
+    run = folder / "results" / "memory"
+    trials, front = pd.read_parquet(run / "trials.parquet"), pd.read_csv(run / "frontier.csv")
+    dense = json.loads((run / "summary.json").read_text())["dense"]
+    # keys and values of two layers and two groups of heads, eight channels each
+    assert dense["memory"] - dense["bytes"] == 8 * 64 * 2 * 2 * 2 * 8 * 4
+    assert trials["memory_ratio"].max() <= 0.7
+    # nothing is held where all attention is dropped
+    assert (trials["memory"] >= trials["bytes"]).all()
+    assert (trials["memory"] > trials["bytes"]).any()
+    assert (front["latency_decode_ms"] > 0).all()
+    assert (run / "plots" / "pareto-memory.png").exists()
+    code, _, err = explore("export", "results/memory", "--memory", "0.7", "--no-onnx", "--out", "light")
+    assert code == 0, err
+    assert "bytes of weights, keys and values" in (folder / "light" / "README.md").read_text()
+    code, _, err = explore("export", "results/memory", "--memory", "1000", "--no-onnx")
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["context.tokens=100"], "context.tokens: 100, allowed is the model's context of 64 at most"),
+        (["context.sequences=0"], "context.sequences: 0, allowed"),
+        (["budget.memory=70"], "budget.memory: 70 would be 70 bytes"),
         (["data.length=100"], "data.length: 100, allowed is the model's context of 64 tokens at most"),
         (["data.path=nowhere"], "data.path: 'nowhere' is no file or folder that is there"),
         (["data.length=5000"], "data.path: its longest text has 3,200 tokens, needed are 5,000"),

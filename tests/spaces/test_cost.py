@@ -11,9 +11,9 @@ from torch import nn
 from explorer import models
 from explorer.pruning.surgery import Surgeon
 from explorer.tracing import trace
-from spaces import COSTS, Network, PruningSpace, Recipe, costs_of, dense_costs
+from spaces import Network, PruningSpace, Recipe, costs_of, dense_costs
 from tests.support.identities import counted, random_kept, random_recipe
-from tests.support.known import KNOWN, image_size
+from tests.support.known import COUNTED, KNOWN, image_size
 from tests.support.synthetic import SPACES, chain, space_of
 
 RATIOS = (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)
@@ -62,7 +62,7 @@ def _check(name: str, recipes: int, every: int = 1) -> None:
             expected["flops"] = sum(modules[layer].weight.numel() * n for layer, n in positions.items())
         assert costs_of(network, recipe) == expected
         if i % 2:
-            assert {metric: int(costs[metric][i]) for metric in COSTS} == expected
+            assert {metric: int(costs[metric][i]) for metric in COUNTED} == expected
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -92,7 +92,7 @@ def test_published_costs(name: str) -> None:
 def test_rows_cost_what_recipes_cost(space: PruningSpace) -> None:
     rows = space.sample(7, np.random.default_rng(0))
     costs = space.costs(rows)
-    for metric in COSTS:
+    for metric in COUNTED:
         assert costs[metric].dtype == np.int64
         assert costs[metric].tolist() == [costs_of(space.network, space.recipe(row))[metric] for row in rows]
 
@@ -102,9 +102,9 @@ def test_any_number_of_rows(rows: int) -> None:
     space = space_of(chain([9, 7, 5, 3]), RATIOS)
     drawn = space.sample(rows, np.random.default_rng(0))
     costs = space.costs(drawn)
-    assert all(len(costs[metric]) == rows for metric in COSTS)
+    assert all(len(costs[metric]) == rows for metric in COUNTED)
     for i in {0, rows // 2, rows - 1} if rows else ():
-        assert {metric: int(costs[metric][i]) for metric in COSTS} == costs_of(space.network, space.recipe(drawn[i]))
+        assert {metric: int(costs[metric][i]) for metric in COUNTED} == costs_of(space.network, space.recipe(drawn[i]))
 
 
 @pytest.mark.parametrize("positions", [2**44 + 1, 2**51 + 1])
@@ -124,7 +124,7 @@ def test_units_without_an_axis_stay_dense() -> None:
     entry = {"match": "l1", "choices": [{"granularity": "filter", "ratios": [1, 0.5]}]}
     space = PruningSpace.from_config(network, {"channels": [entry]})
     costs = space.costs(np.array([[0], [1]]))
-    for metric in COSTS:
+    for metric in COUNTED:
         assert costs[metric].tolist() == [
             dense_costs(network)[metric],
             costs_of(network, Recipe.of({"l1": 0.5}))[metric],

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from spaces import COSTS, Budget, Histogram, PruningSpace, count_inside
+from spaces import Budget, Histogram, PruningSpace, count_inside
 from tests.spaces.test_mixed_space import LARGE, SMALL
+from tests.support.known import COUNTED
 from tests.support.synthetic import SPACES, chain, space_of
 
 WIDE = space_of(chain([64] * 26), [i / 8 for i in range(1, 9)])
@@ -19,7 +20,7 @@ def _costs(space: PruningSpace, metric: str) -> np.ndarray:
     return space.costs(space.rows(0, space.size))[metric]
 
 
-@given(SPACES, st.sampled_from(COSTS), st.floats(0, 1), st.floats(0, 1))
+@given(SPACES, st.sampled_from(COUNTED), st.floats(0, 1), st.floats(0, 1))
 @settings(max_examples=60, deadline=None)
 def test_counts_are_those_of_a_list(space: PruningSpace, metric: str, one: float, other: float) -> None:
     costs = _costs(space, metric)
@@ -30,7 +31,7 @@ def test_counts_are_those_of_a_list(space: PruningSpace, metric: str, one: float
     assert found.count == ((costs >= low - 0.5) & (costs <= high + 0.5)).sum()
 
 
-@pytest.mark.parametrize("metric", COSTS)
+@pytest.mark.parametrize("metric", COUNTED)
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.2, 0.4), (0.1, 0.12), (0.9, 1), (0.99, 1)])
 def test_patterns_and_nested_blocks_are_counted(metric: str, low: float, high: float) -> None:
     costs, dense = _costs(SMALL, metric), SMALL.dense[metric]

@@ -81,7 +81,7 @@ def test_a_rho_is_told_by_how_much_it_is_missed() -> None:
         ({"rho": True}, "budget.rho: True is no ratio"),
         ({"rho": [float("nan"), 1]}, "budget.rho: nan is no ratio"),
         ({"rho": [2, 1]}, "budget.rho: [2, 1] leaves nothing"),
-        ({"roh": 1}, "budget: 'roh' is unknown, did you mean 'rho'? Allowed: flops, params, bytes, rho"),
+        ({"roh": 1}, "budget: 'roh' is unknown, did you mean 'rho'? Allowed: flops, params, bytes, memory"),
     ],
 )
 def test_mistakes_are_one_line(written: dict[str, Any], words: str) -> None:

@@ -1,6 +1,9 @@
-"""Published sizes of known networks, the few golden numbers of the tests."""
+"""Published sizes of known networks, the few golden numbers of the tests, and what is counted of all."""
 
 from __future__ import annotations
+
+# costs of every network; memory is one of language models only
+COUNTED = ("flops", "params", "bytes")
 
 # name: multiply-adds and parameters of the CIFAR networks in millions, at 32 x 32 and ten classes;
 # ResNets: He et al. 2016 (parameters) and the pruning literature (multiply-adds), VGG: Li et al. 2017

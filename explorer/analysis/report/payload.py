@@ -13,7 +13,7 @@ import pandas as pd
 from explorer.analysis.looks import looks_of
 from explorer.analysis.report.style import SYMBOLS, on_screen
 from explorer.analysis.studies import StudyResult, recipe_text, widths
-from spaces import Pattern
+from spaces import COSTS, Pattern
 
 __all__ = ["group_payload", "plain_number"]
 
@@ -27,20 +27,26 @@ _MEASURED = (
     "latency_batch_ms",
     "latency_batch_ms_q1",
     "latency_batch_ms_q3",
+    "latency_decode_ms",
+    "latency_decode_ms_q1",
+    "latency_decode_ms_q3",
 )
 # name, unit and factor of what can be an axis
 _COSTS = {
     "flops": ("multiply-adds", "M", 1e-6),
     "params": ("parameters", "k", 1e-3),
     "bytes": ("size", "KiB", 1 / 1024),
+    "memory": ("weights, keys and values", "KiB", 1 / 1024),
     "latency_ms": ("latency of one input", "ms", 1.0),
     "latency_batch_ms": ("latency of a batch", "ms", 1.0),
+    "latency_decode_ms": ("latency of a token more", "ms", 1.0),
 }
 # from these amounts on in larger units
 _LARGE = {
     "flops": (2e9, ("multiply-adds", "G", 1e-9)),
     "params": (2e6, ("parameters", "M", 1e-6)),
     "bytes": (2**22, ("size", "MiB", 2**-20)),
+    "memory": (2**22, ("weights, keys and values", "MiB", 2**-20)),
 }
 
 
@@ -116,7 +122,7 @@ def _trials(result: StudyResult) -> pd.DataFrame:
     """Return the trials with the latencies of the frontier beside them."""
     table = result.trials
     columns = {name: table[name] for name in _COLUMNS if name in table}
-    for cost in ("flops", "params", "bytes"):
+    for cost in (cost for cost in COSTS if cost in table):
         columns |= {cost: table[cost], f"{cost}_ratio": table[f"{cost}_ratio"]}
     columns |= {name: table[name].astype(str) for name in ("state", "source", "granularity")}
     columns["reason"] = table["reason"].astype(object).where(table["reason"].notna(), "").astype(str)

@@ -79,6 +79,7 @@ def shared_figures(results: Sequence[StudyResult], series: Sequence[str]) -> lis
     if len(bands):
         seeds = bands["seeds"].max() > 1
         costs = {"flops": "relative FLOPs", "params": "relative parameters", "bytes": "relative size"}
+        costs |= {"memory": "relative memory"}
         label = " × ".join(costs.get(name, name) for name in results[0].scale.objectives)
         text = "How much lies between the frontier and a network that knows nothing, after so many evaluated recipes"
         text += ": the median over seeds, in the band from the least to the greatest." if seeds else "."

@@ -14,7 +14,7 @@ from explorer.pruning.allocation.choices import CHOOSERS, Changes, Offer
 from explorer.pruning.allocation.landing import SLACK, check_between, checked_reach, land
 from explorer.pruning.allocation.table import ALLOCATIONS, Levels, check_allocation
 from explorer.utils.checks import checked_number
-from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, costs_of, unknown
+from spaces import COSTS, Budget, PruningError, PruningSpace, Recipe, check_cost, costs_of, unknown
 
 if TYPE_CHECKING:
     from explorer.pruning.criteria import Scores
@@ -122,7 +122,9 @@ def allocate(
     chosen = allocated_family(space, family)
     free = FreeSpace.of(space, chosen, scores, quadratic=quadratic)
     levels = ALLOCATIONS[name](free.axes)
-    if metric not in COSTS:
+    if metric in COSTS:
+        check_cost(metric, space.dense, "target")
+    else:
         if timings is None:
             raise PruningError(f"target: {metric!r} has to be measured, allowed without timings are {', '.join(COSTS)}")
         level, row, achieved, quartiles = _by_latency(timings, free, levels, metric, float(asked))
@@ -204,6 +206,8 @@ def check_target(space: PruningSpace, name: str, target: Mapping[str, Any], fami
         If it cannot.
     """
     metric, asked = checked_target(target, key)
+    if metric in COSTS:
+        check_cost(metric, space.dense, key)
     if name in CHOOSERS:
         _offer(space, name, metric, asked, family, f"{key}.{metric}")
         return

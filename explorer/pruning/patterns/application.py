@@ -109,8 +109,9 @@ def realised_costs(network: Network, recipe: Recipe, masks: Masks) -> dict[str, 
     Returns
     -------
     dict
-        ``flops_realised``, ``params_realised`` and ``bytes_realised``, of which the nominal costs differ where blocks
-        or tiles differ in size, and ``stored_params``: values in the files that export writes.
+        ``flops_realised``, ``params_realised``, ``bytes_realised`` and, where it is a cost, ``memory_realised``, of
+        which the nominal costs differ where blocks or tiles differ in size, and ``stored_params``: values in the files
+        that export writes.
     """
     sliced = costs_of(network, replace(recipe, weights=()))
     flops, params, stored, size = sliced["flops"], sliced["params"], sliced["params"], sliced["bytes"]
@@ -127,10 +128,12 @@ def realised_costs(network: Network, recipe: Recipe, masks: Masks) -> dict[str, 
         params -= entries - kept
         stored -= 0 if encoding == "dense" else entries - kept
         size -= entries * itemsize - int(written)
+    held = {"memory_realised": sliced["memory"] - sliced["bytes"] + size} if "memory" in sliced else {}
     return {
         "flops_realised": flops - removed // network.inputs,
         "params_realised": params,
         "bytes_realised": size,
+        **held,
         "stored_params": stored,
     }
 

@@ -107,11 +107,15 @@ class Check:
         if not self.gains:
             return False
         generator = torch.Generator().manual_seed(0)
+        # some of them are the dense model's
+        exact = [(parameter, parameter.detach().clone()) for parameter in network.parameters()]
         with torch.no_grad():
-            for parameter in network.parameters():
+            for parameter, _ in exact:
                 noise = torch.randn(parameter.shape, generator=generator).to(self.dtype)
                 parameter.mul_(1 + torch.finfo(self.dtype).eps * noise)
-        errors = [difference(a, b) for a, b in zip(expected, self.run(network), strict=True)]
+            errors = [difference(a, b) for a, b in zip(expected, self.run(network), strict=True)]
+            for parameter, value in exact:
+                parameter.copy_(value)
         if max(errors, default=0.0) <= _CALM * self.tolerance:
             return False
         gain, *self.gains = self.gains

@@ -32,6 +32,7 @@ def with_fixed(network: Network, bad: Mapping[Item, str]) -> Network:
         units=tuple(unit for unit in network.units if unit not in bad),
         fixed=(*network.fixed, *fixed),
         tensors=tuple(replace(t, dims=tuple(map(dim, t.dims))) for t in network.tensors),
+        caches=tuple(replace(held, dims=tuple(map(dim, held.dims))) for held in network.caches),
         leaves=tuple(replace(leaf, reads=dim(leaf.reads), writes=dim(leaf.writes)) for leaf in network.leaves),
         products=tuple(replace(product, dims=tuple(map(dim, product.dims))) for product in network.products),
         reductions=tuple(entry for old in network.reductions if (entry := replace(old, dim=dim(old.dim))).dim.units),

@@ -23,9 +23,11 @@ def masked(model: nn.Module, network: Network, kept: Kept, dropped: Collection[s
 
     Norms, softmaxes, means and the like over channels run over the kept ones only. A dropped block runs, and what
     it returns is overwritten with what it was given. So the copy computes what the sliced network computes, at the
-    dense cost; it is made to be run, not to be trained.
+    dense cost; it is made to be run, not to be trained: it shares the parameters that nothing is masked in.
     """
-    masked_model = copy.deepcopy(model)
+    read = {tensor.name for tensor in network.tensors if any(d.reads and d.units & kept.keys() for d in tensor.dims)}
+    shared = {id(parameter): parameter for name, parameter in model.named_parameters() if name not in read}
+    masked_model = copy.deepcopy(model, shared)
     atoms = Atoms(network)
     alive = atoms.alive(kept)
     parts = _parts(network, atoms, alive)

@@ -69,16 +69,28 @@ def assert_sliced_is_masked(model: nn.Module, network: Network, example: Any, ke
         )
 
 
-def counted(model: nn.Module, example: Any = None) -> dict[str, int]:
-    """Return parameters and bytes counted on the module itself, and with an example FLOPs by a counter of our own."""
+def counted(model: nn.Module, example: Any = None, context: tuple[int, int] | None = None) -> dict[str, int]:
+    """Return parameters and bytes counted on the module itself, FLOPs by a counter of our own, and memory.
+
+    FLOPs need an example; memory needs the sequences and tokens whose keys and values are held.
+    """
     # surgery's own index maps are not the network's
     maps = {id(t) for m in model.modules() if isinstance(m, ChannelSlice) for t in (m.spread, m.keep)}
     state = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    return {
+    weights = sum(t.numel() * t.element_size() for key, t in state.items() if key not in maps)
+    found = {
         "flops": _flops(model, example) if example is not None else 0,
         "params": sum(p.numel() for p in model.parameters()),
-        "bytes": sum(t.numel() * t.element_size() for key, t in state.items() if key not in maps),
+        "bytes": weights,
     }
+    return found if context is None else {**found, "memory": weights + _cached(model, context)}
+
+
+def _cached(model: nn.Module, context: tuple[int, int]) -> int:
+    """Return the bytes of the keys and values after a run over a context."""
+    cache = model(torch.ones(context, dtype=torch.long), use_cache=True).past_key_values
+    cached = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values) if tensor is not None]
+    return sum(tensor.numel() * tensor.element_size() for tensor in cached)
 
 
 def _flops(model: nn.Module, example: Any) -> int:
@@ -110,4 +122,5 @@ def _of_parametrizations(model: nn.Module) -> int:
 
 def assert_costs_are_counted(model: nn.Module, network: Network, example: Any, recipe: Recipe, kept: Kept) -> None:
     """Check the cost polynomial against the module that surgery builds."""
-    assert costs_of(network, recipe) == counted(Surgeon(model, network).build(kept), example)
+    small = Surgeon(model, network).build(kept)
+    assert costs_of(network, recipe) == counted(small, example, network.context if network.caches else None)

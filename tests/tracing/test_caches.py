@@ -15,6 +15,7 @@ from explorer.pruning.pruner import Pruner
 from explorer.tracing import trace
 from spaces import COSTS, Budget, CostModel, Network, PruningError, PruningSpace, Recipe, costs_of, sample_inside
 from tests.support import foreign
+from tests.support.identities import counted
 
 pytestmark = pytest.mark.skipif(foreign.missing("transformers"), reason="no transformers")
 # as torchvision asks for when transformers imports it
@@ -41,14 +42,6 @@ def decoder(name: str) -> nn.Module:
     return AutoModelForCausalLM.from_config(CONFIG_MAPPING[name](**DECODERS[name])).eval()
 
 
-def held(module: nn.Module, context: tuple[int, int]) -> int:
-    """Return the bytes of a module's weights and of the keys and values after a run over a context."""
-    cache = module(torch.ones(context, dtype=torch.long), use_cache=True).past_key_values
-    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    cached = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values) if tensor is not None]
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors.values(), *cached))
-
-
 def spaced(network: Network) -> PruningSpace:
     """Return the space of a network's channels, blocks and half-blocks."""
     thirds = [{"granularity": "filter", "ratios": [1, 0.75, 0.5]}]
@@ -65,10 +58,10 @@ def test_memory_is_what_built_networks_hold(name: str, context: tuple[int, int])
     assert network.context == context
     assert Network.from_yaml(network.to_yaml()) == network
     space, pruner = spaced(network), Pruner(model, network, score(model, network))
-    assert held(model, context) == space.dense["memory"]
+    assert counted(model, context=context)["memory"] == space.dense["memory"]
     for row in space.sample(6, np.random.default_rng(0), measure="axes"):
         recipe = space.recipe(row)
-        assert costs_of(network, recipe)["memory"] == held(pruner(recipe)[0], context), recipe
+        assert costs_of(network, recipe)["memory"] == counted(pruner(recipe)[0], context=context)["memory"], recipe
         assert int(space.costs(row[None])["memory"][0]) == costs_of(network, recipe)["memory"]
 
 

@@ -16,7 +16,8 @@ from explorer.analysis.multirun_folder import MultirunFolder
 from explorer.analysis.run_folder import RunFolder
 from explorer.analysis.tables import Scale, at_rung, known_rows
 from explorer.search.metrics import Metric
-from spaces import COSTS, Network, PruningError, PruningSpace
+from spaces import Network, PruningError, PruningSpace
+from spaces.cost import counted
 
 __all__ = ["LeftOut", "StudyResult", "read_results", "read_study"]
 
@@ -187,7 +188,7 @@ def _check(found: StudyResult) -> None:
     if not isinstance(found.config["identity"], Mapping):
         raise ValueError("the identity is no mapping")
     _ = found.seed, found.error, found.scale
-    for cost in ("error", *COSTS):
+    for cost in ("error", *counted(found.network)):
         float(found.dense[cost])
     for table in (found.trials, found.front):
         for name in (*_NUMBERS, *found.scale.columns):

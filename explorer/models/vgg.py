@@ -15,11 +15,11 @@ class VGG(nn.Module):
     Images must be 32x32, so that the last pooling leaves one pixel.
     """
 
-    def __init__(self, *, num_classes: int, in_channels: int) -> None:
+    def __init__(self, *, num_classes: int, in_channels: int, scale: float) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for stage in WIDTHS:
-            for width in stage:
+            for width in (max(1, round(scale * full)) for full in stage):
                 layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 in_channels = width
             layers.append(nn.MaxPool2d(2))
@@ -35,6 +35,9 @@ class VGG(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-def vgg16_bn(*, num_classes: int = 10, in_channels: int = 3) -> VGG:
-    """Return VGG-16-BN for 32x32 images: 14.7 M parameters, 313 M multiply-adds."""
-    return VGG(num_classes=num_classes, in_channels=in_channels)
+def vgg16_bn(*, num_classes: int = 10, in_channels: int = 3, scale: float = 1.0) -> VGG:
+    """Return VGG-16-BN for 32x32 images: 14.7 M parameters, 313 M multiply-adds.
+
+    All widths are multiplied by `scale`.
+    """
+    return VGG(num_classes=num_classes, in_channels=in_channels, scale=scale)

@@ -27,6 +27,7 @@ from explorer.pruning.criteria import Scores
 from explorer.runs.config import RESULTS, ModelSettings, RunConfig, Target
 from explorer.runs.context import check_tokens
 from explorer.runs.identity import HUB, code_of
+from explorer.runs.memory import memory_needed
 from explorer.search.samplers import Parameters, Past, make_sampler
 from explorer.search.storage import open_study
 from explorer.tracing import trace
@@ -241,6 +242,9 @@ class Setup:
         # read once: it may take gigabytes
         model = self.dense() if trained else self.untrained()
         check_tokens(model, self.data, config.context.tokens)
+        needed = memory_needed(model)
+        if needed is not None:
+            steps.info("%s", needed)
         steps.info("tracing %s and checking its units", config.model.factory.name)
         network = self.traced(model)
         space = PruningSpace.from_config(network, config.space)

@@ -74,14 +74,9 @@ def kept_tensors(
                 line = first_line(error) or type(error).__name__
                 log.warning("the cached %s %s are %s again: %s", what, values, again, line)
         made = make()
-        # a copy each, since the format knows no shared memory
-        kept = {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in tensors(made).items()
-        }
         try:
             with atomic(values) as temporary:
-                save_file(kept, str(temporary))
+                save_file(_apart(tensors(made)), str(temporary))
                 checksum = _checksum(temporary)
             # last, because its presence says that the tensors are complete
             with atomic(record) as temporary:
@@ -89,6 +84,19 @@ def kept_tensors(
         except OSError as error:
             raise PruningError(f"the cache of {what} {str(folder)!r} can't be written: {error}") from error
         return made, False
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors on the CPU, of which those that share memory are copied: the file's format knows none of that."""
+    apart: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        here = value.detach().cpu()
+        storage = here.untyped_storage()
+        alone = here.is_contiguous() and storage.nbytes() == here.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        apart[name] = here if alone else here.clone(memory_format=torch.contiguous_format)
+    return apart
 
 
 def _locked(path: Path, what: str, *, needed: bool) -> AbstractContextManager[object]:

@@ -101,7 +101,7 @@ class Graph:
     reductions: list[Reduced] = field(default_factory=list)
     lengths: list[Length] = field(default_factory=list)
     companions: list[tuple[str, str]] = field(default_factory=list)
-    normed: list[tuple[str, int]] = field(default_factory=list)
+    normed: list[tuple[str, int, str]] = field(default_factory=list)
     _edges: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def block(self, tensor: str, dim: int, length: int) -> Block:
@@ -148,10 +148,13 @@ class Graph:
 
     def share_reads(self) -> None:
         """Let a parameter that is combined with another one read what that one reads, and a norm all it runs over."""
-        for name, own in self.normed:
+        for name, own, lengths in self.normed:
             for dim in {0, 1} - {own}:
                 if (name, dim) in self.blocks:
                     self.blocks[name, dim].reads = True
+            if self.blocks[name, own].reads:
+                # a row of zeros has no direction, but a length of zero makes it one
+                self.blocks[name, own].reads, self.blocks[lengths, own].reads = False, True
         for first, second in self.companions:
             for dim in (0, 1):
                 a, b = self.blocks.get((first, dim)), self.blocks.get((second, dim))

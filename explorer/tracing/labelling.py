@@ -49,6 +49,8 @@ class Labelling:
         self.sums = WeakTensorKeyDictionary()
         # places of channels among others: value (their labels, why they cannot be pruned if this is used)
         self.places = WeakTensorKeyDictionary()
+        # weights whose rows are vectors: view or what is computed of it (the weight in its own shape)
+        self.flattened = WeakTensorKeyDictionary()
         self._constants = WeakTensorKeyDictionary()
         self._copies = WeakTensorKeyDictionary()
         self._reduced: Counter[tuple[str, str]] = Counter()
@@ -74,7 +76,8 @@ class Labelling:
 
     def touched(self, call: Call) -> bool:
         """Tell whether a parameter or a labelled activation goes into an operation."""
-        return any(tensor in self._parameters or tensor in self._labels for tensor in call.tensors)
+        known = (self._parameters, self._labels, self.flattened)
+        return any(tensor in those for tensor in call.tensors for those in known)
 
     def where(self) -> str:
         """Return " in MODULE" for the innermost module that is running, for reasons."""
@@ -169,6 +172,7 @@ class Labelling:
     def fix(self, tensor: Tensor, reason: str) -> None:
         """Fix all channels an activation or a parameter carries."""
         self.graph.fix(self.labels(tensor), reason)
+        tensor = self.flattened.get(tensor, tensor)
         if self.is_parameter(tensor):
             for dim in range(tensor.dim()):
                 if self._parameters[tensor][1][dim] is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -18,7 +19,7 @@ from explorer.tracing.graph import NONE, OUTSIDE, Block, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.operators import rule_for
 from explorer.tracing.rules.unknown import unknown
-from explorer.tracing.rules.weights import divided_by_norm
+from explorer.tracing.rules.weights import divided_by_norm, through_rows
 from explorer.tracing.tape import Key, Operand, Tape
 
 __all__ = ["Recorder"]
@@ -81,8 +82,12 @@ class Recorder(TorchDispatchMode):
         if any(isinstance(t, Tensor) and labelling.is_trained(t) for t in written):
             # nothing that comes out of it depends on it, but the next run does
             labelling.graph.step = OUTSIDE
+        rows = next((tensor for tensor in call.tensors if tensor in labelling.flattened), None)
         try:
-            rule_for(func, _plain(call.name))(labelling, call)
+            if rows is not None:
+                through_rows(labelling, call, rows)
+            else:
+                rule_for(func, _plain(call.name))(labelling, call)
         except Exception:
             # shapes that the rule was not made for
             unknown(labelling, call)
@@ -108,8 +113,7 @@ class Recorder(TorchDispatchMode):
             self._leave()
             if type(module) is _SpectralNorm:
                 self._silent -= 1
-                if not divided_by_norm(self.labelling, module, args[0], out):
-                    self.labelling.fix(args[0], f"divided by its spectral norm{self.labelling.where()}")
+                divided_by_norm(self.labelling, args[0], module._u, module._v, out, module.dim)
             labels, opened = running.pop()
             self.tape.close(name, opened, _given(args, kwargs), out, self.labelling.labels)
             if labels is None or not isinstance(out, Tensor) or out.dim() < 2:
@@ -126,8 +130,19 @@ class Recorder(TorchDispatchMode):
                 self.leaves[name] = (block, written)
                 self.labelling.set(out, written.nodes.reshape([1, -1] + [1] * (out.dim() - 2)))
 
+        def normed(hook: SpectralNorm, module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._silent -= 1
+            source, u, v = (getattr(module, hook.name + end) for end in ("_orig", "_u", "_v"))
+            divided_by_norm(self.labelling, source, u, v, getattr(module, hook.name), hook.dim)
+
+        def silenced(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._silent += 1
+
         handles = []
         for name, module in model.named_modules():
+            for hook in [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)]:
+                handles.append(module.register_forward_pre_hook(silenced, prepend=True))
+                handles.append(module.register_forward_pre_hook(partial(normed, hook)))
             handles.append(module.register_forward_pre_hook(partial(before, name), with_kwargs=True))
             handles.append(module.register_forward_hook(partial(after, name), with_kwargs=True))
         try:

@@ -26,8 +26,11 @@ LAYER_NORMS = frozenset(["_fused_rms_norm", "native_layer_norm"])
 PRODUCTS = frozenset(["bmm"])
 """Products [n, rows, entries] x [n, entries, columns] that sum over channels."""
 
-RESTRICTED = ALONG | REDUCING | LAYER_NORMS | PRODUCTS | {"native_group_norm"}
-"""All of them. A run of one is known by its module, its name and how often it ran there before."""
+RESTRICTED = ALONG | REDUCING | LAYER_NORMS | PRODUCTS | {"native_batch_norm", "native_group_norm"}
+"""All of them; the batch norm is that which standardises a weight's rows.
+
+A run of one is known by its module, its name and how often it ran there before.
+"""
 
 COUNTED_AS = {"_fused_rms_norm": "mean"}
 """What an operator of some devices is on others: an RMS norm is a mean over the same dimensions."""

@@ -20,7 +20,7 @@ _KINDS = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.modules.conv
 
 
 def unlisted(model: nn.Module, network: Network, idle: Iterable[FixedChannels]) -> list[FixedChannels]:
-    """Return the layers that neither a unit, nor what is fixed, nor what did not run names.
+    """Return the layers of which nothing leaves, and that neither a unit nor what is fixed or did not run names.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ def unlisted(model: nn.Module, network: Network, idle: Iterable[FixedChannels]) 
         The layers that did not run.
     """
     known = {entry.name for entry in (*network.fixed, *idle)} | {w for unit in network.units for w in unit.writers}
+    # a depthwise weight that code computes with leaves with the channels that it scales
+    known |= {layer_name(tensor.name) for tensor in network.tensors if tensor.units}
     names = {id(tensor): name for name, tensor in model.named_parameters()}
     found = []
     for name, module in model.named_modules():

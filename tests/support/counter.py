@@ -22,11 +22,11 @@ FREE = frozenset(
     channel_shuffle clone col2im constant_pad_nd contiguous copy copy_ count_nonzero cummax cummin cumprod cumsum
     detach diagonal_copy dropout embedding embedding_renorm empty empty_like empty_permuted empty_strided equal expand
     exponential eye fill flip full full_like gather glu grid_sampler_2d grid_sampler_3d hardswish histc im2col index
-    index_add index_copy index_fill index_put index_select is_pinned isin kthvalue lift_fresh linalg_qr
+    index_add index_copy index_fill index_put index_reduce index_select is_pinned isin kthvalue lift_fresh linalg_qr
     linalg_vector_norm linspace logcumsumexp logsumexp masked_fill masked_scatter masked_select max max_pool2d
     max_pool2d_with_indices max_pool3d_with_indices mean median meshgrid min multinomial native_batch_norm
     native_dropout native_group_norm native_layer_norm new_empty new_empty_strided new_full new_ones new_zeros nonzero
-    normal ones ones_like pixel_shuffle pixel_unshuffle prod put qr rand randint randn randn_like rand_like random
+    norm normal ones ones_like pixel_shuffle pixel_unshuffle prod put qr rand randint randn randn_like rand_like random
     randperm reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape
     resize roll rsqrt scalar_tensor scatter scatter_add scatter_reduce searchsorted segment_reduce slice_scatter sort
     squeeze stack std std_mean sum take topk transpose tril tril_indices triu triu_indices unfold uniform

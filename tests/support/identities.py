@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from explorer.pruning.surgery import ChannelSlice, Kept, Surgeon
 from explorer.tracing.tape import tensors_in
@@ -117,6 +118,9 @@ def _of_parametrizations(model: nn.Module) -> int:
         for module in model.modules():
             for name in getattr(module, "parametrizations", {}):
                 getattr(module, name)
+            for hook in module._forward_pre_hooks.values():
+                if isinstance(hook, SpectralNorm):
+                    hook(module, ())
     return counter.total
 
 

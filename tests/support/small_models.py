@@ -1030,26 +1030,6 @@ CASES: dict[str, Case] = {
         IMG,
         [("a", 8, 1, 1)],
     ),
-    **{
-        name: Case(
-            lambda wrap=wrap: nn.Sequential(wrap(conv(3, 8)), nn.ReLU(), wrap(conv(8, 6)), wrap(conv(6, 2))),
-            IMG,
-            [("0", 8, 1, 1), ("2", 6, 1, 1)],
-        )
-        for name, wrap in {
-            "weight norm": torch.nn.utils.parametrizations.weight_norm,
-            "spectral norm": torch.nn.utils.parametrizations.spectral_norm,
-        }.items()
-    },
-    "norms of transposed convolutions": Case(
-        lambda: nn.Sequential(
-            torch.nn.utils.parametrizations.weight_norm(nn.ConvTranspose2d(3, 8, 2, 2)),
-            torch.nn.utils.parametrizations.spectral_norm(nn.ConvTranspose2d(8, 6, 2, 2)),
-            conv(6, 2),
-        ),
-        IMG,
-        [("0", 8, 1, 1), ("1", 6, 1, 1)],
-    ),
     "a parametrization that mixes": Case(
         lambda: nn.Sequential(_mixed(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 6), nn.Linear(6, 2)),
         torch.randn(2, 6),
@@ -1066,6 +1046,60 @@ CASES: dict[str, Case] = {
         torch.arange(8).reshape(2, 4),
         [("a", 4, 1, 1)],
         {"e": "cannot follow"},
+    ),
+    "one head": Case(
+        _fn(
+            lambda m, x: m.o(F.scaled_dot_product_attention(*(part(x)[:, None] for part in (m.q, m.k, m.v)))[:, 0]),
+            q=L(nn.Linear, 6, 8),
+            k=L(nn.Linear, 6, 8),
+            v=L(nn.Linear, 6, 8),
+            o=L(nn.Linear, 8, 2),
+        ),
+        tokens(6),
+        [("v", 8, 1, 1)],
+        {"q": "root of their number", "k": "root of their number"},
+    ),
+    "images among tokens": Case(
+        _fn(
+            lambda m, x: m.c(m.a(x).masked_scatter(torch.arange(5)[:, None] < 2, m.b(x[:, :2].flatten(0, 1)))),
+            a=L(nn.Linear, 6, 8),
+            b=L(nn.Linear, 6, 8),
+            c=L(nn.Linear, 8, 2),
+        ),
+        tokens(6),
+        [("a", 8, 1, 1)],
+    ),
+    "entries among entries": Case(
+        _fn(
+            lambda m, x: m.c(m.a(x).masked_scatter(x[..., :4] > 0, m.a(x))), a=L(nn.Linear, 6, 4), c=L(nn.Linear, 4, 2)
+        ),
+        tokens(6),
+        [],
+        {"a": "masked_scatter"},
+    ),
+    "constant rows": Case(
+        _fn(
+            lambda m, x: m.c(m.b(m.a(x).index_fill(1, torch.tensor([0, 2]), 1)).index_fill(2, torch.tensor([1]), 0)),
+            a=L(nn.Linear, 6, 8),
+            b=L(nn.Linear, 8, 4),
+            c=L(nn.Linear, 4, 2),
+        ),
+        tokens(6),
+        [("a", 8, 1, 1)],
+        {"b": "index_fill"},
+    ),
+    "averaged rows": Case(
+        _fn(
+            lambda m, x: m.c(
+                torch.zeros(2, 3, m.a.out_features, dtype=x.dtype).index_reduce(
+                    1, torch.tensor([0, 1, 1, 0, 2]), m.a(x), "mean", include_self=False
+                )
+            ),
+            a=L(nn.Linear, 6, 8),
+            c=L(nn.Linear, 8, 2),
+        ),
+        tokens(6),
+        [("a", 8, 1, 1)],
     ),
     "softmax over channels": Case(
         _fn(lambda m, x: m.b(m.a(x).softmax(1)), a=L(conv, 3, 8), b=L(conv, 8, 2)), IMG, [("a", 8, 1, 1)]

@@ -58,12 +58,34 @@ def attention(labelling: Labelling, call: Call) -> None:
     """Tie a head's queries, keys and values; heads that share a key leave together."""
     factors = (call["query"], call["key"], call["value"])
     labels = [labelling.labels(factor) for factor in factors]
+    if _one_head(labelling, call, factors, labels):
+        return
     heads = factors[0].size(-3)
     for place, factor in enumerate(factors):
         if labels[place].size(-3) > 1:
             labels[place] = labels[place].repeat_interleave(heads // factor.size(-3), -3)
     masks = [argument.name for argument in call.func._schema.arguments if argument.name in ("attn_bias", "attn_mask")]
     _heads(labelling, call, factors, labels, call[masks[0]] if masks else None)
+
+
+def _one_head(labelling: Labelling, call: Call, factors: Sequence[Tensor], labels: Sequence[Tensor]) -> bool:
+    """Follow attention of one head; tell whether it is that.
+
+    The values' channels are those of the output. Those of queries and keys stay: their products are divided by the root
+    of their number.
+    """
+    heads = factors[0].size(-3) if factors[0].dim() > 3 else 1
+    if heads > 1 or any(map(labelling.is_parameter, factors)):
+        return False
+    if any(varying(label, range(-label.dim(), -1)) for label in labels) or not any(map(varying, labels)):
+        return False
+    queries, keys, values = (labelling.channel_labels(factor, factor.dim() - 1) for factor in factors)
+    for label in (queries, keys):
+        labelling.graph.fix(label, f"attention divides by the root of their number{labelling.where()}")
+    labelling.heads = torch.cat([queries, values])
+    out = next(leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor))
+    labelling.set(out, labels[2])
+    return True
 
 
 def _heads(

@@ -12,6 +12,7 @@ from explorer.tracing.calls import Call, left_pad
 from explorer.tracing.graph import NONE, compact, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.unknown import unknown
+from explorer.tracing.rules.weights import flattened_rows
 
 __all__ = [
     "channel_shuffle",
@@ -39,7 +40,10 @@ def movement(labelling: Labelling, call: Call) -> None:
         unknown(labelling, call)  # channels that choose among channels
         return
     moved = [t for t in tree_leaves((data, call.kwargs)) if isinstance(t, Tensor)]
-    if len(moved) == 1 and labelling.is_parameter(moved[0]) and labelling.moved_parameter(call, moved[0]):
+    parameter = moved[0] if len(moved) == 1 and labelling.is_parameter(moved[0]) else None
+    if parameter is not None and flattened_rows(labelling, call, parameter):
+        return
+    if parameter is not None and labelling.moved_parameter(call, parameter):
         return
     if call.name == "index" and not call.out.numel() and call.out.dim() == moved[0].dim():
         labels = labelling.labels(moved[0])

@@ -34,7 +34,7 @@ from explorer.tracing.rules.moving import (
     split,
 )
 from explorer.tracing.rules.reducing import along, averages, group_norm, layer_norm, reduction, search
-from explorer.tracing.rules.routing import choice, grouped_product, placement
+from explorer.tracing.rules.routing import choice, filled, grouped_product, placement, scattered
 from explorer.tracing.rules.unknown import unknown
 from explorer.tracing.rules.weights import combined_parameters, weight_norm
 
@@ -187,7 +187,7 @@ _SPATIAL = """
 _POINTWISE = {"_prelu_kernel", "dropout", "hardswish", "log_sigmoid_forward", "masked_fill", "nan_to_num", "where"}
 _LIKE = "empty_like full_like ones_like rand_like randn_like zeros_like".split()
 _CONSTANT = "new_empty new_empty_strided new_full new_ones new_zeros".split()
-_PLACING = "index_add index_copy index_put scatter scatter_add scatter_reduce _unsafe_index_put".split()
+_PLACING = "index_add index_copy index_put index_reduce scatter scatter_add scatter_reduce _unsafe_index_put".split()
 _ATTENTION = """
     _scaled_dot_product_attention_math _scaled_dot_product_cudnn_attention _scaled_dot_product_efficient_attention
     _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
@@ -224,6 +224,8 @@ _RULES: dict[str, Rule] = {
     "embedding": embedding,
     "fill": filling,
     "glu": glu,
+    "index_fill": filled,
+    "masked_scatter": scattered,
     "grid_sampler_2d": sampling,
     "grid_sampler_3d": sampling,
     "mm": mm,

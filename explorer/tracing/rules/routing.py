@@ -13,7 +13,7 @@ from explorer.tracing.graph import NONE, compact, varying
 from explorer.tracing.labelling import Labelling
 from explorer.tracing.rules.unknown import unknown
 
-__all__ = ["choice", "grouped_product", "placement"]
+__all__ = ["choice", "filled", "grouped_product", "placement", "scattered"]
 
 # of rows, in bytes: torch's grouped product takes no others
 _ALIGNED = 16
@@ -69,6 +69,39 @@ def placement(labelling: Labelling, call: Call) -> None:
     own = own.reshape(left_pad(own.shape, target.dim()))
     labelling.graph.tie(labels, own)
     labelling.set(call.out, compact(torch.where(labels != NONE, labels, own)))
+
+
+def scattered(labelling: Labelling, call: Call) -> None:
+    """Tie rows that are put where a mask has rows, as embeddings of images among those of tokens.
+
+    Channels along the last dimension stay channels.
+    """
+    target, mask, source = call["self"], call["mask"], call["source"]
+    labels, own = labelling.labels(target), labelling.labels(source)
+    last, ends = target.dim() - 1, source.dim() - 1
+    whole = mask.size(-1) == 1 or bool((mask == mask[..., :1]).all())
+    if (
+        any(map(labelling.is_parameter, (target, source)))
+        or not whole
+        or source.size(-1) != target.size(-1)
+        or varying(labels) not in ([], [last])
+        or varying(own) not in ([], [ends])
+    ):
+        unknown(labelling, call)
+        return
+    own = own.reshape([1] * last + [-1])
+    labelling.graph.tie(labels, own)
+    labelling.set(call.out, compact(torch.where(labels != NONE, labels, own)))
+
+
+def filled(labelling: Labelling, call: Call) -> None:
+    """Keep the labels where rows become constant; channels that are chosen by their place are fixed."""
+    source = call["self"]
+    labels = labelling.labels(source)
+    if labelling.is_parameter(source) or varying(labels, [call["dim"] % max(1, source.dim())]):
+        unknown(labelling, call)
+    else:
+        labelling.set(call.out, labels)
 
 
 def _indexed(call: Call, indices: Iterable[Tensor | None]) -> list[int] | None:

@@ -143,7 +143,7 @@ def _selected(parts: list[Any], axis: int, index: Tensor) -> list[Any]:
 
 
 _ARGUMENTS: dict[str, Callable[[tuple[Any, ...], int, Tensor], tuple[Any, ...]]] = {
-    **dict.fromkeys(sorted(ALONG | REDUCING), _first),
+    **dict.fromkeys(sorted(ALONG | REDUCING | {"native_batch_norm"}), _first),
     **dict.fromkeys(LAYER_NORMS, _layer_norm),
     **dict.fromkeys(PRODUCTS, _factors),
     "native_group_norm": _group_norm,

@@ -16,15 +16,15 @@ from tests.support.small_models import IMG, Case, conv
 class _ByBatchNorm(nn.Conv2d):
     """Its rows are standardised by a batch norm of the flattened weight, with a gain a row, as timm does it."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
-        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+    def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
         self.gain = nn.Parameter(torch.rand(outputs, 1, 1, 1) + 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = self.weight.reshape(1, self.out_channels, -1)
         gain = (self.gain * 0.3).view(-1)
         weight = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=1e-6)
-        return F.conv2d(x, weight.reshape_as(self.weight), self.bias, self.stride, self.padding)
+        return F.conv2d(x, weight.reshape_as(self.weight), self.bias, padding=self.padding, groups=self.groups)
 
 
 class _ByView(nn.Conv2d):
@@ -33,7 +33,8 @@ class _ByView(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         rows = self.weight.view(self.weight.size(0), -1)
         weight = self.weight - rows.mean(1).view(-1, 1, 1, 1)
-        return F.conv2d(x, weight / (rows.std(1).view(-1, 1, 1, 1) + 1e-5), self.bias, self.stride, self.padding)
+        weight = weight / (rows.std(1).view(-1, 1, 1, 1) + 1e-5)
+        return F.conv2d(x, weight, self.bias, padding=self.padding, groups=self.groups)
 
 
 class _ScaledRows(nn.Conv2d):
@@ -94,10 +95,23 @@ COMPUTED: dict[str, Case] = {
     "standardised by batch norm": Case(_three(lambda i, o: _ByBatchNorm(i, o, 3)), IMG, _UNITS),
     # wide, since a row of one entry has no variance
     "1x1 standardised by batch norm": Case(
-        lambda: nn.Sequential(_ByBatchNorm(3, 48, 1), nn.ReLU(), _ByBatchNorm(48, 40, 1), conv(40, 2)),
+        lambda: nn.Sequential(_ByBatchNorm(3, 48, 1), nn.ReLU(), _ByBatchNorm(48, 48, 1), conv(48, 2)),
         IMG,
-        [("0", 48, 1, 1), ("2", 40, 1, 1)],
+        [("0", 48, 1, 1), ("2", 48, 1, 1)],
     ),
+    **{
+        f"grouped, {name}": Case(
+            lambda make=make: nn.Sequential(conv(3, 8), make(), nn.ReLU(), conv(12, 2)),
+            IMG,
+            [("0", 8, 1, 2), ("1", 12, 1, 2)] if name == "normed" else [("0", 8, 2, 1), ("1", 12, 1, 2)],
+        )
+        for name, make in {
+            "standardised by batch norm": lambda: _ByBatchNorm(8, 12, 3, groups=2),
+            "standardised by views": lambda: _ByView(8, 12, 3, padding=1, groups=2),
+            "normed": lambda: parametrizations.weight_norm(conv(8, 12, groups=2)),
+            "spectral norm": lambda: parametrizations.spectral_norm(conv(8, 12, groups=2)),
+        }.items()
+    },
     "standardised by views": Case(_three(lambda i, o: _ByView(i, o, 3, padding=1)), IMG, _UNITS),
     "rows of length one": Case(_three(lambda i, o: _ScaledRows(i, o, 3, padding=1)), IMG, _UNITS),
     "sorted rows": Case(

@@ -121,7 +121,10 @@ def _widths(model: nn.Module, network: Network) -> Iterator[SizeAttribute]:
         if known or name in multiplying or not own.get(name, below.get(name)):
             continue
         for attribute, value in vars(module).items():
-            if weight is not None and _OF_WEIGHT.get(attribute, 9) < len(weight.dims):
+            if weight is not None and attribute == "out_channels" and isinstance(module, nn.modules.conv._ConvNd):
+                # read off the weight
+                dims = []
+            elif weight is not None and _OF_WEIGHT.get(attribute, 9) < len(weight.dims):
                 dims = [weight.dims[_OF_WEIGHT[attribute]]]
             else:
                 dims = [*own.get(name, ()), *below.get(name, ())] if attribute in _WIDTHS else []

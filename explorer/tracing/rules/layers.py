@@ -43,11 +43,16 @@ def convolution(labelling: Labelling, call: Call) -> None:
             return
     else:
         read = labelling.parameter_block(weight, reading, length=channels)
-        read.groups, read.reads = groups, True
-        labelling.graph.tie(read.nodes, labels)
+        read.reads = True
         written = labelling.parameter_block(weight, writing)
+        if read.length < channels:
+            # the weight is computed, by rows that are as long in all groups: the same inputs of all leave at once
+            labelling.graph.tie(labels.reshape(groups, -1), read.nodes[None])
+        else:
+            read.groups = groups
+            labelling.graph.tie(read.nodes, labels)
         if groups > 1:
-            labelling.graph.balance(read.nodes, groups)
+            labelling.graph.balance(labels, groups)
             labelling.graph.balance(written.nodes, groups)
     written.writes = True
     if bias is not None:

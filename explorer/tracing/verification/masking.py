@@ -73,7 +73,11 @@ def _mask_inputs(model: nn.Module, network: Network, atoms: Atoms, alive: Tensor
         if known or not (convolves or isinstance(module, nn.Linear)):
             continue
         dim = network.tensor[layer.weight].dims[0 if layer.kind == "conv_transposed" else 1]
-        removed = (~alive[atoms.labels(dim)]).nonzero().squeeze(1)
+        mask = alive[atoms.labels(dim)]
+        if layer.groups > 1 and dim.groups == 1 and layer.kind == "conv":
+            # the same inputs of every group
+            mask = mask.repeat(layer.groups)
+        removed = (~mask).nonzero().squeeze(1)
         if dim.reads and len(removed):
             axis = 1 - len(network.tensor[layer.weight].dims) if convolves else -1
             module.register_forward_pre_hook(partial(_emptied, axis, removed))

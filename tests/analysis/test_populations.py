@@ -155,7 +155,9 @@ def test_superiority_covers_the_truth() -> None:
         _, low, high = superiority(draw.normal(0, 1, 40), draw.normal(0.5, 1, 40))
         hits.append(low <= truth <= high)
     assert 0.93 <= np.mean(hits) <= 0.97
-    assert superiority([1, 2], [3, 4]) == (1.0, pytest.approx(0.2, abs=0.2), 1.0)
+    # two pairs that are won are as likely as 2.5 % at the lower bound
+    assert superiority([1, 2], [3, 4]) == pytest.approx((1.0, 0.025**0.5, 1.0))
+    assert superiority(range(48, 96), range(48)) == pytest.approx((0.0, 0.0, 1 - 0.025 ** (1 / 48)))
     assert superiority([1], [1])[0] == 0.5
 
 

@@ -25,7 +25,8 @@ Floats = npt.NDArray[np.float64]
 def superiority(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[float, float, float]:
     """Return the probability that an error of `first` is below one of `second`, ties halved, and its 95 % interval.
 
-    1/2 is no difference. The interval is DeLong's, on the logit scale.
+    1/2 is no difference. The interval is DeLong's, on the logit scale; where one sample wins all pairs, Clopper's and
+    Pearson's of as many independent pairs as the smaller sample has.
 
     Examples
     --------
@@ -35,15 +36,13 @@ def superiority(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[float, flo
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     wins = (a[:, None] < b).astype(float) + 0.5 * (a[:, None] == b)
     share = float(wins.mean())
-    pairs = wins.size
-    # a share of 0 or 1 has no logit: half a pair stands for what was not seen
-    inner = min(max(share, 0.5 / pairs), 1 - 0.5 / pairs)
+    if share in (0, 1):
+        least = min(len(a), len(b))
+        return share, *map(float, stats.binomtest(int(share) * least, least).proportion_ci(method="exact"))
     parts = [wins.mean(1), wins.mean(0)]
     variance = sum(float(part.var(ddof=1)) / len(part) for part in parts if len(part) > 1)
-    # at least that of so extreme a share of the smaller sample
-    variance = max(variance, inner * (1 - inner) / min(len(a), len(b)) if share in (0, 1) else 0.0)
-    spread = 1.96 * np.sqrt(variance) / (inner * (1 - inner))
-    low, high = 1 / (1 + np.exp(-(np.log(inner / (1 - inner)) + np.array([-spread, spread]))))
+    spread = 1.96 * np.sqrt(variance) / (share * (1 - share))
+    low, high = 1 / (1 + np.exp(-(np.log(share / (1 - share)) + np.array([-spread, spread]))))
     return share, min(float(low), share), max(float(high), share)
 
 

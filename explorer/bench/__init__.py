@@ -21,6 +21,7 @@ from explorer.bench.rungs_and_racing import racing, rungs
 from explorer.bench.samplers import samplers
 from explorer.bench.sparse import sparse
 from explorer.bench.threads import limited_threads
+from explorer.bench.training import training
 from explorer.bench.zoo import zoo
 from explorer.runs.composing import compose
 from explorer.runs.config import RESULTS
@@ -45,6 +46,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
     "rungs": rungs,
     "samplers": samplers,
     "sparse": sparse,
+    "training": training,
     "zoo": zoo,
 }
 """From a configuration (conf/bench.yaml) to figures, by name."""
@@ -52,7 +54,7 @@ BENCHES: Mapping[str, Callable[[dict[str, Any]], list[Measured]]] = {
 # not among all: they need libraries or files that nothing else needs, or many minutes
 _BY_NAME = (
     *("criteria", "executors", "frontiers", "language", "leaderboard", "naive", "others"),
-    *("racing", "rungs", "samplers", "zoo"),
+    *("racing", "rungs", "samplers", "training", "zoo"),
 )
 
 

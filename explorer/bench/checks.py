@@ -60,6 +60,10 @@ def check(config: dict[str, Any]) -> None:
     for space in _list("others.spaces", config["others"]["spaces"]):
         if space not in options_of("space"):
             raise unknown("others.spaces", space, options_of("space"))
+    for share in _list("training.shares", config["training"]["shares"]):
+        checked_ratio("training.shares", share)
+    for multiple in _list("training.multiples", config["training"]["multiples"]):
+        checked_number("training.multiples", multiple, least=0, whole=False, above=True)
     for group in ("build", "criteria", "frontiers", "others", "sparse"):
         for ratio in _list(f"{group}.ratios", config[group]["ratios"]):
             checked_ratio(f"{group}.ratios", ratio)
@@ -100,13 +104,14 @@ def check(config: dict[str, Any]) -> None:
         if layer not in LAYERS:
             raise unknown("sparse.layers", layer, LAYERS)
     models = [
-        (f"{group}.model", config[group]["model"]) for group in ("costs", "executors", "frontiers", "naive", "others")
+        (f"{group}.model", config[group]["model"])
+        for group in ("costs", "executors", "frontiers", "naive", "others", "training")
     ]
     for group in ("evaluate", "executors"):
         models += [(f"{group}.models", model) for model in _list(f"{group}.models", config[group]["models"])]
     for key, model in models:
-        if key == "naive.model":
-            # whose blocks are cut by hand
+        if key in ("naive.model", "training.model"):
+            # whose blocks are cut between their convolutions
             allowed = [name for name in MODELS if name.startswith("resnet")]
         else:
             # what is searched has weights of its own, and is built in

@@ -192,6 +192,10 @@ def test_the_best_within_a_share_is_chosen_by_validation() -> None:
         (["others", "others.ratios=[50]"], "others.ratios: ratio 50"),
         (["naive"], "naive.data: not given"),
         (["naive", "naive.minutes=0"], "naive.minutes: 0"),
+        (["training"], "training.data: not given"),
+        (["training", "training.multiples=[0]"], "training.multiples: 0"),
+        (["training", "training.shares=[2]"], "training.shares: ratio 2"),
+        (["training", "training.model=vgg16_bn"], "training.model: 'vgg16_bn' is unknown"),
         (["naive", "naive.evaluator=finetune"], "naive.evaluator: 'finetune' is unknown"),
         (
             ["leaderboard", "leaderboard.tables=nowhere"],

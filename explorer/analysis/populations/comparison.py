@@ -38,7 +38,8 @@ def superiority(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[float, flo
     share = float(wins.mean())
     if share in (0, 1):
         least = min(len(a), len(b))
-        return share, *map(float, stats.binomtest(int(share) * least, least).proportion_ci(method="exact"))
+        exact = stats.binomtest(int(share) * least, least).proportion_ci(method="exact")
+        return share, float(exact.low), float(exact.high)
     parts = [wins.mean(1), wins.mean(0)]
     variance = sum(float(part.var(ddof=1)) / len(part) for part in parts if len(part) > 1)
     spread = 1.96 * np.sqrt(variance) / (share * (1 - share))

@@ -287,6 +287,9 @@ def _top_of_each(values: Tensor, count: int) -> Tensor:
         cut = torch.from_numpy(np.partition(values.numpy(), rank, axis=-1)[..., rank, None])
     else:
         cut = values.kthvalue(rank + 1, dim=-1, keepdim=True).values
+    keep = values >= cut
+    if int(keep.count_nonzero()) == count * cut.numel():
+        return keep
     above, ties = values > cut, values == cut
     room = count - above.sum(-1, keepdim=True)
     return above | (ties & (ties.cumsum(-1, dtype=torch.int32) <= room))

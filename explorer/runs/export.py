@@ -159,7 +159,7 @@ def export_run(
     # a file of another run may have the same name; of a lower rung what was retrained is another network
     if folder.has_recipe(path) and choice.rung is None:
         module, final = _retrained(folder, path.stem, candidate)
-    steps.info("writing the sub-network, and measuring it beside the dense network")
+    steps.info("building the sub-network, writing it, and measuring it beside the dense network")
     metrics, notes = replace(candidate, metrics=metrics | final).ship(
         target, formats, module, list(setup.batches("test")), {"mean": list(setup.mean), "std": list(setup.std)}
     )

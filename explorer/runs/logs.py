@@ -37,11 +37,13 @@ class _Shown(logging.Handler):
 @contextmanager
 def steps_shown() -> Iterator[None]:
     """Print what is being done before the search begins, as it is logged; see `explorer.utils.console.steps`."""
-    handler = _Shown()
+    handler, level = _Shown(), steps.level
     steps.addHandler(handler)
+    steps.setLevel(logging.INFO)
     try:
         yield
     finally:
+        steps.setLevel(level)
         steps.removeHandler(handler)
 
 

@@ -166,7 +166,7 @@ class Candidate:
         folder: Path,
         formats: Formats,
         module: nn.Module | None,
-        test: Sequence[Batch] | None,
+        test: Iterable[Batch] | None,
         facts: Mapping[str, Any],
     ) -> tuple[dict[str, Any], list[str]]:
         """Export the sub-network, see `ship`; return its metrics and sentences on what happened."""

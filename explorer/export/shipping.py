@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -107,7 +107,7 @@ class Shipment:
     task: Task
     validation: Sequence[Batch]
     calibration: Sequence[Batch]
-    test: Sequence[Batch] | None
+    test: Iterable[Batch] | None
     metrics: Mapping[str, Any]
     beside: Mapping[str, Any]
     error: Metric

@@ -24,7 +24,7 @@ from explorer.runs.setup import Setup
 from explorer.search.jobs import Job
 from explorer.search.metrics import Metric
 from explorer.utils.conf import GROUPS, defaults, options_of
-from explorer.utils.console import console, steps
+from explorer.utils.console import Told, console, steps
 from spaces import PruningError, Recipe, costs_of
 
 __all__ = ["Choice", "export_run"]
@@ -161,7 +161,11 @@ def export_run(
         module, final = _retrained(folder, path.stem, candidate)
     steps.info("building the sub-network, writing it, and measuring it beside the dense network")
     metrics, notes = replace(candidate, metrics=metrics | final).ship(
-        target, formats, module, list(setup.batches("test")), {"mean": list(setup.mean), "std": list(setup.std)}
+        target,
+        formats,
+        module,
+        Told("sub-network on test", list(setup.batches("test"))),
+        {"mean": list(setup.mean), "std": list(setup.std)},
     )
     for note in notes:
         console.print(note, soft_wrap=True, highlight=False)

@@ -27,7 +27,7 @@ from explorer.runs.proxies import missing_proxies, write_proxies
 from explorer.runs.surroundings import hardware, versions
 from explorer.runs.tracking import track
 from explorer.search.executors import check_installed, worker_threads
-from explorer.utils.console import console, progress
+from explorer.utils.console import Told, console, progress
 from spaces import PruningError
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class _Run:
         try:
             front = with_latency(study, front, self.config.timing)
             meter = self.problem.meter
-            test = meter.task.evaluate(meter.model, list(self.setup.batches("test")))
+            test = meter.task.evaluate(meter.model, Told("dense network on test", list(self.setup.batches("test"))))
         except BaseException:
             # a second Ctrl-C among others
             write(front, dense, ended="interrupted")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["complain", "console", "progress", "steps"]
+__all__ = ["Told", "complain", "console", "progress", "steps"]
+
+T = TypeVar("T")
 
 # seconds between two lines where there is no bar
 _PAUSE = 30.0
+# seconds after which it is told how far something is that is mostly over at once
+_LONG = 3.0
 steps = logging.getLogger("explorer.steps")
 """Told of each step of work that has no bar; the command prints it, in Python it is only logged."""
 # a file or a pipe has no width of its own, and wrapped tables are hard to read there
@@ -57,6 +62,32 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+class Told(Generic[T]):
+    """Items whose every reading shows a bar, once it takes longer than a few seconds.
+
+    Parameters
+    ----------
+    what
+        What is done with them.
+    items
+        The items.
+    """
+
+    def __init__(self, what: str, items: Sequence[T]) -> None:
+        self._what, self._items = what, items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[T]:
+        begin = time.monotonic()
+        with progress(self._what, len(self)) as show:
+            for done, item in enumerate(self._items, start=1):
+                yield item
+                if time.monotonic() - begin > _LONG:
+                    show(done, "")
 
 
 def _lines(what: str, total: int, done: int) -> Callable[[int, str], None]:

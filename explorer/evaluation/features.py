@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from explorer.data import Batch, head, size_of
 from explorer.evaluation.evaluator import Inherited
-from explorer.utils.console import steps
+from explorer.utils.console import Told, steps
 from explorer.utils.modules import device_of
 from spaces import Axis, PruningSpace, first_line
 
@@ -30,6 +30,8 @@ Floats = npt.NDArray[np.float64]
 # inputs that a choice's change is measured on; how many evaluations all of that may cost, and what a choice costs: that
 # of so many inputs, since its sub-network is built too
 _INPUTS, _EVALUATIONS, _COST = 16, 4, 64
+# inputs of a choice and kinds of choices that are always tried; batch norms have no statistics of one input
+_LEAST_INPUTS, _LEAST_KINDS = 2, 64
 # squared changes grow like this power of the share removed, where nothing was measured to tell
 _POWER = 2.0
 # changes that make no difference any more; the logarithm needs some
@@ -72,7 +74,7 @@ def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Bat
     One choice at a time is made on the dense network, and the predictions for a few training inputs compared with the
     dense network's; batch norms take these inputs' statistics. It needs no labels and no gradients. Where measuring
     every choice would cost more than four evaluations, every kind of choice of an axis is measured at some ratios, and
-    the others are interpolated.
+    the others are interpolated; where that is too much still, on fewer inputs, and then for some of the axes only.
 
     Parameters
     ----------
@@ -84,18 +86,23 @@ def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Bat
         Training batches on the evaluator's device; the first inputs of the first are used.
     """
     steps.info("trying each choice alone, by which recipes are told apart before they are evaluated")
-    inputs = head(batches[0][0], min(_INPUTS, size_of(batches[0][1])))
-    count = min(_INPUTS, size_of(batches[0][1]))
-    one = sum(size_of(targets) for _, targets in [*inherited.calibration, *inherited.meter.validation])
     families = [(place, kind, members) for place, axis in enumerate(space.axes) for kind, members in _pruning(axis)]
-    each = max(1, _EVALUATIONS * one // _COST // max(1, len(families)))
+    one = sum(size_of(targets) for _, targets in _read(inherited))
+    paid = _EVALUATIONS * one * _INPUTS // _COST
+    each = max(1, paid // _INPUTS // max(1, len(families)))
+    count = min(size_of(batches[0][1]), max(_LEAST_INPUTS, min(_INPUTS, paid // max(1, len(families)))))
+    tried: Sequence[int] = range(len(families))
+    if len(families) > (most := max(_LEAST_KINDS, paid // count)):
+        tried = sorted(np.random.default_rng(0).permutation(len(families))[:most].tolist())
+    inputs = head(batches[0][0], count)
     dense = np.zeros(len(space.axes), dtype=np.int16)
     device = device_of(inherited.meter.model)
     choices = [_Choice(place, kind, c, 1 - space.axes[place].ratios[c]) for place, kind, cs in families for c in cs]
     known: dict[_Choice, float] = {}
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         before = _predictions(inherited, space, dense, inputs)
-        for number, (place, kind, members) in enumerate(families):
+        for number in Told("trying choices", tried):
+            place, kind, members = families[number]
             for choice in _anchors(members, each, number):
                 row = dense.copy()
                 row[place] = choice
@@ -115,6 +122,13 @@ def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Bat
         len(known), len(choices), count, len(known) * count / one,
     )  # fmt: skip
     return Features(tuple(changes), tuple(measured), len(known) * count)
+
+
+def _read(inherited: Inherited) -> list[Batch]:
+    """Return the batches that an evaluation reads: those of calibration where something is calibrated."""
+    normed = any(isinstance(module, _BatchNorm) for module in inherited.meter.model.modules())
+    calibrated = normed or inherited.reconstruction is not None
+    return [*(inherited.calibration if calibrated else ()), *inherited.meter.validation]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 
 from explorer.data import head, size_of
 from explorer.data.task import classification, regression
+from explorer.evaluation import features
 from explorer.evaluation.evaluator import Inherited
 from explorer.evaluation.features import features_of
 from explorer.pruning.criteria import score
@@ -125,6 +126,18 @@ def test_few_measurements_are_interpolated():
     assert found.inputs == sum(len(axis.families) for axis in space.axes if len(axis.choices) > 1)
     assert all((table[[i for i, ratio in enumerate(axis.ratios) if ratio < 1]] > 0).all()
                for table, axis in zip(found.changes, space.axes, strict=True))  # fmt: skip
+
+
+def test_of_very_many_kinds_some_are_tried(monkeypatch):
+    evaluator, space = evaluator_of("no norm", MIXED, sizes=(4,))
+    kinds = sum(len(axis.families) for axis in space.axes if len(axis.choices) > 1)
+    monkeypatch.setattr(features, "_LEAST_KINDS", 2)
+    found = features_of(evaluator, space, evaluator.calibration)
+    # nothing is calibrated here: four evaluations read 16 inputs, and a choice costs four times what it reads
+    assert kinds > found.inputs / 2 == 2
+    assert sum(int((measured & (np.array(axis.ratios) < 1)).sum())
+               for measured, axis in zip(found.measured, space.axes, strict=True)) == 2  # fmt: skip
+    assert np.isfinite(found(space.sample(20, np.random.default_rng(0)))).all()
 
 
 def test_a_network_that_does_not_run_leaves_the_ratios():

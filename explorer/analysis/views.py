@@ -55,6 +55,7 @@ def frontier_view(front: pd.DataFrame, dense: Mapping[str, float], error: Metric
         "params k",
         "ratio",
         "KiB",
+        *(["with keys and values KiB"] if "memory" in front else []),
         *latencies.values(),
     ]
     for header in headers:
@@ -217,5 +218,5 @@ def _cells(row: Mapping[str, float] | pd.Series, error: Metric, shown: Iterable[
         f"{row['flops_ratio']:.3f}",
         f"{row['params'] / 1e3:.1f}",
         f"{row['params_ratio']:.3f}",
-        f"{row['bytes'] / 1024:.0f}",
+        *(f"{row[cost] / 1024:.0f}" for cost in ("bytes", "memory") if cost in row),
     ]

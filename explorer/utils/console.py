@@ -22,8 +22,8 @@ _PAUSE = 30.0
 _LONG = 3.0
 steps = logging.getLogger("explorer.steps")
 """Told of each step of work that has no bar; the command prints it, in Python it is only logged."""
-# a file or a pipe has no width of its own, and wrapped tables are hard to read there
-console = Console(width=None if sys.stdout.isatty() else 120)
+# a file or a pipe has no width of its own, and cut numbers cannot be read there
+console = Console(width=None if sys.stdout.isatty() else 180)
 
 
 def complain(error: Exception) -> int:

@@ -119,6 +119,18 @@ def test_a_cost_that_was_not_measured_draws_nothing_and_chance_is_grey():
     assert figure._supxlabel.get_text() == "Note: it may be wrong."
 
 
+def test_errors_without_a_bound_leave_the_others_to_be_read():
+    table = trials().assign(error=[0.3, 0.4, 0.5, 0.35])
+    table.loc[[1, 2], "error"] = [0.9, 40.0]
+    ax = pareto_figure(table, DENSE, SCALE, x="flops").axes[0]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "near chance, above the plot" in labels
+    assert 35 < ax.get_ylim()[1] < 90
+    # of errors that have a bound all are inside
+    table.loc[2, "error"] = 1.0
+    assert pareto_figure(table, DENSE, SCALE, x="flops").axes[0].get_ylim()[1] > 100
+
+
 def test_jobs_are_told_apart_by_what_they_differ_in():
     points = pd.DataFrame({"granularity": ["filter", "mixed"], "error": [0.1, 0.2], "flops_ratio": [0.5, 0.4]})
     assert comparison_data(points)["series"].tolist() == ["filter", "mixed"]

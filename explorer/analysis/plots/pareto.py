@@ -32,6 +32,9 @@ BASELINES: Mapping[str, tuple[str, str]] = {
 }
 """Colour and marker of the baselines, by allocation."""
 
+# so many times the least of the errors near chance: a log-likelihood has no bound
+_FAR = 1.5
+
 Bounds = Sequence[tuple[str, float, float]]
 """Metric, least and most, as `spaces.Budget.absolute` gives them."""
 
@@ -105,8 +108,13 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
     if len(explored):
         ax.scatter(explored["x"], explored["y"], s=18, color=COLOURS["search"], alpha=0.6, lw=0, label="explored")
     poor = data[data["chance"] & kinds.isin(["search", "ladder", "frontier"])]
-    if len(poor):
-        ax.scatter(poor["x"], poor["y"], s=18, color=CHANCE, lw=0, label="near chance")
+    top = _top(data)
+    inside, beyond = poor[poor["y"] <= top], poor[poor["y"] > top]
+    if len(inside):
+        ax.scatter(inside["x"], inside["y"], s=18, color=CHANCE, lw=0, label="near chance")
+    if len(beyond):
+        look = {"marker": "^", "clip_on": False, "color": CHANCE, "lw": 0}
+        ax.scatter(beyond["x"], [top] * len(beyond), s=26, label="near chance, above the plot", **look)
     lower = data[kinds == "lower"]
     if len(lower):
         look = {"facecolors": "none", "edgecolors": "#999999", "lw": 0.7}
@@ -135,7 +143,16 @@ def draw_pareto(data: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xlim(left=0)
     if data["y"].min() >= 0:
         ax.set_ylim(bottom=0)
+    if len(beyond):
+        ax.set_ylim(top=top)
     return ax
+
+
+def _top(data: pd.DataFrame) -> float:
+    """Return the y above which points near chance would press all others together; infinite for bounded errors."""
+    good, poor = data.loc[~data["chance"], "y"], data.loc[data["chance"], "y"]
+    far = len(good) and len(poor) and poor.max() > _FAR * poor.min()
+    return 1.3 * float(good.max()) if far else np.inf
 
 
 def _draw_stair(points: pd.DataFrame, ax: Axes, colour: str, *, lw: float) -> None:

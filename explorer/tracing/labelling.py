@@ -76,8 +76,15 @@ class Labelling:
 
     def touched(self, call: Call) -> bool:
         """Tell whether a parameter or a labelled activation goes into an operation."""
-        known = (self._parameters, self._labels, self.flattened)
-        return any(tensor in those for tensor in call.tensors for those in known)
+        if self.rows_of(call) is not None:
+            return True
+        return any(tensor in self._parameters or tensor in self._labels for tensor in call.tensors)
+
+    def rows_of(self, call: Call) -> Tensor | None:
+        """Return the weight's flattened rows that go into an operation, None where there are none."""
+        if not self.flattened:
+            return None
+        return next((tensor for tensor in call.tensors if tensor in self.flattened), None)
 
     def where(self) -> str:
         """Return " in MODULE" for the innermost module that is running, for reasons."""

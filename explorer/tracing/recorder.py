@@ -82,7 +82,7 @@ class Recorder(TorchDispatchMode):
         if any(isinstance(t, Tensor) and labelling.is_trained(t) for t in written):
             # nothing that comes out of it depends on it, but the next run does
             labelling.graph.step = OUTSIDE
-        rows = next((tensor for tensor in call.tensors if tensor in labelling.flattened), None)
+        rows = labelling.rows_of(call)
         try:
             if rows is not None:
                 through_rows(labelling, call, rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pandas as pd
 import pytest
 
@@ -46,9 +48,14 @@ def opened(browser, sweep):
 
 def scrolled(browser) -> None:
     """Look at the whole page, so that every figure is drawn."""
-    height = browser.run("return document.documentElement.scrollHeight")
-    for top in range(0, height, 500):
-        browser.run("scrollTo(0, arguments[0])", top)
+    # figures that are drawn make the page longer
+    for _ in range(50):
+        height = browser.run("return document.documentElement.scrollHeight")
+        for top in range(0, height, 500):
+            browser.run("scrollTo(0, arguments[0])", top)
+        if browser.run(DRAWN):
+            return
+        time.sleep(0.1)
     browser.wait(DRAWN)
 
 

@@ -89,8 +89,9 @@ def features_of(inherited: Inherited, space: PruningSpace, batches: Sequence[Bat
     families = [(place, kind, members) for place, axis in enumerate(space.axes) for kind, members in _pruning(axis)]
     one = sum(size_of(targets) for _, targets in _read(inherited))
     paid = _EVALUATIONS * one * _INPUTS // _COST
-    each = max(1, paid // _INPUTS // max(1, len(families)))
-    count = min(size_of(batches[0][1]), max(_LEAST_INPUTS, min(_INPUTS, paid // max(1, len(families)))))
+    share = paid // max(1, len(families))
+    each = max(1, share // _INPUTS)
+    count = min(size_of(batches[0][1]), max(_LEAST_INPUTS, min(_INPUTS, share)))
     tried: Sequence[int] = range(len(families))
     if len(families) > (most := max(_LEAST_KINDS, paid // count)):
         tried = sorted(np.random.default_rng(0).permutation(len(families))[:most].tolist())

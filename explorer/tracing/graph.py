@@ -86,8 +86,8 @@ class Graph:
     `step` numbers the operation that is running. `products` are (module, multiply-adds, nodes): equally many of
     them for each of the nodes, or for none in particular. `splits` are (groups, channels) nodes that a view
     divided: where it is not whole groups that leave, the i-th channels of all groups leave together. `companions` are
-    pairs of parameters from which one weight is computed, `normed` are weights and the dimension of which every entry
-    has a length of its own.
+    pairs of parameters from which one weight is computed, `normed` are weights, the dimension of which every entry
+    has a length of its own, and the parameter that holds these lengths.
     """
 
     blocks: dict[tuple[str, int], Block] = field(default_factory=dict)

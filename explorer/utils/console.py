@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 # seconds between two lines where there is no bar
 _PAUSE = 30.0
+# of the work that goes on, the innermost last
+_bars: list[Progress] = []
 # seconds after which it is told how far something is that is mostly over at once
 _LONG = 3.0
 steps = logging.getLogger("explorer.steps")
@@ -50,17 +52,20 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, st
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     ]
-    bar = Progress(*columns, console=screen)
-    task = bar.add_task(what, total=total, completed=done, remark="")
+    # work inside other work has a line below it: two displays at once would overwrite each other
+    bar = _bars[-1] if _bars else Progress(*columns, console=screen)
+    task = bar.add_task(what, total=total, completed=done, visible=False, remark="")
+    _bars.append(bar)
 
     def show(completed: int, remark: str) -> None:
         bar.start()
-        bar.update(task, completed=completed, remark=remark)
+        bar.update(task, completed=completed, visible=True, remark=remark)
 
     try:
         yield show
     finally:
-        if bar.live.is_started:
+        _bars.pop()
+        if not _bars:
             bar.stop()
 
 
